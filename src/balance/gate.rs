@@ -1,0 +1,191 @@
+//! The gate: at most one change of a user is in the database from this replica.
+//!
+//! The database holds a row's lock through the commit's flush, so sessions that wait for it only
+//! add cost. Here the changes of one user wait before they take a connection, each in the thread
+//! of its own request. A change is still one statement and one commit of its own; but the thread
+//! that has the turn also applies what has come to wait meanwhile, so that between two changes
+//! nobody has to be woken first. That is flat combining (Hendler, Incze, Shavit and Tzafrir,
+//! "Flat combining and the synchronization-parallelism tradeoff", SPAA 2010).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{Answer, Change};
+use crate::db::{Attempt, Error};
+
+type Result = std::result::Result<Answer, Error>;
+
+/// Users that share a stripe wait for each other; more stripes cost nothing but memory.
+const STRIPES: usize = 1024;
+/// How long one wait lasts before the attempt is looked at again.
+const SLICE: Duration = Duration::from_millis(100);
+
+pub(super) struct Gate {
+    stripes: Box<[Mutex<Stripe>]>,
+}
+
+/// Somebody waits only while somebody else has the turn.
+#[derive(Default)]
+struct Stripe {
+    taken: bool,
+    waiting: VecDeque<Arc<Ticket>>,
+}
+
+/// A change that waits, shared by its own thread and the one that may apply it.
+struct Ticket {
+    change: Change,
+    attempt: Arc<Attempt>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+enum State {
+    Waiting,
+    /// In the hands of the thread that has the turn.
+    Applying,
+    /// The turn was passed to the ticket's own thread.
+    Turn,
+    Answered(Result),
+    /// Its thread waits no longer.
+    Left,
+}
+
+/// What the wait at the gate gave.
+pub(super) enum Entry<'a> {
+    /// The caller applies its change itself.
+    Turn(Turn<'a>),
+    /// Somebody else has applied it, or the attempt ended first.
+    Answered(Result),
+}
+
+/// The right to change users of one stripe. Passed on, or given back, by its drop.
+pub(super) struct Turn<'a> {
+    stripe: &'a Mutex<Stripe>,
+}
+
+/// A waiting change taken over by the thread that has the turn.
+pub(super) struct Other(Arc<Ticket>);
+
+impl Gate {
+    pub(super) fn new() -> Gate {
+        Gate { stripes: (0..STRIPES).map(|_| Mutex::default()).collect() }
+    }
+
+    /// Waits for the turn of this change's user, or for somebody who applies the change.
+    pub(super) fn enter(&self, change: &Change, attempt: &Arc<Attempt>) -> Entry<'_> {
+        let stripe = &self.stripes[stripe_of(change.user_id)];
+        let ticket = {
+            let mut stripe = stripe.lock();
+            if !stripe.taken {
+                stripe.taken = true;
+                None
+            } else {
+                let ticket = Arc::new(Ticket {
+                    change: change.clone(),
+                    attempt: Arc::clone(attempt),
+                    state: Mutex::new(State::Waiting),
+                    changed: Condvar::new(),
+                });
+                stripe.waiting.push_back(Arc::clone(&ticket));
+                Some(ticket)
+            }
+        };
+        match ticket.map(|ticket| ticket.wait()) {
+            Some(Some(result)) => Entry::Answered(result),
+            Some(None) | None => Entry::Turn(Turn { stripe }),
+        }
+    }
+}
+
+impl Ticket {
+    /// The answer that another thread found, or none when this thread has the turn.
+    fn wait(&self) -> Option<Result> {
+        let mut state = self.state.lock();
+        loop {
+            match std::mem::replace(&mut *state, State::Left) {
+                State::Turn => return None,
+                State::Answered(result) => return Some(result),
+                State::Waiting if self.attempt.is_over() => {
+                    return Some(Err(Error::not_applied("no turn at this user in time")));
+                }
+                other => *state = other,
+            }
+            self.changed.wait_for(&mut state, SLICE);
+        }
+    }
+
+    /// Moves on from waiting; false when the ticket's thread has left.
+    fn take(&self, to: State) -> bool {
+        let mut state = self.state.lock();
+        let waits = matches!(*state, State::Waiting);
+        if waits {
+            *state = to;
+            self.changed.notify_one();
+        }
+        waits
+    }
+}
+
+impl Turn<'_> {
+    /// The change that has waited longest, to be applied by the caller.
+    pub(super) fn next(&self) -> Option<Other> {
+        let mut stripe = self.stripe.lock();
+        loop {
+            let ticket = stripe.waiting.pop_front()?;
+            if ticket.take(State::Applying) {
+                return Some(Other(ticket));
+            }
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut stripe = self.stripe.lock();
+        while let Some(ticket) = stripe.waiting.pop_front() {
+            if ticket.take(State::Turn) {
+                return;
+            }
+        }
+        stripe.taken = false;
+    }
+}
+
+impl Other {
+    pub(super) fn change(&self) -> &Change {
+        &self.0.change
+    }
+
+    pub(super) fn attempt(&self) -> &Attempt {
+        &self.0.attempt
+    }
+
+    pub(super) fn answer(self, result: Result) {
+        *self.0.state.lock() = State::Answered(result);
+        self.0.changed.notify_one();
+    }
+}
+
+impl Drop for Other {
+    /// Only a panic ends the work on a change without an answer.
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        if matches!(*state, State::Applying) {
+            *state = State::Answered(Err(Error::unknown("the thread that applied it panicked")));
+            self.0.changed.notify_one();
+        }
+    }
+}
+
+/// Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): neighbouring ids, and ids a
+/// power of two apart, spread over all stripes.
+fn stripe_of(user_id: i64) -> usize {
+    let hash = user_id.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (hash >> 32) as usize % STRIPES
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::*;
+use crate::balance::Outcome;
+
+fn change(user_id: i64, amount: i64) -> Change {
+    Change::new(user_id, amount).expect("an amount")
+}
+
+fn within(millis: u64) -> Arc<Attempt> {
+    Arc::new(Attempt::within(Duration::from_millis(millis)))
+}
+
+fn applied(balance: i64) -> Result {
+    Ok(Answer { outcome: Outcome::Changed { balance }, replayed: false })
+}
+
+fn turn<'a>(gate: &'a Gate, change: &Change, attempt: &Arc<Attempt>) -> Turn<'a> {
+    match gate.enter(change, attempt) {
+        Entry::Turn(turn) => turn,
+        Entry::Answered(_) => panic!("nobody else can have answered"),
+    }
+}
+
+fn waiting(gate: &Gate, user_id: i64) -> usize {
+    gate.stripes[stripe_of(user_id)].lock().waiting.len()
+}
+
+fn until(done: impl Fn() -> bool) {
+    while !done() {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_change_waits_for_its_own_user_only_and_no_longer_than_its_attempt() {
+    let gate = Gate::new();
+    let first = turn(&gate, &change(1, 5), &within(60_000));
+    let late = gate.enter(&change(1, 5), &within(5));
+    assert!(matches!(late, Entry::Answered(Err(_))), "not applied");
+    drop(turn(&gate, &change(2, 5), &within(60_000)));
+    drop(first);
+    drop(turn(&gate, &change(1, 5), &within(60_000)));
+}
+
+#[test]
+fn who_has_the_turn_can_apply_what_waits() {
+    let gate = Gate::new();
+    let first = turn(&gate, &change(1, 5), &within(60_000));
+    thread::scope(|scope| {
+        let other = scope.spawn(|| gate.enter(&change(1, 7), &within(60_000)));
+        until(|| waiting(&gate, 1) == 1);
+        let taken = first.next().expect("one waits");
+        assert_eq!(taken.change(), &change(1, 7));
+        taken.answer(applied(12));
+        assert!(first.next().is_none());
+        match other.join().unwrap() {
+            Entry::Answered(result) => assert_eq!(result.unwrap(), applied(12).unwrap()),
+            Entry::Turn(_) => panic!("it was answered"),
+        }
+    });
+}
+
+#[test]
+fn the_turn_is_passed_on_by_its_drop_past_those_who_have_left() {
+    let gate = Gate::new();
+    let first = turn(&gate, &change(1, 5), &within(60_000));
+    thread::scope(|scope| {
+        let leaver = scope.spawn(|| gate.enter(&change(1, 6), &within(1)));
+        assert!(matches!(leaver.join().unwrap(), Entry::Answered(Err(_))));
+        let next = scope.spawn(|| drop(turn(&gate, &change(1, 7), &within(60_000))));
+        until(|| waiting(&gate, 1) == 2);
+        drop(first);
+        next.join().unwrap();
+    });
+    assert!(!gate.stripes[stripe_of(1)].lock().taken);
+}
+
+#[test]
+fn a_panic_while_applying_answers_unknown_and_passes_the_turn_on() {
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let leader = scope.spawn(|| {
+            let turn = turn(&gate, &change(1, 5), &within(60_000));
+            until(|| waiting(&gate, 1) == 1);
+            let _other = turn.next();
+            panic!("as a bug would");
+        });
+        until(|| gate.stripes[stripe_of(1)].lock().taken);
+        let Entry::Answered(Err(error)) = gate.enter(&change(1, 7), &within(60_000)) else {
+            panic!("answered with an error");
+        };
+        assert_eq!(error.outcome(), crate::db::Outcome::Unknown);
+        assert!(leader.join().is_err());
+    });
+    drop(turn(&gate, &change(1, 5), &within(60_000)));
+}
+
+/// Every change is applied by exactly one thread, and never two at once.
+#[test]
+fn a_crowd_is_applied_one_at_a_time_and_none_twice() {
+    const THREADS: usize = 16;
+    const CHANGES: usize = 500;
+    let gate = Gate::new();
+    let (inside, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let start = Barrier::new(THREADS);
+    let apply = || {
+        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two at once");
+        let count = done.fetch_add(1, Ordering::SeqCst) + 1;
+        inside.fetch_sub(1, Ordering::SeqCst);
+        applied(i64::try_from(count).unwrap())
+    };
+    let answers: Vec<i64> = thread::scope(|scope| {
+        let crowd: Vec<_> = (0..THREADS)
+            .map(|_| {
+                scope.spawn(|| {
+                    start.wait();
+                    let one = || match gate.enter(&change(1, 1), &within(60_000)) {
+                        Entry::Answered(result) => result,
+                        Entry::Turn(turn) => {
+                            let own = apply();
+                            for _ in 0..3 {
+                                let Some(other) = turn.next() else { break };
+                                other.answer(apply());
+                            }
+                            own
+                        }
+                    };
+                    (0..CHANGES).map(|_| one().unwrap().outcome).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let outcomes = crowd.into_iter().flat_map(|thread| thread.join().unwrap());
+        outcomes
+            .map(|outcome| match outcome {
+                Outcome::Changed { balance } => balance,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    });
+    let distinct: std::collections::HashSet<i64> = answers.iter().copied().collect();
+    assert_eq!((answers.len(), distinct.len()), (THREADS * CHANGES, THREADS * CHANGES));
+}
+
+#[test]
+fn neighbouring_users_spread_over_all_stripes() {
+    let mut counts = vec![0; STRIPES];
+    (0..i64::try_from(STRIPES).unwrap() * 8).for_each(|id| counts[stripe_of(id)] += 1);
+    assert!(counts.iter().all(|count| (1..=24).contains(count)), "{counts:?}");
+}

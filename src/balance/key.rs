@@ -1,0 +1,76 @@
+//! The idempotency key: the name a client gives to one change, so that it can send it again.
+
+/// 1 to 255 printable ASCII characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+/// Not a key: empty, too long, unprintable, or with quotes that do not match.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KeyFault;
+
+const LENGTH_MAX: usize = 255;
+
+impl IdempotencyKey {
+    /// Reads the header's value, quoted (a string of RFC 9651) or bare. `"a"` and `a` are the
+    /// same key.
+    ///
+    /// # Errors
+    /// [`KeyFault`].
+    pub fn parse(header: &str) -> Result<IdempotencyKey, KeyFault> {
+        let header = header.trim_matches([' ', '\t']);
+        let key = match header.strip_prefix('"') {
+            Some(rest) => unquoted(rest.strip_suffix('"').ok_or(KeyFault)?)?,
+            None => header.to_owned(),
+        };
+        let printable = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if key.is_empty() || key.len() > LENGTH_MAX || !printable {
+            return Err(KeyFault);
+        }
+        Ok(IdempotencyKey(key))
+    }
+
+    /// The key without quotes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What stands between the quotes: only a quote and a backslash may, and must, be escaped.
+fn unquoted(text: &str) -> Result<String, KeyFault> {
+    let mut key = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => return Err(KeyFault),
+            '\\' => match characters.next() {
+                Some(escaped @ ('"' | '\\')) => key.push(escaped),
+                _ => return Err(KeyFault),
+            },
+            other => key.push(other),
+        }
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoted_and_bare_are_the_same_key() {
+        let key = |text| IdempotencyKey::parse(text).map(|key| key.0);
+        assert_eq!(key("a-1"), Ok("a-1".to_owned()));
+        assert_eq!(key(" \"a-1\" "), Ok("a-1".to_owned()));
+        assert_eq!(key(r#""a\"b\\c""#), Ok(r#"a"b\c"#.to_owned()));
+        assert_eq!(key(&"k".repeat(255)).unwrap().len(), 255);
+    }
+
+    #[test]
+    fn what_is_not_a_key_is_refused() {
+        let long = "k".repeat(256);
+        for text in ["", "  ", "\"\"", "\"a", "\"a\"b\"", r#""a\b""#, "a\u{7f}", "é", "a\tb", &long]
+        {
+            assert_eq!(IdempotencyKey::parse(text), Err(KeyFault), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Settings: read once from the environment, through a look-up closure; every fault is reported,
+//! not only the first; relations between settings are checked here and nowhere else.
+
+mod fault;
+mod setting;
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+pub use fault::{Fault, Faults};
+pub use setting::{SETTINGS, Setting};
+
+/// Everything a replica is told from outside.
+#[derive(Clone)]
+pub struct Config {
+    /// Where the database is and how to log in; without any of this program's own limits.
+    pub database: postgres::Config,
+    /// Where HTTP is served.
+    pub listen_addr: SocketAddr,
+    /// The name shown as `server`; the host's name and the port unless told.
+    pub replica_name: String,
+    /// Threads that handle requests.
+    pub http_workers: usize,
+    /// Connections that requests share.
+    pub db_pool_size: u32,
+    /// What a request that changes something must bear, if anything.
+    pub api_token: Option<Token>,
+    /// Settings of the scheduler.
+    pub cron: Cron,
+    /// The longest a request waits for its turn at a slow but answering database.
+    pub request_timeout: Duration,
+    /// The least time each of the sample jobs takes.
+    pub job_min: Duration,
+    /// How long finished runs are kept, in days.
+    pub run_history_days: u32,
+    /// How long a drain may take.
+    pub shutdown_grace: Duration,
+    /// The least severe level that is logged.
+    pub log_level: log::LevelFilter,
+}
+
+/// Settings of the scheduler.
+#[derive(Clone, Copy, Debug)]
+pub struct Cron {
+    /// Whether this replica claims jobs.
+    pub enabled: bool,
+    /// How long a claim holds without a renewal.
+    pub lease: Duration,
+    /// H: how long a replica that holds one job leaves the next to others.
+    pub handicap: Duration,
+    /// The mean time between two looks for due jobs.
+    pub poll: Duration,
+}
+
+/// A secret that never prints itself.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// Whether `given` is the token, in a time that does not depend on where they differ.
+    pub fn matches(&self, given: &str) -> bool {
+        let (own, given) = (self.0.as_bytes(), given.as_bytes());
+        let mut difference = own.len() ^ given.len();
+        for (index, byte) in given.iter().enumerate() {
+            difference |= usize::from(byte ^ own[index % own.len()]);
+        }
+        std::hint::black_box(difference) == 0
+    }
+}
+
+impl Config {
+    /// Reads every setting through `look_up`, which knows the environment.
+    ///
+    /// # Errors
+    /// All faults together, each with the variable, its value (never a secret) and the rule.
+    pub fn read(look_up: impl Fn(&str) -> Option<String>) -> Result<Config, Faults> {
+        let mut reader = Reader { look_up, faults: Vec::new() };
+        let database = reader.database();
+        let listen_addr = reader.listen_addr();
+        let replica_name = reader.replica_name(listen_addr);
+        let cron = Cron {
+            enabled: reader.flag("CRON_ENABLED"),
+            lease: Duration::from_secs(reader.number("CRON_LEASE_SECONDS", 3, 3_600)),
+            handicap: Duration::from_millis(reader.number("CRON_HANDICAP_MS", 0, 60_000)),
+            poll: Duration::from_millis(reader.number("CRON_POLL_MS", 10, 60_000)),
+        };
+        let config = Config {
+            database: database.unwrap_or_default(),
+            listen_addr,
+            replica_name,
+            http_workers: reader.number("HTTP_WORKERS", 1, 1_000),
+            db_pool_size: reader.number("DB_POOL_SIZE", 1, 1_000),
+            api_token: reader.token(),
+            cron,
+            request_timeout: Duration::from_secs(reader.number(
+                "REQUEST_TIMEOUT_SECONDS",
+                1,
+                3_600,
+            )),
+            job_min: Duration::from_secs(reader.number("JOB_MIN_SECONDS", 0, 86_400)),
+            run_history_days: reader.number("RUN_HISTORY_DAYS", 1, 36_500),
+            shutdown_grace: Duration::from_secs(reader.number("SHUTDOWN_GRACE_SECONDS", 1, 3_600)),
+            log_level: reader.log_level(),
+        };
+        reader.relations(&config);
+        if reader.faults.is_empty() { Ok(config) } else { Err(Faults(reader.faults)) }
+    }
+}
+
+struct Reader<L> {
+    look_up: L,
+    faults: Vec<Fault>,
+}
+
+impl<L: Fn(&str) -> Option<String>> Reader<L> {
+    /// The value or the default; an empty variable counts as unset, as compose files write it.
+    fn text(&self, name: &'static str) -> Option<String> {
+        let set = (self.look_up)(name).map(|value| value.trim().to_owned());
+        set.filter(|value| !value.is_empty()).or_else(|| setting::default_of(name))
+    }
+
+    fn fault(&mut self, name: &'static str, value: &str, rule: String) {
+        self.faults.push(Fault { name, value: fault::without_secret(name, value), rule });
+    }
+
+    fn number<N>(&mut self, name: &'static str, least: N, most: N) -> N
+    where
+        N: FromStr + PartialOrd + std::fmt::Display + Copy,
+    {
+        let text = self.text(name).unwrap_or_default();
+        match text.parse::<N>() {
+            Ok(number) if number >= least && number <= most => number,
+            _ => {
+                self.fault(name, &text, format!("a whole number from {least} to {most}"));
+                least
+            }
+        }
+    }
+
+    fn flag(&mut self, name: &'static str) -> bool {
+        let text = self.text(name).unwrap_or_default();
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => true,
+            "false" | "0" | "no" | "off" => false,
+            _ => {
+                self.fault(name, &text, "true or false".to_owned());
+                false
+            }
+        }
+    }
+
+    fn database(&mut self) -> Option<postgres::Config> {
+        let name = "DATABASE_URL";
+        let Some(text) = self.text(name) else {
+            let rule = "required: a PostgreSQL URL, such as \
+                        postgresql://user:password@localhost:5432/balanced";
+            self.fault(name, "", rule.to_owned());
+            return None;
+        };
+        if demands_tls(&text) {
+            let rule = "encrypted connections are not supported yet: use sslmode=disable or \
+                        sslmode=prefer, over a private network";
+            self.fault(name, &text, rule.to_owned());
+            return None;
+        }
+        match text.parse::<postgres::Config>() {
+            Ok(config) if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() => {
+                self.fault(name, &text, "must name a host (or a socket folder)".to_owned());
+                None
+            }
+            Ok(config) => Some(config),
+            Err(error) => {
+                let rule = format!("a PostgreSQL URL or key=value string ({})", chain(&error));
+                self.fault(name, &text, rule);
+                None
+            }
+        }
+    }
+
+    fn listen_addr(&mut self) -> SocketAddr {
+        let name = "LISTEN_ADDR";
+        let text = self.text(name).unwrap_or_default();
+        text.parse().unwrap_or_else(|_| {
+            self.fault(name, &text, "an IP address and a port, such as 127.0.0.1:3001".to_owned());
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })
+    }
+
+    /// The name goes into a header, a log line and a column: short and plain.
+    fn replica_name(&mut self, listen_addr: SocketAddr) -> String {
+        let name = "REPLICA_NAME";
+        let host = || {
+            let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
+            format!("{}:{}", host.as_deref().unwrap_or("localhost"), listen_addr.port())
+        };
+        let text = self.text(name).unwrap_or_else(host);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
+        if text.len() > 100 || !text.chars().all(plain) {
+            let rule = "1 to 100 letters, digits, dots, colons, hyphens or underscores";
+            self.fault(name, &text, rule.to_owned());
+        }
+        text
+    }
+
+    fn token(&mut self) -> Option<Token> {
+        let name = "API_TOKEN";
+        let text = self.text(name)?;
+        if text.len() < 8 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let rule = "at least 8 printable characters without a space";
+            self.fault(name, &text, rule.to_owned());
+        }
+        Some(Token(text))
+    }
+
+    fn log_level(&mut self) -> log::LevelFilter {
+        let name = "LOG_LEVEL";
+        let text = self.text(name).unwrap_or_default();
+        text.parse().unwrap_or_else(|_| {
+            self.fault(name, &text, "off, error, warn, info, debug or trace".to_owned());
+            log::LevelFilter::Info
+        })
+    }
+
+    /// Settings that are right each alone and wrong together.
+    fn relations(&mut self, config: &Config) {
+        if !self.faults.is_empty() {
+            return;
+        }
+        let (lease, poll) = (config.cron.lease, config.cron.poll);
+        if poll * 3 > lease {
+            let rule = format!("at most a third of CRON_LEASE_SECONDS ({} s)", lease.as_secs());
+            self.fault("CRON_POLL_MS", &poll.as_millis().to_string(), rule);
+        }
+    }
+}
+
+/// `sslmode` values that forbid plain text. The driver's own parser knows `require` alone.
+fn demands_tls(url: &str) -> bool {
+    let url = url.to_ascii_lowercase();
+    url.split(|c: char| c.is_whitespace() || c == '?' || c == '&').any(|word| {
+        let demand = word.strip_prefix("sslmode=").map(|mode| mode.trim_matches('\''));
+        matches!(demand, Some("require" | "verify-ca" | "verify-full"))
+            || word == "sslnegotiation=direct"
+    })
+}
+
+/// An error with its sources, outermost first.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

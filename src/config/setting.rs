@@ -1,0 +1,48 @@
+//! The list of settings: the one place that holds a name, its default and its meaning.
+
+/// One variable of the environment.
+pub struct Setting {
+    /// The variable's name.
+    pub name: &'static str,
+    /// What it is when unset; empty where there is none.
+    pub default: &'static str,
+    /// One line of English.
+    pub meaning: &'static str,
+}
+
+const fn setting(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, default, meaning }
+}
+
+/// Every setting, in the order in which `--help` prints them.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "DATABASE_URL",
+        "",
+        "required: PostgreSQL URL or key=value string; several hosts are tried in order",
+    ),
+    setting("LISTEN_ADDR", "127.0.0.1:3001", "where HTTP is served; port 0 takes any free port"),
+    setting("REPLICA_NAME", "", "shown as `server`; the host's name and the port when unset"),
+    setting("HTTP_WORKERS", "32", "threads that handle requests"),
+    setting("DB_POOL_SIZE", "8", "database connections that requests share"),
+    setting("API_TOKEN", "", "when set, changes need `Authorization: Bearer <token>`"),
+    setting("CRON_ENABLED", "true", "whether this replica runs jobs"),
+    setting("CRON_LEASE_SECONDS", "15", "how long a claim holds; renewed at a third of it"),
+    setting(
+        "CRON_HANDICAP_MS",
+        "3000",
+        "how long a replica with one job leaves the next to others",
+    ),
+    setting("CRON_POLL_MS", "500", "mean time between two looks for due jobs"),
+    setting("REQUEST_TIMEOUT_SECONDS", "30", "the longest a request waits for a slow database"),
+    setting("JOB_MIN_SECONDS", "120", "the least time each sample job takes"),
+    setting("RUN_HISTORY_DAYS", "14", "how long finished runs are kept"),
+    setting("SHUTDOWN_GRACE_SECONDS", "10", "how long a drain may take"),
+    setting("LOG_LEVEL", "info", "off, error, warn, info, debug or trace"),
+];
+
+/// The default of a setting, where it has one.
+pub(super) fn default_of(name: &str) -> Option<String> {
+    let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
+    (!setting.default.is_empty()).then(|| setting.default.to_owned())
+}

@@ -1,0 +1,121 @@
+use super::*;
+
+fn read(variables: &[(&str, &str)]) -> Result<Config, Faults> {
+    Config::read(|name| {
+        variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+    })
+}
+
+fn faulty(variables: &[(&str, &str)]) -> Vec<&'static str> {
+    let faults = read(variables).err().expect("a fault");
+    faults.0.iter().map(|fault| fault.name).collect()
+}
+
+const URL: (&str, &str) = ("DATABASE_URL", "postgresql://me@localhost/x");
+
+#[test]
+fn every_default_is_valid() {
+    let config = read(&[URL, ("LISTEN_ADDR", "127.0.0.1:4000")]).expect("defaults");
+    assert_eq!(config.request_timeout, Duration::from_secs(30));
+    assert_eq!(config.cron.lease, Duration::from_secs(15));
+    assert!(config.replica_name.ends_with(":4000"), "{}", config.replica_name);
+    assert!(config.api_token.is_none());
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let config = read(&[URL, ("API_TOKEN", ""), ("HTTP_WORKERS", " ")]).expect("defaults");
+    assert!(config.api_token.is_none());
+    assert_eq!(config.http_workers, 32);
+}
+
+#[test]
+fn all_faults_are_reported_at_once() {
+    let names = faulty(&[
+        ("LISTEN_ADDR", "3001"),
+        ("HTTP_WORKERS", "0"),
+        ("DB_POOL_SIZE", "many"),
+        ("CRON_ENABLED", "perhaps"),
+        ("REQUEST_TIMEOUT_SECONDS", "1.5"),
+        ("REPLICA_NAME", "a\nb"),
+        ("API_TOKEN", "short"),
+        ("LOG_LEVEL", "loud"),
+    ]);
+    assert_eq!(
+        names,
+        [
+            "DATABASE_URL",
+            "LISTEN_ADDR",
+            "REPLICA_NAME",
+            "CRON_ENABLED",
+            "HTTP_WORKERS",
+            "DB_POOL_SIZE",
+            "API_TOKEN",
+            "REQUEST_TIMEOUT_SECONDS",
+            "LOG_LEVEL"
+        ]
+    );
+}
+
+#[test]
+fn a_fault_says_name_value_and_rule_and_no_secret() {
+    let faults = read(&[
+        ("DATABASE_URL", "postgresql://me:s3cret@db:1:2/x"),
+        ("HTTP_WORKERS", "-1"),
+        ("API_TOKEN", "s3cret!"),
+    ]);
+    let text = faults.err().expect("faults").to_string();
+    assert!(text.contains("HTTP_WORKERS=-1: must be a whole number from 1 to 1000"), "{text}");
+    assert!(text.contains("DATABASE_URL=postgresql://me:****@db"), "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
+}
+
+#[test]
+fn a_url_that_demands_tls_is_refused_clearly() {
+    for mode in ["require", "verify-ca", "verify-full"] {
+        for url in [
+            format!("postgresql://me@db/x?sslmode={mode}"),
+            format!("host=db user=me sslmode='{mode}'"),
+        ] {
+            let text = read(&[("DATABASE_URL", &url)]).err().expect("refused").to_string();
+            assert!(text.contains("encrypted connections are not supported yet"), "{text}");
+        }
+    }
+    assert!(read(&[("DATABASE_URL", "postgresql://me@db/x?sslmode=prefer")]).is_ok());
+}
+
+#[test]
+fn several_hosts_are_accepted() {
+    let url = "postgresql://me@a:5432,b:5433/x?target_session_attrs=read-write";
+    let config = read(&[("DATABASE_URL", url)]).expect("several hosts");
+    assert_eq!(config.database.get_hosts().len(), 2);
+}
+
+#[test]
+fn a_poll_longer_than_a_third_of_the_lease_is_refused() {
+    assert_eq!(
+        faulty(&[URL, ("CRON_LEASE_SECONDS", "6"), ("CRON_POLL_MS", "2001")]),
+        ["CRON_POLL_MS"]
+    );
+}
+
+#[test]
+fn a_token_matches_itself_only() {
+    let token = Token("correct horse".to_owned());
+    assert!(token.matches("correct horse"));
+    for other in ["", "correct hors", "correct horsf", "correct horse ", "xorrect horse"] {
+        assert!(!token.matches(other), "{other}");
+    }
+}
+
+#[test]
+fn every_setting_of_the_list_is_read() {
+    let asked = std::cell::RefCell::new(Vec::new());
+    drop(Config::read(|name| {
+        asked.borrow_mut().push(name.to_owned());
+        None
+    }));
+    for setting in SETTINGS {
+        assert!(asked.borrow().iter().any(|name| name == setting.name), "{}", setting.name);
+    }
+}

@@ -1,0 +1,141 @@
+//! The database: a pool whose connections keep their prepared statements, and the rule by which a
+//! piece of work reaches it: wait for a connection, say "sent", run, tell the pulse.
+//!
+//! Nothing here knows a table. Nobody else opens a connection.
+
+mod attempt;
+mod connection;
+mod error;
+mod probe;
+mod pulse;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::debug;
+
+pub use attempt::{Attempt, GivenUp};
+pub use connection::{Limits, Manager, Session, connect, parameters};
+pub use error::{Error, Outcome, explain};
+pub use probe::Probe;
+pub use pulse::{Pulse, Trouble};
+
+/// How long one wait for a connection lasts before the attempt is looked at again.
+const SLICE: Duration = Duration::from_millis(100);
+/// Bounds the pool's own pause between two tries to connect at half of this.
+const POOL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The way to the database that requests share.
+pub struct Db {
+    pool: r2d2::Pool<Manager>,
+    pulse: Arc<Pulse>,
+}
+
+impl Db {
+    /// A pool of `size` connections. Never fails: connections are made in the background, and
+    /// remade for as long as the database is away.
+    pub fn open(manager: Manager, size: u32, pulse: Arc<Pulse>) -> Db {
+        let pool = r2d2::Pool::builder()
+            .max_size(size)
+            .connection_timeout(POOL_PATIENCE)
+            .error_handler(Box::new(Quiet))
+            .build_unchecked(manager);
+        Db { pool, pulse }
+    }
+
+    /// Whether statements return, and why not.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// Runs `work` on a connection, for `attempt`.
+    ///
+    /// # Errors
+    /// As of [`Db::connection`] and [`Connection::run`].
+    pub fn run<T>(
+        &self,
+        attempt: &Attempt,
+        work: impl FnMut(&mut Session) -> Result<T, postgres::Error>,
+    ) -> Result<T, Error> {
+        self.connection(attempt)?.run(attempt, work)
+    }
+
+    /// Waits for a connection.
+    ///
+    /// # Errors
+    /// [`Outcome::NotApplied`]: the database is away or silent, or the attempt is over.
+    pub fn connection(&self, attempt: &Attempt) -> Result<Connection<'_>, Error> {
+        Ok(Connection { session: self.session(attempt)?, db: self })
+    }
+
+    fn session(&self, attempt: &Attempt) -> Result<r2d2::PooledConnection<Manager>, Error> {
+        loop {
+            let trouble = self.pulse.trouble();
+            if let Some(trouble) = trouble.filter(|trouble| trouble.concerns(attempt)) {
+                return Err(Error::not_applied(trouble.to_string()));
+            }
+            if let Ok(session) = self.pool.get_timeout(SLICE.min(attempt.remaining())) {
+                return Ok(session);
+            }
+            if attempt.is_over() {
+                return Err(Error::not_applied("no connection came free in time"));
+            }
+        }
+    }
+}
+
+/// A connection lent by the pool; it goes back by its drop.
+pub struct Connection<'a> {
+    session: r2d2::PooledConnection<Manager>,
+    db: &'a Db,
+}
+
+impl Connection<'_> {
+    /// Runs `work`, for `attempt`; once more on another connection where this one is found dead
+    /// before anything was sent.
+    ///
+    /// # Errors
+    /// [`Outcome::NotApplied`] when the attempt was given up before, or the database refused the
+    /// work with an error; [`Outcome::Unknown`] when the connection broke after sending.
+    pub fn run<T>(
+        &mut self,
+        attempt: &Attempt,
+        mut work: impl FnMut(&mut Session) -> Result<T, postgres::Error>,
+    ) -> Result<T, Error> {
+        loop {
+            attempt.send().map_err(|GivenUp| Error::not_applied("the request was given up"))?;
+            let in_flight = self.db.pulse.begin();
+            let result = work(&mut self.session).map_err(Error::from);
+            in_flight.end();
+            match result {
+                Ok(done) => {
+                    self.session.used_now();
+                    return Ok(done);
+                }
+                Err(error) if error.breaks_connection() => {
+                    self.session.forget();
+                    if !error.is_unsent() || attempt.unsend().is_err() {
+                        return Err(error);
+                    }
+                    self.session = self.db.session(attempt)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether more work can be run on it.
+    pub fn is_usable(&self) -> bool {
+        self.session.is_usable()
+    }
+}
+
+/// The probe reports an unreachable database, once; the pool's many tries add nothing.
+#[derive(Debug)]
+struct Quiet;
+
+impl r2d2::HandleError<postgres::Error> for Quiet {
+    fn handle_error(&self, error: postgres::Error) {
+        debug!("event=pool_connection_lost reason={:?}", explain(&error));
+    }
+}

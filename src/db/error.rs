@@ -1,0 +1,112 @@
+//! The one error of the database: what went wrong and, above all, whether the change can have
+//! happened.
+
+use std::fmt;
+
+use postgres::error::{Severity, SqlState};
+
+/// What is known of a change whose attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was sent, or the database refused it with an error.
+    NotApplied,
+    /// The connection broke, or the deadline passed, after sending.
+    Unknown,
+}
+
+/// The database did not do what it was asked.
+#[derive(Debug)]
+pub struct Error {
+    outcome: Outcome,
+    reason: String,
+    breaks_connection: bool,
+    unsent: bool,
+}
+
+impl Error {
+    /// Given up before anything was sent.
+    pub fn not_applied(reason: impl Into<String>) -> Error {
+        let reason = reason.into();
+        Error { outcome: Outcome::NotApplied, reason, breaks_connection: false, unsent: false }
+    }
+
+    /// The thread that was to send the work, or had sent it, ended without a word.
+    pub fn unknown(reason: impl Into<String>) -> Error {
+        let reason = reason.into();
+        Error { outcome: Outcome::Unknown, reason, breaks_connection: true, unsent: false }
+    }
+
+    /// Whether the change can have happened.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// What to write into the log; never for users.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Whether the connection was found dead when the statement was to be sent: another one can
+    /// be tried.
+    pub(super) fn is_unsent(&self) -> bool {
+        self.unsent
+    }
+
+    /// Whether the connection is of no more use.
+    pub(super) fn breaks_connection(&self) -> bool {
+        self.breaks_connection
+    }
+}
+
+impl From<postgres::Error> for Error {
+    fn from(error: postgres::Error) -> Error {
+        let Some(refusal) = error.as_db_error() else {
+            let unknown = Error::unknown(explain(&error));
+            return match is_broken_pipe(&error) {
+                true => Error { outcome: Outcome::NotApplied, unsent: true, ..unknown },
+                false => unknown,
+            };
+        };
+        // A FATAL message can follow a commit (a backend told to end while its commit waits for
+        // a standby); an ERROR says that the statement was rolled back.
+        let refused = refusal.parsed_severity() == Some(Severity::Error);
+        // A demoted primary stays read-only for as long as the connection lives.
+        let demoted = *refusal.code() == SqlState::READ_ONLY_SQL_TRANSACTION;
+        Error {
+            outcome: if refused { Outcome::NotApplied } else { Outcome::Unknown },
+            reason: explain(&error),
+            breaks_connection: !refused || demoted,
+            unsent: false,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The write itself failed, so the message's end, and with it the order to commit, was not taken.
+fn is_broken_pipe(error: &postgres::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    cause.is_some_and(|cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// What the database or the driver said, on one line.
+pub fn explain(error: &postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(refusal) => format!("{} ({})", refusal.message(), refusal.code().code()),
+        None => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(error);
+            while let Some(inner) = source {
+                text = format!("{text}: {inner}");
+                source = inner.source();
+            }
+            text
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The probe: asks the database once a second on a connection of its own whether it would take a
+//! change, so that health is answered from memory and an outage is known before a request is.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::{Limits, Pulse, Session, connect, explain};
+use crate::stop::Stop;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The pause between two tries to reach a database that is away.
+const RETRY: Duration = Duration::from_millis(200);
+const STACK_BYTES: usize = 256 * 1024;
+
+/// True on a standby and on a server that was set read-only.
+const READ_ONLY: &str = "select current_setting('transaction_read_only') = 'on'";
+
+/// The thread that asks. It ends with its `Stop`; a probe that hangs in the driver is left behind.
+pub struct Probe {
+    config: postgres::Config,
+    limits: Limits,
+    pulse: Arc<Pulse>,
+    session: Option<Session>,
+}
+
+impl Probe {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub fn start(
+        config: postgres::Config,
+        limits: Limits,
+        pulse: Arc<Pulse>,
+        stop: Stop,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let mut probe = Probe { config, limits, pulse, session: None };
+        thread::Builder::new()
+            .name("probe".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || while !stop.wait_for(probe.ask()) {})
+    }
+
+    /// Asks once; the pause until the next time.
+    fn ask(&mut self) -> Duration {
+        let tried = Instant::now();
+        match self.round_trip() {
+            Ok(()) => {
+                if self.pulse.check().is_err() {
+                    info!("event=database_ready");
+                }
+                self.pulse.answered();
+                INTERVAL
+            }
+            Err(reason) => {
+                self.session = None;
+                if self.pulse.failed(tried, &reason) {
+                    warn!("event=database_away reason={reason:?} retry_ms={}", RETRY.as_millis());
+                }
+                RETRY
+            }
+        }
+    }
+
+    fn round_trip(&mut self) -> Result<(), String> {
+        let in_flight = self.pulse.begin();
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => none.insert(
+                connect(&self.config, self.limits)
+                    .map_err(|error| format!("cannot connect: {}", explain(&error)))?,
+            ),
+        };
+        let row = session.query_opt(READ_ONLY, &[]).map_err(|error| explain(&error))?;
+        in_flight.end();
+        match row.is_some_and(|row| row.get::<_, bool>(0)) {
+            true => Err("the database is read-only".to_owned()),
+            false => Ok(()),
+        }
+    }
+}

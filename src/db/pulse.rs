@@ -1,0 +1,217 @@
+//! The pulse of the database, kept in memory: whether its host lets us in, and since when no
+//! statement has returned. Read by whoever must not wait for the database to learn that.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::Attempt;
+
+/// With statements in flight and none returned for this long, the database hangs.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// An outage younger than this may be a restart: requests wait for its end.
+const OUTAGE_PATIENCE: Duration = Duration::from_secs(1);
+/// A last good answer older than this is no evidence that the database works. With a probe every
+/// second the loss is known within three.
+const ANSWER_AGE_MAX: Duration = Duration::from_millis(2_500);
+
+/// What is known of the database. Shared by all threads of a replica.
+pub struct Pulse {
+    started: Instant,
+    in_flight: AtomicUsize,
+    /// Milliseconds since `started`: the last return, or the last time that flight began.
+    moved_ms: AtomicU64,
+    health: Mutex<Health>,
+}
+
+struct Health {
+    answered: Option<Instant>,
+    outage: Option<Outage>,
+}
+
+#[derive(Clone)]
+struct Outage {
+    since: Instant,
+    /// When the last try began that failed.
+    tried: Instant,
+    reason: String,
+}
+
+/// Why it is useless to ask the database now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It cannot be reached, or refuses to work.
+    Away {
+        /// When the last try began that failed: it says nothing of a later request.
+        tried: Instant,
+        /// What the driver said.
+        reason: String,
+    },
+    /// Statements have been sent and none has returned for this long.
+    Silent(Duration),
+}
+
+/// A statement under way; ended by [`InFlight::end`] or, when its thread panics, by its drop.
+pub struct InFlight<'a>(&'a Pulse);
+
+impl Default for Pulse {
+    fn default() -> Pulse {
+        Pulse {
+            started: Instant::now(),
+            in_flight: AtomicUsize::new(0),
+            moved_ms: AtomicU64::new(0),
+            health: Mutex::new(Health { answered: None, outage: None }),
+        }
+    }
+}
+
+impl Pulse {
+    /// Notes that a statement goes out.
+    pub fn begin(&self) -> InFlight<'_> {
+        if self.in_flight.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.moved();
+        }
+        InFlight(self)
+    }
+
+    /// Notes that the probe had its answer: the database works.
+    pub fn answered(&self) {
+        let mut health = self.health.lock();
+        health.answered = Some(Instant::now());
+        health.outage = None;
+    }
+
+    /// Notes that the probe's try, begun at `tried`, failed; true when the one before had not.
+    pub fn failed(&self, tried: Instant, reason: &str) -> bool {
+        let mut health = self.health.lock();
+        let since = health.outage.as_ref().map(|outage| outage.since);
+        let reason = reason.to_owned();
+        health.outage = Some(Outage { since: since.unwrap_or(tried), tried, reason });
+        since.is_none()
+    }
+
+    /// Why a request need not wait for the database; none while it works, and while an outage is
+    /// so young that it may be a restart.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let silence = self.silence();
+        if silence >= SILENCE_MAX {
+            return Some(Trouble::Silent(silence));
+        }
+        match &self.health.lock().outage {
+            Some(Outage { since, tried, reason }) if since.elapsed() >= OUTAGE_PATIENCE => {
+                Some(Trouble::Away { tried: *tried, reason: reason.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the database is known to work now.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn check(&self) -> Result<(), String> {
+        let health = self.health.lock();
+        match (&health.outage, health.answered) {
+            (Some(outage), _) => Err(outage.reason.clone()),
+            (None, None) => Err("the database has not answered yet".to_owned()),
+            (None, Some(at)) if at.elapsed() > ANSWER_AGE_MAX => {
+                let age = at.elapsed().as_secs_f32();
+                Err(format!("the database has not answered for {age:.1} s"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How long statements have been in flight without one of them returning.
+    fn silence(&self) -> Duration {
+        if self.in_flight.load(Ordering::Acquire) == 0 {
+            return Duration::ZERO;
+        }
+        let moved = Duration::from_millis(self.moved_ms.load(Ordering::Acquire));
+        self.started.elapsed().saturating_sub(moved)
+    }
+
+    fn moved(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved_ms.store(now, Ordering::Release);
+    }
+}
+
+impl InFlight<'_> {
+    /// Notes that the statement returned.
+    pub fn end(self) {}
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.moved();
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Trouble {
+    /// Whether it is a reason to answer this attempt. What was already sent to a database that is
+    /// away returns by itself; and an attempt younger than the last failed try may find it back.
+    pub fn concerns(&self, attempt: &Attempt) -> bool {
+        match self {
+            Trouble::Silent(_) => true,
+            Trouble::Away { tried, .. } => *tried >= attempt.begun() && !attempt.is_sent(),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Away { reason, .. } => f.write_str(reason),
+            Trouble::Silent(time) => {
+                write!(f, "no statement has returned for {:.1} s", time.as_secs_f32())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_young_outage_is_waited_for_and_never_called_ready() {
+        let pulse = Pulse::default();
+        assert!(pulse.check().is_err(), "nothing has answered yet");
+        pulse.answered();
+        assert_eq!(pulse.check(), Ok(()));
+        assert!(pulse.failed(Instant::now(), "connection refused"));
+        assert!(!pulse.failed(Instant::now(), "connection refused"), "reported once");
+        assert_eq!(pulse.trouble(), None);
+        assert_eq!(pulse.check(), Err("connection refused".to_owned()));
+        pulse.answered();
+        assert_eq!(pulse.check(), Ok(()));
+    }
+
+    #[test]
+    fn an_outage_concerns_what_began_before_the_last_try_and_was_not_sent() {
+        let (waiting, sent) = (Attempt::within(SILENCE_MAX), Attempt::within(SILENCE_MAX));
+        sent.send().unwrap();
+        let away = Trouble::Away { tried: Instant::now(), reason: String::new() };
+        std::thread::sleep(Duration::from_millis(1));
+        let later = Attempt::within(SILENCE_MAX);
+        assert!(away.concerns(&waiting));
+        assert!(!away.concerns(&sent));
+        assert!(!away.concerns(&later));
+        assert!(Trouble::Silent(SILENCE_MAX).concerns(&sent));
+    }
+
+    #[test]
+    fn silence_counts_only_while_something_is_in_flight() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.silence(), Duration::ZERO);
+        let first = pulse.begin();
+        let second = pulse.begin();
+        first.end();
+        drop(second);
+        assert_eq!(pulse.silence(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,57 @@
+//! One request from its arrival to its answer, which is sent once, by whoever has it first: the
+//! worker that did the work, or the watch that would wait no longer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::debug;
+use parking_lot::Mutex;
+
+use super::call::Call;
+use super::front::Client;
+use super::problem::Problem;
+use super::reply::Reply;
+use crate::db::Attempt;
+
+pub(super) struct Exchange {
+    pub(super) call: Call,
+    pub(super) attempt: Arc<Attempt>,
+    client: Mutex<Option<Client>>,
+}
+
+impl Exchange {
+    pub(super) fn new(client: Client, call: Call, limit: Duration) -> Exchange {
+        Exchange {
+            call,
+            attempt: Arc::new(Attempt::within(limit)),
+            client: Mutex::new(Some(client)),
+        }
+    }
+
+    /// Sends the answer, unless one was sent before.
+    pub(super) fn answer(&self, reply: &Reply, replica_name: &str, closing: bool) {
+        // Taken first, so that nobody who only looks waits for a slow client.
+        let client = self.client.lock().take();
+        if let Some(client) = client {
+            let Call { method, target, request_id: id, .. } = &self.call;
+            let status = reply.status();
+            let taken = client.answer(reply, id, replica_name, closing);
+            debug!("event=answered request_id={id} {method} {target:?} {status} taken={taken}");
+        }
+    }
+
+    /// Ends the attempt and says what is known of it.
+    pub(super) fn give_up(&self, replica_name: &str, closing: bool) {
+        let outcome = self.attempt.give_up();
+        self.answer(&Problem::database_unavailable(outcome).into(), replica_name, closing);
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.client.lock().is_none()
+    }
+
+    /// Health is answered from memory: it never waits for a worker, nor is it given up.
+    pub(super) fn is_health(&self) -> bool {
+        self.call.path().starts_with("/health")
+    }
+}

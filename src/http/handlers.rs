@@ -1,0 +1,246 @@
+//! From a call to a reply: the route, the typed command, the one thing it asks of the database,
+//! and the words for what became of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use log::{error, warn};
+use serde::Serialize;
+
+use super::call::Call;
+use super::input::{Fields, Query};
+use super::problem::Problem;
+use super::reply::Reply;
+use super::route::{NoRoute, Route};
+use crate::balance::{Answer, Balances, Change, IdempotencyKey, Outcome};
+use crate::config::Token;
+use crate::db::{self, Attempt, Db, Pulse};
+use crate::users::{Page, RecordedChange, User, Users};
+
+const PAGE_DEFAULT: i64 = 100;
+const PAGE_MAX: i64 = 1_000;
+
+/// What the handlers need, shared by all workers.
+pub struct Api {
+    balances: Balances,
+    users: Users,
+    token: Option<Token>,
+    readiness: Arc<Readiness>,
+}
+
+/// Whether this replica should get requests; known without asking anybody.
+pub struct Readiness {
+    pulse: Arc<Pulse>,
+    migrated: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Readiness {
+    /// Not ready before [`Readiness::migrated`].
+    pub fn new(pulse: Arc<Pulse>) -> Readiness {
+        Readiness { pulse, migrated: AtomicBool::new(false), draining: AtomicBool::new(false) }
+    }
+
+    /// The schema is as the program needs it.
+    pub fn migrated(&self) {
+        self.migrated.store(true, Ordering::Release);
+    }
+
+    /// The replica is about to end.
+    pub fn draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err("this replica is shutting down".to_owned());
+        }
+        self.pulse.check()?;
+        match self.migrated.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err("the migrations are not applied yet".to_owned()),
+        }
+    }
+}
+
+impl Api {
+    /// The handlers of one replica.
+    pub fn new(db: &Arc<Db>, token: Option<Token>, readiness: Arc<Readiness>) -> Api {
+        let (balances, users) = (Balances::new(Arc::clone(db)), Users::new(Arc::clone(db)));
+        Api { balances, users, token, readiness }
+    }
+
+    /// Answers a call. Blocks for the database at most until the attempt is over.
+    pub fn answer(&self, call: &Call, attempt: &Arc<Attempt>) -> Reply {
+        self.handle(call, attempt).unwrap_or_else(Reply::from)
+    }
+
+    fn handle(&self, call: &Call, attempt: &Arc<Attempt>) -> Result<Reply, Problem> {
+        let route = Route::parse(&call.method, call.path()).map_err(|refusal| match refusal {
+            NoRoute::NotFound => Problem::not_found(),
+            NoRoute::MethodNotAllowed(allowed) => Problem::method_not_allowed(allowed),
+        })?;
+        if route.changes_something() {
+            self.authorize(call)?;
+        }
+        if !route.is_health() && !self.readiness.migrated.load(Ordering::Acquire) {
+            return Err(Problem::database_unavailable(db::Outcome::NotApplied));
+        }
+        match route {
+            Route::Live => Ok(Reply::json(200, &Health { status: "live" })),
+            Route::Ready => match self.readiness.check() {
+                Ok(()) => Ok(Reply::json(200, &Health { status: "ready" })),
+                Err(reason) => Err(Problem::not_ready(&reason)),
+            },
+            Route::ChangeBalance => self.change_balance(call, attempt),
+            Route::CreateUser => self.create_user(call, attempt),
+            Route::ListUsers => self.list_users(call, attempt),
+            Route::ReadUser(user_id) => self.read_user(call, attempt, user_id),
+            Route::ListChanges(user_id) => self.list_changes(call, attempt, user_id),
+        }
+    }
+
+    fn authorize(&self, call: &Call) -> Result<(), Problem> {
+        let Some(token) = &self.token else {
+            return Ok(());
+        };
+        let given = call.authorization.as_deref().and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        match given.is_some_and(|given| token.matches(given)) {
+            true => Ok(()),
+            false => Err(Problem::unauthorized()),
+        }
+    }
+
+    fn change_balance(&self, call: &Call, attempt: &Arc<Attempt>) -> Result<Reply, Problem> {
+        let (user_id, change) = read_change(call)?;
+        let answer =
+            self.balances.change(attempt, &change).map_err(|error| unavailable(call, &error))?;
+        let reply = balance_reply(user_id, change.amount(), answer);
+        Ok(match answer.replayed && answer.outcome != Outcome::KeyReused {
+            true => reply.with_header("Idempotency-Replayed", "true"),
+            false => reply,
+        })
+    }
+
+    fn create_user(&self, call: &Call, attempt: &Arc<Attempt>) -> Result<Reply, Problem> {
+        let mut fields = Fields::parse(&call.body)?;
+        let balance = fields.take_integer("balance")?;
+        fields.end()?;
+        if balance < 0 {
+            return Err(Problem::invalid_request("balance", "`balance` must not be negative"));
+        }
+        let user =
+            self.users.create(attempt, balance).map_err(|error| unavailable(call, &error))?;
+        let location = format!("/api/users/{}", user.user_id);
+        Ok(Reply::json(201, &user).with_header("Location", location))
+    }
+
+    fn read_user(
+        &self,
+        call: &Call,
+        attempt: &Arc<Attempt>,
+        user_id: i64,
+    ) -> Result<Reply, Problem> {
+        Query::parse(call.query()).end()?;
+        let user = self.users.read(attempt, user_id).map_err(|error| unavailable(call, &error))?;
+        user.map(|user| Reply::json(200, &user)).ok_or_else(|| Problem::user_not_found(user_id))
+    }
+
+    fn list_users(&self, call: &Call, attempt: &Arc<Attempt>) -> Result<Reply, Problem> {
+        let page = read_page(call, "after")?;
+        let users = self.users.list(attempt, page).map_err(|error| unavailable(call, &error))?;
+        let next = next_page(&users, page, |user| user.user_id);
+        Ok(Reply::json(200, &UserList { users, next }))
+    }
+
+    fn list_changes(
+        &self,
+        call: &Call,
+        attempt: &Arc<Attempt>,
+        user_id: i64,
+    ) -> Result<Reply, Problem> {
+        let page = read_page(call, "before")?;
+        let changes = self
+            .users
+            .changes(attempt, user_id, page)
+            .map_err(|error| unavailable(call, &error))?
+            .ok_or_else(|| Problem::user_not_found(user_id))?;
+        let next = next_page(&changes, page, |change| change.id);
+        Ok(Reply::json(200, &ChangeList { changes, next }))
+    }
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct UserList {
+    users: Vec<User>,
+    next: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct ChangeList {
+    changes: Vec<RecordedChange>,
+    next: Option<i64>,
+}
+
+fn read_change(call: &Call) -> Result<(i64, Change), Problem> {
+    let mut fields = Fields::parse(&call.body)?;
+    let user_id = fields.take_integer("userId")?;
+    let amount = fields.take_integer("amount")?;
+    fields.end()?;
+    let key = call.idempotency_key.as_deref().map(IdempotencyKey::parse).transpose();
+    let key = key.map_err(|_| {
+        let rule = "`Idempotency-Key` must be 1 to 255 printable characters, quoted or bare";
+        Problem::invalid_request("Idempotency-Key", rule)
+    })?;
+    let change = Change::new(user_id, amount)
+        .map_err(|_| Problem::invalid_request("amount", "`amount` must not be 0"))?;
+    Ok((user_id, change.with_key(key)))
+}
+
+fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {
+    match answer.outcome {
+        Outcome::Changed { balance } => Reply::json(200, &User { user_id, balance }),
+        Outcome::InsufficientFunds { balance } => {
+            Problem::insufficient_funds(balance, amount).into()
+        }
+        Outcome::OutOfRange => Problem::amount_out_of_range(amount).into(),
+        Outcome::NoSuchUser => Problem::user_not_found(user_id).into(),
+        Outcome::KeyReused => Problem::key_reused().into(),
+    }
+}
+
+fn read_page(call: &Call, from: &'static str) -> Result<Page, Problem> {
+    let mut query = Query::parse(call.query());
+    let from = query.take_integer(from, 0..=i64::MAX)?;
+    let limit = query.take_integer("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
+    query.end()?;
+    Ok(Page { from, limit })
+}
+
+/// A full page may have a next one; a page that is not full is the last.
+fn next_page<T>(rows: &[T], page: Page, id: impl Fn(&T) -> i64) -> Option<i64> {
+    let full = usize::try_from(page.limit).is_ok_and(|limit| rows.len() >= limit);
+    rows.last().filter(|_| full).map(id)
+}
+
+/// An outage is logged once, by the probe; here each request whose statement failed.
+fn unavailable(call: &Call, error: &db::Error) -> Problem {
+    let (id, reason) = (&call.request_id, error.reason());
+    match error.outcome() {
+        db::Outcome::Unknown => {
+            error!("event=request_failed outcome=unknown request_id={id} reason={reason:?}");
+        }
+        db::Outcome::NotApplied => {
+            warn!("event=request_failed outcome=not_applied request_id={id} reason={reason:?}");
+        }
+    }
+    Problem::database_unavailable(error.outcome())
+}

@@ -1,0 +1,183 @@
+//! What a client may write: the JSON object of a body and the parameters of a query. Pure.
+//!
+//! Nothing is guessed: a number that is not a whole one of 64 bits, a field that is missing,
+//! doubled or unknown, is refused with its name.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::problem::Problem;
+
+/// The members of a JSON object, doubled ones too.
+pub(super) struct Fields(Vec<(String, Value)>);
+
+impl Fields {
+    pub(super) fn parse(body: &[u8]) -> Result<Fields, Problem> {
+        serde_json::from_slice(body).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => {
+                Problem::invalid_request("body", "the body must be a JSON object")
+            }
+            _ if body.is_empty() => Problem::invalid_json("the body is empty"),
+            _ => Problem::invalid_json(&format!("the body is not JSON: {error}")),
+        })
+    }
+
+    /// Takes out a whole number.
+    pub(super) fn take_integer(&mut self, name: &'static str) -> Result<i64, Problem> {
+        let value = self.take(name)?;
+        value.as_i64().ok_or_else(|| {
+            let rule = format!("`{name}` must be a whole number of 64 bits, such as 2 or -2");
+            Problem::invalid_request(name, &rule)
+        })
+    }
+
+    fn take(&mut self, name: &'static str) -> Result<Value, Problem> {
+        let missing = || Problem::invalid_request(name, &format!("`{name}` is missing"));
+        let at = self.0.iter().position(|(key, _)| key == name).ok_or_else(missing)?;
+        let (_, value) = self.0.swap_remove(at);
+        match self.0.iter().any(|(key, _)| key == name) {
+            true => Err(Problem::invalid_request(name, &format!("`{name}` is given twice"))),
+            false => Ok(value),
+        }
+    }
+
+    /// Refuses what nobody has taken.
+    pub(super) fn end(self) -> Result<(), Problem> {
+        match self.0.first() {
+            Some((name, _)) => Err(Problem::invalid_request(name, "this field is unknown")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fields, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// The parameters of a query.
+pub(super) struct Query<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Query<'a> {
+    pub(super) fn parse(query: &'a str) -> Query<'a> {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        Query(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect())
+    }
+
+    /// Takes out a whole number in a range; an empty value counts as none.
+    pub(super) fn take_integer(
+        &mut self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<i64>,
+    ) -> Result<Option<i64>, Problem> {
+        let mut found = self.0.iter().filter(|(key, _)| *key == name).map(|(_, value)| *value);
+        let Some(text) = found.next() else {
+            return Ok(None);
+        };
+        if found.next().is_some() {
+            return Err(Problem::invalid_request(name, &format!("`{name}` is given twice")));
+        }
+        self.0.retain(|(key, _)| *key != name);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.map(Some).ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            let rule = format!("`{name}` must be a whole number from {least} to {most}");
+            Problem::invalid_request(name, &rule)
+        })
+    }
+
+    /// Refuses what nobody has taken.
+    pub(super) fn end(self) -> Result<(), Problem> {
+        match self.0.first() {
+            Some((name, _)) => Err(Problem::invalid_request(name, "this parameter is unknown")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amount(body: &str) -> Result<i64, (&'static str, Option<String>)> {
+        let read = || {
+            let mut fields = Fields::parse(body.as_bytes())?;
+            let amount = fields.take_integer("amount")?;
+            fields.end()?;
+            Ok(amount)
+        };
+        read().map_err(|problem: Problem| (problem.code(), problem.field()))
+    }
+
+    #[test]
+    fn whole_numbers_of_64_bits_are_exact() {
+        for number in [1, -2, i64::MAX, i64::MIN, 9_007_199_254_740_993] {
+            assert_eq!(amount(&format!(" {{ \"amount\" : {number} }} ")), Ok(number));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_the_name_of_the_field() {
+        let refused = Err(("invalid_request", Some("amount".to_owned())));
+        for value in
+            ["2.5", "2.0", "1e3", "\"2\"", "true", "null", "[]", "{}", "9223372036854775808"]
+        {
+            assert_eq!(amount(&format!("{{\"amount\":{value}}}")), refused, "{value}");
+        }
+        assert_eq!(amount("{}"), refused);
+        assert_eq!(amount(r#"{"amount":1,"amount":1}"#), refused);
+        let unknown = Err(("invalid_request", Some("note".to_owned())));
+        assert_eq!(amount(r#"{"amount":1,"note":1}"#), unknown);
+        let no_object = Err(("invalid_request", Some("body".to_owned())));
+        for body in ["[]", "1", "null", "\"amount\""] {
+            assert_eq!(amount(body), no_object, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_told_so() {
+        for body in ["", "{", "amount=1", "{\"amount\":1}x", "{'amount':1}", "{\"amount\":01}"] {
+            assert_eq!(amount(body), Err(("invalid_json", None)), "{body}");
+        }
+        let nested = "[".repeat(512);
+        assert_eq!(amount(&format!("{{\"amount\":{nested}")), Err(("invalid_json", None)));
+    }
+
+    #[test]
+    fn a_query_is_as_strict() {
+        let limit = |text| {
+            let mut query = Query::parse(text);
+            let limit = query.take_integer("limit", 1..=9)?;
+            query.end().map(|()| limit)
+        };
+        assert_eq!(limit("").unwrap(), None);
+        assert_eq!(limit("limit=").unwrap(), None);
+        assert_eq!(limit("limit=9").unwrap(), Some(9));
+        for wrong in ["limit=0", "limit=10", "limit=x", "limit=1&limit=2", "limt=1", "limit=1&a"] {
+            assert_eq!(limit(wrong).unwrap_err().code(), "invalid_request", "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! `balanced health`: asks a running replica whether it is ready, for a container's health check.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Asks the replica that listens at `addr`; its answer when it is ready.
+///
+/// # Errors
+/// Why it is not ready, or did not answer, as one line.
+pub fn self_check(mut addr: SocketAddr) -> Result<String, String> {
+    if addr.ip().is_unspecified() {
+        addr.set_ip(match addr {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let answer = ask(addr).map_err(|error| format!("no replica answers at {addr}: {error}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(body.to_owned()),
+        _ => Err(format!("the replica at {addr} is not ready: {body}")),
+    }
+}
+
+fn ask(addr: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /health/ready HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}

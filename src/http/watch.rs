@@ -1,0 +1,69 @@
+//! The watch: answers requests that nobody may wait for any longer, although the thread that
+//! works on them is stuck in a driver that knows no time-out.
+//!
+//! It never writes to a client itself: an answer that blocks would stop it.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use super::Handler;
+use super::exchange::Exchange;
+use super::inbox::{Inbox, aside};
+use crate::db::Pulse;
+
+/// Between two looks while requests wait.
+const TICK_CROWDED: Duration = Duration::from_millis(10);
+/// Between two looks while workers are free.
+const TICK: Duration = Duration::from_millis(100);
+
+pub(super) struct Watch {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) pulse: Arc<Pulse>,
+    pub(super) handler: Handler,
+}
+
+impl Watch {
+    /// Watches until the inbox has ended.
+    pub(super) fn run(&self) {
+        while !self.inbox.has_ended() {
+            let crowded = self.look();
+            thread::sleep(TICK_CROWDED);
+            if !crowded {
+                self.inbox.rest_while_idle(TICK);
+            }
+        }
+    }
+
+    fn look(&self) -> bool {
+        let trouble = self.pulse.trouble();
+        let findings = self.inbox.look(|attempt| {
+            attempt.is_over() || trouble.as_ref().is_some_and(|trouble| trouble.concerns(attempt))
+        });
+        for exchange in findings.health {
+            self.answer_health(exchange);
+        }
+        if !findings.hopeless.is_empty() {
+            self.give_up(findings.hopeless);
+        }
+        findings.crowded
+    }
+
+    fn answer_health(&self, exchange: Arc<Exchange>) {
+        let (inbox, handler) = (Arc::clone(&self.inbox), Arc::clone(&self.handler));
+        aside("health", move || {
+            let reply = handler(&exchange.call, &exchange.attempt);
+            exchange.answer(&reply, &inbox.replica_name, inbox.is_closing());
+        });
+    }
+
+    /// Oldest first: of two requests on one connection the second's answer waits for the first's.
+    fn give_up(&self, hopeless: Vec<Arc<Exchange>>) {
+        let inbox = Arc::clone(&self.inbox);
+        aside("give-up", move || {
+            for exchange in hopeless {
+                exchange.give_up(&inbox.replica_name, inbox.is_closing());
+            }
+        });
+    }
+}

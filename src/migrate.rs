@@ -1,0 +1,288 @@
+//! Migrations: the numbered files of `sql/`, compiled in, applied in order by whichever replica
+//! comes first while the others wait.
+//!
+//! All pending files go in one transaction under an advisory lock: a file that fails leaves
+//! nothing behind. A file that was applied is never changed: its checksum is compared at every
+//! start. A schema newer than the program is a warning, so that an old replica can restart during
+//! a deploy.
+
+use std::fmt;
+use std::time::Duration;
+
+use log::{info, warn};
+use postgres::{NoTls, Transaction};
+
+use crate::db::explain;
+use crate::stop::Stop;
+
+/// One file of `sql/`.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    /// `0001_users.sql`; the number gives the order.
+    pub name: &'static str,
+    /// The file's text.
+    pub sql: &'static str,
+}
+
+macro_rules! migrations {
+    ($($name:literal),* $(,)?) => {
+        &[$(Migration { name: $name, sql: include_str!(concat!("../sql/", $name)) }),*]
+    };
+}
+
+/// Every file of `sql/`, in order.
+pub const MIGRATIONS: &[Migration] = migrations!["0001_users.sql", "0002_idempotency_keys.sql"];
+
+/// Why the schema is not as the program needs it.
+#[derive(Debug)]
+pub enum Fault {
+    /// The database cannot be reached, or gave up: worth another try.
+    Unreachable(String),
+    /// A human has to look: another try gives the same.
+    Refused(String),
+    /// The program was told to end.
+    Stopped,
+}
+
+/// Between two tries to take the lock that another replica holds.
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+/// Between two tries to reach the database.
+const CONNECT_RETRY: Duration = Duration::from_millis(500);
+/// "balanced" in ASCII: the advisory lock's number, the same in every version.
+const LOCK: i64 = 0x62616c616e636564;
+
+const CREATE_LIST: &str = "create table if not exists schema_migrations (
+    number integer primary key,
+    name text not null,
+    checksum text not null,
+    applied_at timestamptz not null default clock_timestamp()
+)";
+const LIST: &str = "select number, name, checksum from schema_migrations order by number";
+const CHECKSUM: &str = "select encode(sha256(convert_to($1::text, 'UTF8')), 'hex')";
+const RECORD: &str = "insert into schema_migrations (number, name, checksum) values ($1, $2, $3)";
+const TRY_LOCK: &str = "select pg_try_advisory_xact_lock($1)";
+
+/// Applies what is pending, waiting for a database that is away until `stop` is set.
+///
+/// # Errors
+/// [`Fault::Refused`] with a sentence that says what to do, or [`Fault::Stopped`].
+pub fn run_until_done(
+    config: &postgres::Config,
+    migrations: &[Migration],
+    stop: &Stop,
+) -> Result<(), Fault> {
+    let mut told = false;
+    loop {
+        match run(config, migrations, stop) {
+            Err(Fault::Unreachable(reason)) => {
+                if !told {
+                    warn!(
+                        "event=database_away reason={reason:?} hint=\"is PostgreSQL running, and \
+                         is DATABASE_URL right? trying again until it answers\""
+                    );
+                    told = true;
+                }
+                if stop.wait_for(CONNECT_RETRY) {
+                    return Err(Fault::Stopped);
+                }
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Applies what is pending, once.
+///
+/// # Errors
+/// Each case of [`Fault`].
+pub fn run(config: &postgres::Config, migrations: &[Migration], stop: &Stop) -> Result<(), Fault> {
+    let numbered = number(migrations)?;
+    let mut client = config.connect(NoTls).map_err(|error| unreachable(&error))?;
+    let mut waited = false;
+    loop {
+        let mut transaction = client.transaction().map_err(|error| unreachable(&error))?;
+        let row = transaction.query_one(TRY_LOCK, &[&LOCK]).map_err(|error| unreachable(&error))?;
+        if row.get(0) {
+            apply(&mut transaction, &numbered)?;
+            return transaction.commit().map_err(|error| unreachable(&error));
+        }
+        if !waited {
+            info!("event=migrations_waiting reason=\"another replica is applying them\"");
+            waited = true;
+        }
+        transaction.rollback().map_err(|error| unreachable(&error))?;
+        if stop.wait_for(LOCK_RETRY) {
+            return Err(Fault::Stopped);
+        }
+    }
+}
+
+/// The numbers in the names, which must be 1, 2, 3 …
+fn number(migrations: &[Migration]) -> Result<Vec<(i32, Migration)>, Fault> {
+    let mut numbered = Vec::new();
+    for (expected, migration) in (1..).zip(migrations) {
+        let number = migration.name.split_once('_').and_then(|(number, _)| number.parse().ok());
+        if number != Some(expected) {
+            let name = migration.name;
+            return Err(Fault::Refused(format!(
+                "sql/{name} stands where number {expected:04} belongs: a file of sql/ is missing, \
+                 doubled or out of order"
+            )));
+        }
+        numbered.push((expected, *migration));
+    }
+    Ok(numbered)
+}
+
+fn apply(transaction: &mut Transaction<'_>, migrations: &[(i32, Migration)]) -> Result<(), Fault> {
+    let read_only = |error: postgres::Error| {
+        refused(
+            &error,
+            "the list of migrations cannot be read or made; may this user create tables?",
+        )
+    };
+    if !list_exists(transaction).map_err(read_only)? {
+        transaction.batch_execute(CREATE_LIST).map_err(read_only)?;
+    }
+    let applied = transaction.query(LIST, &[]).map_err(read_only)?;
+    let applied: Vec<(i32, String, String)> =
+        applied.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    for (number, name, _) in &applied {
+        if migrations.iter().all(|(known, _)| known != number) {
+            warn!(
+                "event=schema_newer migration={name} hint=\"a newer program has migrated this \
+                 database; this one goes on with what it knows\""
+            );
+        }
+    }
+    for (number, migration) in migrations {
+        let checksum: String =
+            transaction.query_one(CHECKSUM, &[&migration.sql]).map_err(read_only)?.get(0);
+        match applied.iter().find(|(known, ..)| known == number) {
+            Some((_, name, known)) => unchanged(migration, &checksum, name, known)?,
+            None => {
+                in_order(*number, migration, &applied)?;
+                execute(transaction, migration)?;
+                transaction
+                    .execute(RECORD, &[number, &migration.name, &checksum])
+                    .map_err(read_only)?;
+                info!("event=migration_applied migration={}", migration.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Asked first, so that a migrated database needs no right to create tables, and may be read-only.
+fn list_exists(transaction: &mut Transaction<'_>) -> Result<bool, postgres::Error> {
+    let row = transaction.query_one("select to_regclass('schema_migrations') is not null", &[])?;
+    Ok(row.get(0))
+}
+
+fn unchanged(
+    migration: &Migration,
+    checksum: &str,
+    applied_name: &str,
+    applied_checksum: &str,
+) -> Result<(), Fault> {
+    let name = migration.name;
+    if name != applied_name {
+        return Err(Fault::Refused(format!(
+            "the database was migrated with sql/{applied_name}, and this program has sql/{name} \
+             under the same number: restore that file, or use another database"
+        )));
+    }
+    if checksum != applied_checksum {
+        return Err(Fault::Refused(format!(
+            "sql/{name} was changed after it had been applied (checksum {applied_checksum} then, \
+             {checksum} now): restore it, and put the change into a new file"
+        )));
+    }
+    Ok(())
+}
+
+/// A gap among the applied files: number 2 pending although number 3 was applied.
+fn in_order(
+    number: i32,
+    migration: &Migration,
+    applied: &[(i32, String, String)],
+) -> Result<(), Fault> {
+    match applied.iter().find(|(known, ..)| *known > number) {
+        Some((_, later, _)) => Err(Fault::Refused(format!(
+            "sql/{later} was applied and sql/{}, which comes before it, was not: the table \
+             schema_migrations was edited, or the file was added late; give it the next number",
+            migration.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn execute(transaction: &mut Transaction<'_>, migration: &Migration) -> Result<(), Fault> {
+    transaction.batch_execute(migration.sql).map_err(|error| {
+        let place = error.as_db_error().and_then(|refusal| match refusal.position() {
+            Some(postgres::error::ErrorPosition::Original(offset)) => {
+                Some(format!(" at line {}", line_of(migration.sql, *offset)))
+            }
+            _ => None,
+        });
+        let place = place.unwrap_or_default();
+        refused(&error, &format!("sql/{} fails{place} and was rolled back", migration.name))
+    })
+}
+
+/// The line of the 1-based character `offset`.
+fn line_of(sql: &str, offset: u32) -> usize {
+    1 + sql.chars().take(offset.saturating_sub(1) as usize).filter(|c| *c == '\n').count()
+}
+
+fn unreachable(error: &postgres::Error) -> Fault {
+    Fault::Unreachable(explain(error))
+}
+
+/// A broken connection is worth another try; what the database itself refuses is not.
+fn refused(error: &postgres::Error, what: &str) -> Fault {
+    match error.as_db_error() {
+        Some(refusal) if !refusal.code().code().starts_with("57") => {
+            Fault::Refused(format!("{what}: {}", explain(error)))
+        }
+        _ => unreachable(error),
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Unreachable(reason) => write!(f, "the database cannot be used: {reason}"),
+            Fault::Refused(reason) => f.write_str(reason),
+            Fault::Stopped => f.write_str("told to end before the migrations were applied"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_its_line() {
+        let sql = "select 1;\n-- größer\nselec 2;";
+        assert_eq!(line_of(sql, 1), 1);
+        assert_eq!(line_of(sql, u32::try_from(sql.chars().count()).unwrap() - 7), 3);
+    }
+
+    #[test]
+    fn numbers_follow_each_other() {
+        let file = |name| Migration { name, sql: "" };
+        assert!(number(&[file("0001_a.sql"), file("0002_b.sql")]).is_ok());
+        for wrong in [
+            vec![file("0002_a.sql")],
+            vec![file("0001_a.sql"), file("0003_b.sql")],
+            vec![file("0001_a.sql"), file("0001_b.sql")],
+            vec![file("first.sql")],
+        ] {
+            assert!(matches!(number(&wrong), Err(Fault::Refused(_))));
+        }
+    }
+}

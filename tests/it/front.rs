@@ -1,0 +1,112 @@
+//! What the server library would get wrong: stranded connections and a dead accept loop.
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use balanced::db::Pulse;
+use balanced::http::{Call, Handler, Reply};
+
+use crate::support::{Client, Database, Local, Postgres, Process, get, until};
+
+fn server() -> Local {
+    let handler: Handler = Arc::new(|_: &Call, _| Reply::json(200, &"fine"));
+    Local::serve(4, Duration::from_secs(5), Arc::new(Pulse::default()), handler)
+}
+
+/// Threads are counted, and those of other tests do not belong to the replica.
+fn process() -> (Database, Process) {
+    let database = Postgres::shared().migrated();
+    let replica = Process::start(database.url(), &[]);
+    (database, replica)
+}
+
+/// The slowest of `count` keep-alive clients that connect at one moment and then ask.
+fn slowest_of(addr: SocketAddr, count: usize) -> Duration {
+    let start = Arc::new(Barrier::new(count));
+    let clients: Vec<_> = (0..count)
+        .map(|_| {
+            let start = Arc::clone(&start);
+            thread::spawn(move || {
+                start.wait();
+                let begin = Instant::now();
+                let mut client = Client::connect(addr);
+                assert_eq!(client.ask("GET /api/users/1", &[], "").status, 200);
+                (begin.elapsed(), client)
+            })
+        })
+        .collect();
+    // All stay open until the last has its answer: nobody's end may free another.
+    let answered: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    answered.iter().map(|(time, _)| *time).max().unwrap()
+}
+
+#[test]
+fn sixty_four_clients_at_once_on_a_new_server_are_all_answered() {
+    for _ in 0..5 {
+        let (_database, replica) = process();
+        let slowest = slowest_of(replica.addr, 64);
+        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    }
+}
+
+#[test]
+fn a_second_crowd_on_a_used_server_is_answered_too() {
+    let (_database, server) = process();
+    for count in [64, 16, 200, 64] {
+        let slowest = slowest_of(server.addr, count);
+        assert!(slowest < Duration::from_secs(2), "{count}: {slowest:?}");
+    }
+}
+
+/// A process with few descriptors is flooded with idle connections until its accept loop ends.
+#[test]
+fn a_replica_out_of_descriptors_serves_again_once_the_flood_has_gone() {
+    let database = Postgres::shared().migrated();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 120 && exec \"$0\"", env!("CARGO_BIN_EXE_balanced")])
+        .env_clear()
+        .envs([("DATABASE_URL", database.url()), ("LISTEN_ADDR", "127.0.0.1:0")]);
+    let replica = Process::spawn(&mut command);
+    let ready =
+        || TcpStream::connect(replica.addr).is_ok() && get(replica.addr, "/health").status == 200;
+    until("ready", Duration::from_secs(20), ready);
+    for round in 1..=3 {
+        let flood: Vec<TcpStream> =
+            (0..150).map(|_| TcpStream::connect(replica.addr).unwrap()).collect();
+        until("the accept loop has ended", Duration::from_secs(10), || {
+            replica.log().matches("event=accept_loop_not_replaced").count() >= round
+        });
+        drop(flood);
+        let start = Instant::now();
+        let mut client = Client::connect(replica.addr);
+        assert_eq!(client.ask("GET /api/users/1", &[], "").balance(), 10_000);
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "{:?}\n{}",
+            start.elapsed(),
+            replica.log()
+        );
+    }
+    let log = replica.log();
+    assert!(log.matches("\n").count() < 200, "the log is flooded:\n{log}");
+}
+
+/// HTTP/1.0, and clients that end their half first.
+#[test]
+fn old_and_half_closed_clients_get_their_answer_and_the_end() {
+    let server = server();
+    let mut old = Client::connect(server.addr);
+    old.send("GET / HTTP/1.0\r\n\r\n");
+    let answer = old.receive().unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert!(old.is_ended());
+
+    let mut polite = Client::connect(server.addr);
+    polite.send("GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+    assert_eq!(polite.receive().unwrap().header("connection"), Some("close"));
+    assert!(polite.is_ended());
+}

@@ -1,0 +1,128 @@
+//! One key, one change: also for twins that arrive at once, and after a refusal.
+
+use std::sync::Barrier;
+use std::thread;
+
+use crate::support::{Answer, Client, Local, Postgres, ask, change, get, post};
+
+fn keyed(replica: &Local, key: &str, body: &str) -> Answer {
+    ask(replica.addr, "POST /api/balance", &[&format!("Idempotency-Key: {key}")], body)
+}
+
+fn replayed(answer: &Answer) -> bool {
+    answer.header("idempotency-replayed") == Some("true")
+}
+
+#[test]
+fn a_second_request_gets_the_first_result() {
+    let database = Postgres::shared().migrated();
+    let replica = Local::start(database.url());
+    let first = keyed(&replica, "\"order-7\"", &change(1, -2));
+    assert_eq!((first.status, first.balance(), replayed(&first)), (200, 9_998, false));
+    post(replica.addr, "/api/balance", &change(1, -100));
+    for spelling in ["\"order-7\"", "order-7", "  order-7"] {
+        let again = keyed(&replica, spelling, &change(1, -2));
+        assert_eq!((again.status, again.balance(), replayed(&again)), (200, 9_998, true));
+        assert_eq!(again.json(), first.json());
+    }
+    assert_eq!(get(replica.addr, "/api/users/1").balance(), 9_898);
+    database.assert_books_balance();
+}
+
+#[test]
+fn a_refusal_is_a_result_too() {
+    let database = Postgres::shared().migrated();
+    let replica = Local::start(database.url());
+    let first = keyed(&replica, "k", &change(1, -10_001));
+    assert_eq!((first.code(), replayed(&first)), ("insufficient_funds".to_owned(), false));
+    post(replica.addr, "/api/balance", &change(1, 50_000));
+    let again = keyed(&replica, "k", &change(1, -10_001));
+    assert_eq!((again.json(), replayed(&again)), (first.json(), true));
+    let too_much = keyed(&replica, "m", &change(1, i64::MAX));
+    assert_eq!(too_much.code(), "amount_out_of_range");
+    let again = keyed(&replica, "m", &change(1, i64::MAX));
+    assert_eq!((again.json(), replayed(&again)), (too_much.json(), true));
+    assert_eq!(get(replica.addr, "/api/users/1").balance(), 60_000);
+}
+
+#[test]
+fn another_amount_under_the_same_key_is_refused() {
+    let database = Postgres::shared().migrated();
+    let replica = Local::start(database.url());
+    keyed(&replica, "k", &change(1, -2));
+    let other = keyed(&replica, "k", &change(1, -3));
+    assert_eq!((other.status, other.code()), (422, "idempotency_key_reused".to_owned()));
+    assert!(!replayed(&other));
+    assert_eq!(get(replica.addr, "/api/users/1").balance(), 9_998);
+}
+
+#[test]
+fn a_key_belongs_to_its_user_and_an_unknown_user_or_a_wrong_body_stores_nothing() {
+    let database = Postgres::shared().migrated();
+    let replica = Local::start(database.url());
+    assert_eq!(keyed(&replica, "k", &change(2, -2)).code(), "user_not_found");
+    assert_eq!(keyed(&replica, "k", "{\"userId\":1}").code(), "invalid_request");
+    assert_eq!(keyed(&replica, "k", &change(1, 0)).code(), "invalid_request");
+    assert_eq!(database.number("select count(*) from idempotency_keys"), 0);
+    post(replica.addr, "/api/users", "{\"balance\":10}");
+    assert_eq!(keyed(&replica, "k", &change(2, -2)).balance(), 8);
+    assert_eq!(keyed(&replica, "k", &change(1, -2)).balance(), 9_998);
+    database.assert_books_balance();
+}
+
+#[test]
+fn what_is_not_a_key_is_told_so() {
+    let database = Postgres::shared().migrated();
+    let replica = Local::start(database.url());
+    for key in ["", "\"\"", "\"open", &"k".repeat(256)] {
+        let answer = keyed(&replica, key, &change(1, -2));
+        assert_eq!((answer.status, answer.code()), (400, "invalid_request".to_owned()), "{key}");
+        assert_eq!(answer.json()["field"], "Idempotency-Key");
+    }
+    assert_eq!(keyed(&replica, &"k".repeat(255), &change(1, -2)).status, 200);
+}
+
+/// Twenty at once on three replicas, key after key, with deposits beside them.
+#[test]
+fn twenty_twins_change_the_balance_once_and_all_get_the_same_answer() {
+    const TWINS: usize = 20;
+    const KEYS: usize = 15;
+    let database = Postgres::shared().migrated();
+    let replicas: Vec<Local> = (0..3).map(|_| Local::start(database.url())).collect();
+    let start = Barrier::new(TWINS);
+    let answers: Vec<Vec<Answer>> = thread::scope(|scope| {
+        let twins: Vec<_> = (0..TWINS)
+            .map(|index| {
+                let (addr, start) = (replicas[index % replicas.len()].addr, &start);
+                scope.spawn(move || {
+                    let mut client = Client::connect(addr);
+                    let mut once = |key: usize| {
+                        start.wait();
+                        let header = format!("Idempotency-Key: twin-{key}");
+                        let body = change(1, -900);
+                        let answer = client.ask("POST /api/balance", &[&header], &body);
+                        client.ask("POST /api/balance", &[], &change(1, 1));
+                        answer
+                    };
+                    (0..KEYS).map(&mut once).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        twins.into_iter().map(|twin| twin.join().unwrap()).collect()
+    });
+    let mut applied = 0;
+    for key in 0..KEYS {
+        let of_key: Vec<&Answer> = answers.iter().map(|twin| &twin[key]).collect();
+        let fresh: Vec<_> = of_key.iter().filter(|answer| !replayed(answer)).collect();
+        assert_eq!(fresh.len(), 1, "key {key}: one attempt is the first");
+        for answer in &of_key {
+            assert_eq!((answer.status, answer.json()), (fresh[0].status, fresh[0].json()));
+        }
+        applied += usize::from(fresh[0].status == 200);
+    }
+    assert!((10..=12).contains(&applied), "10,000 covers 11 changes of 900: {applied}");
+    let expected = 10_000 + TWINS * KEYS - applied * 900;
+    let expected = i64::try_from(expected).unwrap();
+    assert_eq!(get(replicas[0].addr, "/api/users/1").balance(), expected);
+    database.assert_books_balance();
+}

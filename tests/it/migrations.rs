@@ -1,0 +1,95 @@
+//! Migrations: raced by five, and refused with a clear word when a file is not what it was.
+
+use std::sync::Barrier;
+use std::thread;
+
+use balanced::migrate::{Fault, MIGRATIONS, Migration, run};
+use balanced::stop::Stop;
+
+use crate::support::{Database, Postgres};
+
+fn migrate(database: &Database, migrations: &[Migration]) -> Result<(), Fault> {
+    run(&database.url().parse().unwrap(), migrations, &Stop::new())
+}
+
+fn refusal(database: &Database, migrations: &[Migration]) -> String {
+    match migrate(database, migrations) {
+        Err(Fault::Refused(reason)) => reason,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+const FIRST: Migration = Migration { name: "0001_a.sql", sql: "create table a (x integer);" };
+const SECOND: Migration = Migration { name: "0002_b.sql", sql: "create table b (x integer);" };
+
+#[test]
+fn five_replicas_on_an_empty_database_apply_each_file_once() {
+    for _ in 0..3 {
+        let database = Postgres::shared().empty();
+        let start = Barrier::new(5);
+        thread::scope(|scope| {
+            for _ in 0..5 {
+                scope.spawn(|| {
+                    start.wait();
+                    migrate(&database, MIGRATIONS).expect("migrated");
+                });
+            }
+        });
+        let applied = database.number("select count(*) from schema_migrations");
+        assert_eq!(applied, i64::try_from(MIGRATIONS.len()).unwrap());
+        assert_eq!(database.number("select balance from users where id = 1"), 10_000);
+        assert_eq!(database.number("select count(*) from users"), 1);
+        database.assert_books_balance();
+    }
+}
+
+#[test]
+fn a_second_start_changes_nothing() {
+    let database = Postgres::shared().empty();
+    migrate(&database, &[FIRST]).unwrap();
+    migrate(&database, &[FIRST]).unwrap();
+    migrate(&database, &[FIRST, SECOND]).unwrap();
+    assert_eq!(database.number("select count(*) from schema_migrations"), 2);
+}
+
+#[test]
+fn a_changed_file_is_refused() {
+    let database = Postgres::shared().empty();
+    migrate(&database, &[FIRST]).unwrap();
+    let changed = Migration { sql: "create table a (x bigint);", ..FIRST };
+    let reason = refusal(&database, &[changed]);
+    assert!(reason.contains("sql/0001_a.sql was changed after it had been applied"), "{reason}");
+}
+
+#[test]
+fn a_renamed_or_missing_file_is_refused() {
+    let database = Postgres::shared().empty();
+    migrate(&database, &[FIRST, SECOND]).unwrap();
+    let other = Migration { name: "0002_c.sql", ..SECOND };
+    let reason = refusal(&database, &[FIRST, other]);
+    assert!(reason.contains("sql/0002_b.sql") && reason.contains("sql/0002_c.sql"), "{reason}");
+    let reason = refusal(&database, &[SECOND]);
+    assert!(reason.contains("is missing"), "{reason}");
+    database.connect().execute("delete from schema_migrations where number = 1", &[]).unwrap();
+    let reason = refusal(&database, &[FIRST, SECOND]);
+    assert!(reason.contains("sql/0001_a.sql, which comes before it, was not"), "{reason}");
+}
+
+#[test]
+fn a_broken_file_names_its_line_and_leaves_nothing_behind() {
+    let database = Postgres::shared().empty();
+    let sql = "create table b (x integer);\nselec 1;";
+    let reason = refusal(&database, &[FIRST, Migration { sql, ..SECOND }]);
+    assert!(reason.contains("sql/0002_b.sql fails at line 2"), "{reason}");
+    assert!(reason.contains("syntax error"), "{reason}");
+    let tables = "select count(*) from information_schema.tables where table_schema = 'public'";
+    assert_eq!(database.number(tables), 0);
+    migrate(&database, &[FIRST, SECOND]).expect("mended");
+}
+
+#[test]
+fn a_newer_schema_does_not_stop_an_older_program() {
+    let database = Postgres::shared().empty();
+    migrate(&database, &[FIRST, SECOND]).unwrap();
+    migrate(&database, &[FIRST]).expect("a warning only");
+}

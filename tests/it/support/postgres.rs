@@ -1,0 +1,156 @@
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use balanced::migrate::{self, MIGRATIONS};
+use balanced::stop::Stop;
+use postgres::{Client, NoTls};
+
+/// A private server, lent by the script that also serves development. It ends, and its folder is
+/// removed, when its standard input closes: at the latest when this process ends.
+pub(crate) struct Postgres {
+    url: String,
+    folder: PathBuf,
+    _keeper: Child,
+    _open: ChildStdin,
+}
+
+/// A database of its own, dropped at the end.
+pub(crate) struct Database {
+    name: String,
+    url: String,
+}
+
+impl Postgres {
+    /// The one that all tests share which do not harm it.
+    pub(crate) fn shared() -> &'static Postgres {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let server = Postgres::lend();
+            let mut admin = server.admin();
+            admin.batch_execute("create database migrated").expect("a template");
+            let migrated = server.url_of("migrated");
+            let config = migrated.parse().expect("a URL");
+            migrate::run(&config, MIGRATIONS, &Stop::new()).expect("the migrations");
+            server
+        })
+    }
+
+    /// One to stop, restart and pause.
+    pub(crate) fn lend() -> Postgres {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres.sh");
+        let mut keeper = Command::new(script)
+            .arg("lend")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("scripts/postgres.sh");
+        let open = keeper.stdin.take().expect("a pipe");
+        let mut lines = BufReader::new(keeper.stdout.take().expect("a pipe")).lines();
+        let mut line =
+            || lines.next().expect("scripts/postgres.sh lend printed too little").unwrap();
+        Postgres { url: line(), folder: line().into(), _keeper: keeper, _open: open }
+    }
+
+    /// The URL of its first, empty database.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn admin(&self) -> Client {
+        Client::connect(&self.url, NoTls).expect("the private PostgreSQL")
+    }
+
+    /// An empty database.
+    pub(crate) fn empty(&self) -> Database {
+        self.create("template1")
+    }
+
+    /// A database with every migration applied; of the shared server only.
+    pub(crate) fn migrated(&self) -> Database {
+        self.create("migrated")
+    }
+
+    fn create(&self, template: &str) -> Database {
+        static COUNTER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("test_{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        let create = format!("create database {name} template {template}");
+        self.admin().batch_execute(&create).expect("a database");
+        Database { url: self.url_of(&name), name }
+    }
+
+    fn url_of(&self, database: &str) -> String {
+        let url = self.url.replacen("///balanced?", &format!("///{database}?"), 1);
+        assert_ne!(url, self.url, "the script's URL has another form");
+        url
+    }
+
+    /// Ends every process at once, as a crash does, and starts again.
+    pub(crate) fn crash_and_restart(&self) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres.sh");
+        let done = Command::new(script).arg("restart").arg(&self.folder).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// Stops every process where it stands; they go on when the guard is dropped.
+    pub(crate) fn pause(&self) -> Paused {
+        let file = std::fs::read_to_string(self.folder.join("postgres/postmaster.pid"));
+        let file = file
+            .or_else(|_| std::fs::read_to_string(self.folder.join("postgres/data/postmaster.pid")));
+        let postmaster = file.expect("postmaster.pid").lines().next().unwrap().to_owned();
+        let children = Command::new("pgrep").args(["-P", &postmaster]).output().expect("pgrep");
+        let mut pids = vec![postmaster];
+        pids.extend(String::from_utf8_lossy(&children.stdout).lines().map(str::to_owned));
+        signal("-STOP", &pids);
+        Paused(pids)
+    }
+}
+
+pub(crate) struct Paused(Vec<String>);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        signal("-CONT", &self.0);
+    }
+}
+
+fn signal(signal: &str, pids: &[String]) {
+    // One that has ended meanwhile makes `kill` fail, and the others are signalled all the same.
+    let _ = Command::new("kill").arg(signal).args(pids).status().expect("kill");
+}
+
+impl Database {
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(&self.url, NoTls).expect("the test's database")
+    }
+
+    /// One number, by SQL.
+    pub(crate) fn number(&self, sql: &str) -> i64 {
+        self.connect().query_one(sql, &[]).expect(sql).get(0)
+    }
+
+    /// Fails unless every balance is the sum of its user's changes.
+    pub(crate) fn assert_books_balance(&self) {
+        let wrong = self.number(
+            "select count(*) from users where balance <> (select coalesce(sum(amount), 0) \
+             from balance_changes where user_id = users.id)",
+        );
+        assert_eq!(wrong, 0, "balances that are not the sum of their changes");
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // A server that the test has stopped takes its databases with it.
+        let url = self.url.replacen(&format!("///{}?", self.name), "///balanced?", 1);
+        if let Ok(mut admin) = Client::connect(&url, NoTls) {
+            let _ = admin.batch_execute(&format!("drop database {} with (force)", self.name));
+        }
+    }
+}

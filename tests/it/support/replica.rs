@@ -1,0 +1,168 @@
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use balanced::config::{Config, Token};
+use balanced::db::{Db, Limits, Manager, Probe, Pulse, parameters};
+use balanced::http::{Api, Handler, Listener, Options, Readiness, Server};
+use balanced::stop::Stop;
+
+use super::{get, until};
+
+/// A replica in this process, without a signal handler and without migrations.
+pub(crate) struct Local {
+    pub(crate) addr: SocketAddr,
+    server: Option<Server>,
+    stop: Stop,
+}
+
+pub(crate) struct LocalOptions {
+    pub(crate) workers: usize,
+    pub(crate) pool_size: u32,
+    pub(crate) request_timeout: Duration,
+    pub(crate) token: Option<&'static str>,
+}
+
+impl Default for LocalOptions {
+    fn default() -> LocalOptions {
+        let request_timeout = Duration::from_secs(30);
+        LocalOptions { workers: 8, pool_size: 4, request_timeout, token: None }
+    }
+}
+
+impl Local {
+    pub(crate) fn start(database_url: &str) -> Local {
+        Local::start_with(database_url, LocalOptions::default())
+    }
+
+    pub(crate) fn start_with(database_url: &str, options: LocalOptions) -> Local {
+        let parameters = parameters(&database_url.parse().expect("a URL"), "local");
+        let limits = Limits::for_requests(options.request_timeout);
+        let pulse = Arc::new(Pulse::default());
+        let readiness = Arc::new(Readiness::new(Arc::clone(&pulse)));
+        readiness.migrated();
+        let stop = Stop::new();
+        let manager = Manager::new(parameters.clone(), limits);
+        let db = Arc::new(Db::open(manager, options.pool_size, Arc::clone(&pulse)));
+        let api = Api::new(&db, options.token.map(token), readiness);
+        Probe::start(parameters, limits, Arc::clone(&pulse), stop.clone()).expect("a thread");
+        let handler: Handler = Arc::new(move |call, attempt| api.answer(call, attempt));
+        let mut local = Local::serve(options.workers, options.request_timeout, pulse, handler);
+        local.stop = stop;
+        until("the replica is ready", Duration::from_secs(20), || {
+            get(local.addr, "/health").status == 200
+        });
+        local
+    }
+
+    /// A server with any handler.
+    pub(crate) fn serve(
+        workers: usize,
+        request_timeout: Duration,
+        pulse: Arc<Pulse>,
+        handler: Handler,
+    ) -> Local {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).expect("a port");
+        let addr = listener.local_addr().unwrap();
+        let options = Options { workers, request_timeout, replica_name: "local".to_owned() };
+        let server = listener.serve(&options, pulse, handler).expect("a server");
+        Local { addr, server: Some(server), stop: Stop::new() }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.stop.set();
+        if let Some(server) = self.server.take() {
+            server.drain(Duration::from_millis(40));
+        }
+    }
+}
+
+/// A token is made by the settings alone.
+fn token(text: &str) -> Token {
+    let config = Config::read(|name| match name {
+        "DATABASE_URL" => Some("host=localhost".to_owned()),
+        "API_TOKEN" => Some(text.to_owned()),
+        _ => None,
+    });
+    config.expect("settings").api_token.expect("a token")
+}
+
+/// A replica as a process of its own, killed at the end of the test.
+pub(crate) struct Process {
+    pub(crate) addr: SocketAddr,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts one and waits until it is ready.
+    pub(crate) fn start(database_url: &str, variables: &[(&str, &str)]) -> Process {
+        let process = Process::spawn(&mut Process::command(database_url, variables));
+        until("the process is ready", Duration::from_secs(30), || {
+            std::net::TcpStream::connect(process.addr).is_ok()
+                && get(process.addr, "/health").status == 200
+        });
+        process
+    }
+
+    pub(crate) fn command(database_url: &str, variables: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_balanced"));
+        command.env_clear().env("DATABASE_URL", database_url).env("LISTEN_ADDR", "127.0.0.1:0");
+        command.envs(variables.iter().copied());
+        command
+    }
+
+    /// Starts one and waits until it listens.
+    pub(crate) fn spawn(command: &mut Command) -> Process {
+        static COUNTER: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("balanced-test-{}-{number}.log", std::process::id());
+        let log = std::env::temp_dir().join(name);
+        let file = File::create(&log).expect("a log file");
+        let child = command.stdin(Stdio::null()).stderr(file).spawn().expect("a process");
+        let mut addr = None;
+        until("the process listens", Duration::from_secs(30), || {
+            let text = std::fs::read_to_string(&log).unwrap();
+            addr = text.split("listen=").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
+            addr.is_some()
+        });
+        Process { addr: addr.unwrap(), child, log }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("the log")
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill");
+        assert!(sent.success(), "kill {signal}");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let mut status = None;
+        until("the process ends", limit, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the log of process {}:\n{}", self.child.id(), self.log());
+        }
+        let _ = std::fs::remove_file(&self.log);
+    }
+}

@@ -1,0 +1,119 @@
+//! The code keeps the shape that `src/lib.rs` describes: who uses whom, how long things are, and
+//! that lists which stand in two places agree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const FILE_LINES_MAX: usize = 380;
+const FUNCTION_LINES_MAX: usize = 70;
+const COLUMNS_MAX: usize = 100;
+
+fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(ROOT).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = Path::new(ROOT).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn modules_use_only_what_they_may() {
+    for (module, allowed) in [
+        ("stop", vec![]),
+        ("config", vec![]),
+        ("db", vec!["stop"]),
+        ("migrate", vec!["db", "stop"]),
+        ("balance", vec!["db"]),
+        ("users", vec!["db"]),
+        ("http", vec!["balance", "users", "db", "config"]),
+    ] {
+        let mut sources = vec![Path::new(ROOT).join(format!("src/{module}.rs"))];
+        if Path::new(ROOT).join(format!("src/{module}")).is_dir() {
+            sources.extend(files(&format!("src/{module}"), ".rs"));
+        }
+        for source in sources {
+            for (number, line) in read(&source).lines().enumerate() {
+                let used = line.split("crate::").skip(1).map(|rest| {
+                    rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap()
+                });
+                for name in used {
+                    let fine = name == module || allowed.contains(&name);
+                    assert!(fine, "{}:{}: {module} uses {name}", source.display(), number + 1);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_front_names_the_server_library() {
+    for path in files("src", ".rs") {
+        let text = read(&path);
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let names = code.clone().any(|line| line.contains("tiny_http::"));
+        assert_eq!(names, path.ends_with("http/front.rs"), "{}", path.display());
+    }
+}
+
+#[test]
+fn files_functions_and_lines_are_short() {
+    for folder in ["src", "tests", "loadtest"] {
+        for path in files(folder, ".rs") {
+            let text = read(&path);
+            let lines = text.lines().count();
+            assert!(lines <= FILE_LINES_MAX, "{}: {lines} lines", path.display());
+            let mut start = None;
+            for (number, line) in text.lines().enumerate() {
+                let at = format!("{}:{}", path.display(), number + 1);
+                assert!(line.chars().count() <= COLUMNS_MAX, "{at} is too wide");
+                let indent = line.len() - line.trim_start().len();
+                let begins = line.trim_start().starts_with("fn ") || line.contains(" fn ");
+                if begins && line.ends_with('{') && start.is_none() {
+                    start = Some((number, indent));
+                } else if let Some((first, of)) = start.filter(|_| line.trim() == "}") {
+                    if indent == of {
+                        let length = number - first;
+                        assert!(length < FUNCTION_LINES_MAX, "{at}: a function of {length} lines");
+                        start = None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_of_sql_is_compiled_in() {
+    let mut names: Vec<String> = files("sql", "")
+        .iter()
+        .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let compiled: Vec<&str> =
+        balanced::migrate::MIGRATIONS.iter().map(|migration| migration.name).collect();
+    assert_eq!(names, compiled);
+}
+
+#[test]
+fn every_setting_is_in_the_example_and_in_the_readme() {
+    for document in [".env.example", "README.md"] {
+        let text = read(document);
+        for setting in balanced::config::SETTINGS {
+            assert!(text.contains(setting.name), "{document} lacks {}", setting.name);
+        }
+    }
+}
