@@ -1,0 +1,162 @@
+//! What a bench sends and counts: a warm-up that is left out, then all that counts.
+
+use std::time::{Duration, Instant};
+
+use super::Options;
+use super::closed_loop::Script;
+use super::people::People;
+use crate::client::{Answer, Request, Target, quoted_key};
+use crate::outcome::{Change, Failure, Outcome};
+use crate::process;
+use crate::random::Random;
+use crate::report::{Figures, Tally, grouped};
+
+/// Room for this many answers a second is made before, so that making it stops nothing.
+const ANSWERS_PER_SECOND: u64 = 20_000;
+/// 16 MB of latencies are made room for at most; what is beyond is made room for while it runs.
+const ANSWERS_MAX: u64 = 4_000_000;
+
+/// The script of a bench.
+pub(super) struct Measure<'a> {
+    requests: Vec<Request>,
+    people: &'a People,
+    turns: Vec<Turn>,
+    amount: Option<i64>,
+    random: Random,
+    /// Nothing: no keys. Otherwise what tells this run's keys from any other's.
+    key_run: Option<u64>,
+    keys_sent: u64,
+    key: Vec<u8>,
+    /// From here on it counts.
+    begin: Instant,
+    end: Instant,
+    last: Instant,
+    cpu_seconds_before: Option<f64>,
+    warmup: Tally,
+    tally: Tally,
+}
+
+/// What a connection is at.
+struct Turn {
+    change: Change,
+    counts: bool,
+}
+
+/// What came of it.
+pub(super) struct Measured {
+    pub(super) figures: Figures,
+    pub(super) warmup_requests: u64,
+    /// Failures of the warm-up, each kind in a sentence.
+    pub(super) warmup_faults: Vec<String>,
+}
+
+impl<'a> Measure<'a> {
+    /// The clock starts now.
+    pub(super) fn new(options: &Options, targets: &[Target], people: &'a People) -> Measure<'a> {
+        let token = options.token.as_deref();
+        let mut random = Random::new();
+        let room = (options.duration.as_secs() * ANSWERS_PER_SECOND).min(ANSWERS_MAX);
+        // The first change of a connection is the other way round: it starts with +1.
+        let before_first = Change { user_id: 0, amount: -1 };
+        let turns = (0..options.connections)
+            .map(|_| Turn { change: before_first, counts: false })
+            .collect();
+        let key_run = options.keys.then(|| random.next());
+        let begin = Instant::now() + options.warmup;
+        Measure {
+            requests: targets
+                .iter()
+                .map(|target| Request::new(target, token, "POST", "/api/balance"))
+                .collect(),
+            people,
+            turns,
+            amount: options.amount,
+            random,
+            key_run,
+            keys_sent: 0,
+            key: Vec::new(),
+            begin,
+            end: begin + options.duration,
+            last: begin,
+            cpu_seconds_before: None,
+            warmup: Tally::default(),
+            tally: Tally::with_capacity(usize::try_from(room).unwrap_or_default()),
+        }
+    }
+
+    /// Sums up. The CPU time is that since the warm-up.
+    pub(super) fn end(self) -> Measured {
+        let cpu_seconds = process::cpu_seconds() - self.cpu_seconds_before.unwrap_or_default();
+        let warmup_faults = self.warmup.errors().into_iter().map(|error| {
+            let (count, kind) = (grouped(error.count), error.kind);
+            format!("failed in the warm-up: {count} × {kind}, e.g. {}", error.example)
+        });
+        Measured {
+            warmup_faults: warmup_faults.collect(),
+            warmup_requests: self.warmup.requests(),
+            figures: self.tally.figures(self.last - self.begin, cpu_seconds),
+        }
+    }
+}
+
+impl Script for Measure<'_> {
+    fn next(&mut self, number: usize, now: Instant, request: &mut Vec<u8>) -> bool {
+        if now >= self.end {
+            return false;
+        }
+        let turn = &mut self.turns[number];
+        turn.counts = now >= self.begin;
+        if turn.counts && self.cpu_seconds_before.is_none() {
+            self.cpu_seconds_before = Some(process::cpu_seconds());
+        }
+        let user_id = match self.people.ids.as_slice() {
+            [only] => *only,
+            ids => ids[self.random.below(ids.len())],
+        };
+        turn.change = Change { user_id, amount: self.amount.unwrap_or(-turn.change.amount) };
+        if let Some(run) = self.key_run {
+            self.keys_sent += 1;
+            quoted_key(&mut self.key, run, self.keys_sent);
+        }
+        let Change { user_id, amount } = turn.change;
+        let of_target = number % self.requests.len();
+        self.requests[of_target].write_change(request, &self.key, user_id, amount);
+        true
+    }
+
+    fn ended(
+        &mut self,
+        number: usize,
+        due: Instant,
+        now: Instant,
+        result: Result<&Answer<'_>, Failure>,
+    ) {
+        let turn = &self.turns[number];
+        let tally = if turn.counts { &mut self.tally } else { &mut self.warmup };
+        let result = result.and_then(|answer| {
+            tally.add_server(answer.served_by);
+            Outcome::judge(turn.change, answer)
+        });
+        tally.add(&result, now - due);
+        if turn.counts {
+            self.last = now;
+        }
+    }
+
+    fn so_far(&self) -> String {
+        let now = Instant::now();
+        let since = now.saturating_duration_since(self.begin);
+        if since == Duration::ZERO {
+            return format!("warm-up: {} answers", grouped(self.warmup.answers()));
+        }
+        let seconds = since.as_secs_f64();
+        let (answers, failed) = (self.tally.answers(), self.tally.failed());
+        format!(
+            "{seconds:.0} s of {} s: {} answers, {}/s, {} failed",
+            (self.end - self.begin).as_secs(),
+            grouped(answers),
+            grouped((answers as f64 / seconds) as u64),
+            grouped(failed),
+        )
+    }
+}
