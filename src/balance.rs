@@ -10,6 +10,7 @@ mod gate;
 mod key;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use postgres::Row;
 
@@ -92,8 +93,10 @@ pub struct Balances {
     gate: Gate,
 }
 
-/// How many waiting changes a thread applies for others before its own client has its answer.
-const COMBINED_MAX: usize = 8;
+/// For how long a thread begins changes for others before it lets their threads, and its own
+/// client, have their answers. On a disk so slow that one change takes longer, each is answered
+/// at once.
+const COMBINED_TIME: Duration = Duration::from_millis(1);
 
 /// The guards cannot overflow: a balance is at least 0, so adding what is at most 0 to it, or
 /// taking what is at least 0 from the largest number, stays in 64 bits.
@@ -174,23 +177,28 @@ impl Balances {
     /// A fault of the database, with what is known of the change.
     pub fn change(&self, attempt: &Arc<Attempt>, change: &Change) -> Result<Answer, Error> {
         match self.gate.enter(change, attempt) {
-            Entry::Turn(turn) => self.lead(&turn, attempt, change),
+            Entry::Turn(turn) => self.lead(turn, attempt, change),
             Entry::Answered(result) => result,
         }
     }
 
     /// Applies the own change, then those that have come to wait for the turn meanwhile.
-    fn lead(&self, turn: &Turn<'_>, attempt: &Attempt, change: &Change) -> Result<Answer, Error> {
+    ///
+    /// Waking a thread takes a good part of the time that a change does: so the others are woken
+    /// when the next one has the turn, and the time that they wait for it is bounded.
+    fn lead(&self, turn: Turn<'_>, attempt: &Attempt, change: &Change) -> Result<Answer, Error> {
         let mut connection = self.db.connection(attempt)?;
+        let begun = Instant::now();
         let own = connection.run(attempt, |session| apply(session, change));
-        for _ in 0..COMBINED_MAX {
-            if !connection.is_usable() {
-                break;
-            }
+        let mut answers = Vec::new();
+        while begun.elapsed() < COMBINED_TIME && connection.is_usable() {
             let Some(other) = turn.next() else { break };
             let result = connection.run(other.attempt(), |session| apply(session, other.change()));
-            other.answer(result);
+            answers.push((other, result));
         }
+        drop(connection);
+        drop(turn);
+        answers.into_iter().for_each(|(other, result)| other.answer(result));
         own
     }
 }

@@ -116,7 +116,9 @@ impl Session {
 
     /// The driver has no cache of its own: it prepares a text anew each time.
     fn prepared(&mut self, sql: &'static str) -> Result<Statement, postgres::Error> {
-        if let Some((_, statement)) = self.statements.iter().find(|(text, _)| *text == sql) {
+        if let Some((_, statement)) =
+            self.statements.iter().find(|(text, _)| std::ptr::eq(*text, sql))
+        {
             return Ok(statement.clone());
         }
         let statement = self.client.prepare(sql)?;

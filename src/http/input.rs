@@ -21,7 +21,7 @@ impl Fields {
                 Problem::invalid_request("body", "the body must be a JSON object")
             }
             _ if body.is_empty() => Problem::invalid_json("the body is empty"),
-            _ => Problem::invalid_json(&format!("the body is not JSON: {error}")),
+            _ => Problem::invalid_json(format!("the body is not JSON: {error}")),
         })
     }
 
@@ -30,16 +30,16 @@ impl Fields {
         let value = self.take(name)?;
         value.as_i64().ok_or_else(|| {
             let rule = format!("`{name}` must be a whole number of 64 bits, such as 2 or -2");
-            Problem::invalid_request(name, &rule)
+            Problem::invalid_request(name, rule)
         })
     }
 
     fn take(&mut self, name: &'static str) -> Result<Value, Problem> {
-        let missing = || Problem::invalid_request(name, &format!("`{name}` is missing"));
+        let missing = || Problem::invalid_request(name, format!("`{name}` is missing"));
         let at = self.0.iter().position(|(key, _)| key == name).ok_or_else(missing)?;
         let (_, value) = self.0.swap_remove(at);
         match self.0.iter().any(|(key, _)| key == name) {
-            true => Err(Problem::invalid_request(name, &format!("`{name}` is given twice"))),
+            true => Err(Problem::invalid_request(name, format!("`{name}` is given twice"))),
             false => Ok(value),
         }
     }
@@ -95,7 +95,7 @@ impl<'a> Query<'a> {
             return Ok(None);
         };
         if found.next().is_some() {
-            return Err(Problem::invalid_request(name, &format!("`{name}` is given twice")));
+            return Err(Problem::invalid_request(name, format!("`{name}` is given twice")));
         }
         self.0.retain(|(key, _)| *key != name);
         if text.is_empty() {
@@ -105,7 +105,7 @@ impl<'a> Query<'a> {
         number.map(Some).ok_or_else(|| {
             let (least, most) = (range.start(), range.end());
             let rule = format!("`{name}` must be a whole number from {least} to {most}");
-            Problem::invalid_request(name, &rule)
+            Problem::invalid_request(name, rule)
         })
     }
 

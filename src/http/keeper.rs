@@ -14,7 +14,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
@@ -27,6 +27,13 @@ const REST_BUSY: Duration = Duration::from_millis(20);
 const REST_IDLE: Duration = Duration::from_millis(400);
 /// How long an accept loop may take to answer under a flood of connections.
 const PATIENCE: Duration = Duration::from_millis(1_500);
+/// An accept loop so young has taken over what a flood has left, and may end of it again.
+const NEW: Duration = Duration::from_secs(5);
+const PATIENCE_NEW: Duration = Duration::from_millis(200);
+/// How long a nudge is waited for before the next is sent, which may free it.
+const STEP: Duration = Duration::from_millis(20);
+/// The shortest wait for a socket.
+const LOOK: Duration = Duration::from_millis(1);
 /// Between two tries to build an accept loop while descriptors are short.
 const REBUILD_PAUSE: Duration = Duration::from_millis(50);
 /// What a new accept loop must find free.
@@ -34,13 +41,8 @@ const DESCRIPTORS_SPARE: usize = 16;
 /// More rounds than any flood strands; a bound, not a plan.
 const ROUNDS_MAX: usize = 4_096;
 
-/// What a connection to the own port showed.
-enum Nudge {
-    Answered,
-    Silent,
-    /// No descriptor or port was left for it: nothing is known.
-    NotSent,
-}
+/// A connection of ours to the own port. It can be stranded like any other.
+struct Nudge(TcpStream);
 
 pub(super) struct Keeper {
     inbox: Arc<Inbox>,
@@ -48,6 +50,7 @@ pub(super) struct Keeper {
     /// A descriptor held for the nudge, which must find one also when clients hold all others.
     reserve: Option<TcpListener>,
     addr: SocketAddr,
+    replaced_at: Option<Instant>,
 }
 
 impl Keeper {
@@ -60,7 +63,7 @@ impl Keeper {
             _ => {}
         }
         let reserve = listener.try_clone().ok();
-        Ok(Keeper { inbox, listener, reserve, addr })
+        Ok(Keeper { inbox, listener, reserve, addr, replaced_at: None })
     }
 
     /// Keeps until listening is over.
@@ -81,19 +84,29 @@ impl Keeper {
 
     /// Nudges until no stranded connection is left; false when the accept loop is dead.
     fn release_stranded(&mut self) -> bool {
+        let mut unanswered: Vec<Nudge> = Vec::new();
+        let mut answered_at = Instant::now();
         let mut steady = 0;
         for _ in 0..ROUNDS_MAX {
             let before = threads();
-            match self.nudge() {
-                Ok(Nudge::Answered) if threads() > before => steady = 0,
-                Ok(Nudge::Answered) => steady += 1,
-                Ok(Nudge::NotSent) | Err(_) => return true,
-                Ok(Nudge::Silent) => {
-                    self.inbox.accept_loop_is_silent();
-                    return false;
+            unanswered.extend(self.nudge());
+            let count = unanswered.len();
+            if let Some(mut last) = unanswered.pop() {
+                // The others have waited before: a look is enough.
+                unanswered.retain_mut(|nudge| !nudge.is_answered(LOOK));
+                if !last.is_answered(STEP) {
+                    unanswered.push(last);
                 }
             }
+            if unanswered.len() < count {
+                answered_at = Instant::now();
+            } else if count > 0 && answered_at.elapsed() > self.patience() {
+                self.inbox.accept_loop_is_silent();
+                return false;
+            }
             // A thread that ends meanwhile hides one that was added: look twice.
+            let calm = unanswered.is_empty() && threads() <= before;
+            steady = if calm { steady + 1 } else { 0 };
             if steady == 2 {
                 break;
             }
@@ -101,31 +114,27 @@ impl Keeper {
         true
     }
 
-    fn nudge(&mut self) -> io::Result<Nudge> {
-        let connect = || TcpStream::connect_timeout(&self.addr, PATIENCE);
-        let Ok(mut stream) = connect().or_else(|_| {
+    fn patience(&self) -> Duration {
+        let new = self.replaced_at.is_some_and(|at| at.elapsed() < NEW);
+        if new { PATIENCE_NEW } else { PATIENCE }
+    }
+
+    /// One more connection, where a descriptor can be found for it.
+    fn nudge(&mut self) -> Option<Nudge> {
+        let connect = || Nudge::send(self.addr);
+        let nudge = connect().or_else(|_| {
             self.reserve = None;
             connect()
-        }) else {
-            return Ok(Nudge::NotSent);
-        };
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(b"\r\n")?;
-        let answered = stream.read_to_end(&mut Vec::new());
-        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-        drop(stream);
+        });
         if self.reserve.is_none() {
             self.reserve = self.listener.try_clone().ok();
         }
-        match answered {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Nudge::Silent),
-            _ => Ok(Nudge::Answered),
-        }
+        nudge.ok()
     }
 
     /// Builds a new accept loop on the same listener, once there are descriptors for it to use:
     /// without them it would end at its first connection.
-    fn rebuild(&self) {
+    fn rebuild(&mut self) {
         let mut told = false;
         while self.inbox.is_listening() {
             let spare: io::Result<Vec<TcpListener>> =
@@ -133,6 +142,7 @@ impl Keeper {
             match spare.and_then(|mut spare| Source::build(spare.swap_remove(0))) {
                 Ok(source) => {
                     self.inbox.replace_source(source);
+                    self.replaced_at = Some(Instant::now());
                     info!("event=accept_loop_replaced");
                     return;
                 }
@@ -145,6 +155,26 @@ impl Keeper {
             }
             thread::sleep(REBUILD_PAUSE);
         }
+    }
+}
+
+impl Nudge {
+    fn send(addr: SocketAddr) -> io::Result<Nudge> {
+        let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+        stream.write_all(b"\r\n")?;
+        Ok(Nudge(stream))
+    }
+
+    /// Whether the server has said anything by now, or says it within `limit`.
+    fn is_answered(&mut self, limit: Duration) -> bool {
+        let read = self.0.set_read_timeout(Some(limit)).and_then(|()| self.0.read(&mut [0; 256]));
+        let waits = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        let answered = !read.as_ref().is_err_and(waits);
+        if answered {
+            // A reset where this cannot be set leaves a socket in TIME_WAIT, and nothing worse.
+            let _ = socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+        }
+        answered
     }
 }
 

@@ -2,12 +2,19 @@
 
 use serde::Serialize;
 
+use super::call::BODY_BYTES_MAX;
 use super::reply::{Reply, phrase};
 use crate::db::Outcome;
 
 /// An error on its way to the client.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Problem {
+    document: Box<Document>,
+    header: Option<(&'static str, &'static str)>,
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
     r#type: &'static str,
     title: &'static str,
     status: u16,
@@ -21,39 +28,41 @@ pub struct Problem {
     amount: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
-    #[serde(skip)]
-    header: Option<(&'static str, &'static str)>,
 }
 
 impl Problem {
-    fn new(status: u16, code: &'static str, detail: &str) -> Problem {
-        Problem {
+    fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Problem {
+        let document = Document {
             r#type: "about:blank",
             title: phrase(status),
             status,
-            detail: detail.to_owned(),
+            detail: detail.into(),
             code,
             field: None,
             balance: None,
             amount: None,
             outcome: None,
-            header: None,
-        }
+        };
+        Problem { document: Box::new(document), header: None }
     }
 
-    pub(super) fn invalid_json(detail: &str) -> Problem {
+    fn with_header(self, name: &'static str, value: &'static str) -> Problem {
+        Problem { header: Some((name, value)), ..self }
+    }
+
+    pub(super) fn invalid_json(detail: impl Into<String>) -> Problem {
         Problem::new(400, "invalid_json", detail)
     }
 
-    pub(super) fn invalid_request(field: &str, detail: &str) -> Problem {
-        let field = Some(field.to_owned());
-        Problem { field, ..Problem::new(400, "invalid_request", detail) }
+    pub(super) fn invalid_request(field: &str, detail: impl Into<String>) -> Problem {
+        let mut problem = Problem::new(400, "invalid_request", detail);
+        problem.document.field = Some(field.to_owned());
+        problem
     }
 
     pub(super) fn unauthorized() -> Problem {
         let detail = "this request needs the header `Authorization: Bearer <API_TOKEN>`";
-        let header = Some(("WWW-Authenticate", "Bearer"));
-        Problem { header, ..Problem::new(401, "unauthorized", detail) }
+        Problem::new(401, "unauthorized", detail).with_header("WWW-Authenticate", "Bearer")
     }
 
     pub(super) fn not_found() -> Problem {
@@ -61,27 +70,27 @@ impl Problem {
     }
 
     pub(super) fn user_not_found(user_id: i64) -> Problem {
-        Problem::new(404, "user_not_found", &format!("there is no user {user_id}"))
+        Problem::new(404, "user_not_found", format!("there is no user {user_id}"))
     }
 
     pub(super) fn method_not_allowed(allowed: &'static str) -> Problem {
         let detail = format!("this path takes {allowed}");
-        let header = Some(("Allow", allowed));
-        Problem { header, ..Problem::new(405, "method_not_allowed", &detail) }
+        Problem::new(405, "method_not_allowed", detail).with_header("Allow", allowed)
     }
 
     pub(super) fn insufficient_funds(balance: i64, amount: i64) -> Problem {
         let detail = format!("the balance is {balance}: it does not cover the change of {amount}");
-        Problem {
-            balance: Some(balance),
-            amount: Some(amount),
-            ..Problem::new(409, "insufficient_funds", &detail)
-        }
+        let mut problem = Problem::new(409, "insufficient_funds", detail);
+        problem.document.balance = Some(balance);
+        problem.document.amount = Some(amount);
+        problem
     }
 
     pub(super) fn amount_out_of_range(amount: i64) -> Problem {
         let detail = format!("a change of {amount} would take the balance beyond 64 bits");
-        Problem { amount: Some(amount), ..Problem::new(409, "amount_out_of_range", &detail) }
+        let mut problem = Problem::new(409, "amount_out_of_range", detail);
+        problem.document.amount = Some(amount);
+        problem
     }
 
     pub(super) fn length_required() -> Problem {
@@ -90,8 +99,8 @@ impl Problem {
     }
 
     pub(super) fn body_too_large() -> Problem {
-        let detail = format!("a body may have at most {} bytes", super::call::BODY_BYTES_MAX);
-        Problem::new(413, "body_too_large", &detail)
+        let detail = format!("a body may have at most {BODY_BYTES_MAX} bytes");
+        Problem::new(413, "body_too_large", detail)
     }
 
     pub(super) fn key_reused() -> Problem {
@@ -116,32 +125,32 @@ impl Problem {
                  been applied; keep the Idempotency-Key and try again",
             ),
         };
-        let header = Some(("Retry-After", "1"));
-        let outcome = Some(outcome);
-        Problem { outcome, header, ..Problem::new(503, "database_unavailable", detail) }
+        let mut problem = Problem::new(503, "database_unavailable", detail);
+        problem.document.outcome = Some(outcome);
+        problem.with_header("Retry-After", "1")
     }
 
     /// The answer of a health check: why this replica should get no requests now.
     pub(super) fn not_ready(reason: &str) -> Problem {
-        let header = Some(("Retry-After", "1"));
-        Problem { header, ..Problem::new(503, "not_ready", reason) }
+        Problem::new(503, "not_ready", reason).with_header("Retry-After", "1")
     }
 
     #[cfg(test)]
     pub(super) fn code(&self) -> &'static str {
-        self.code
+        self.document.code
     }
 
     #[cfg(test)]
     pub(super) fn field(&self) -> Option<String> {
-        self.field.clone()
+        self.document.field.clone()
     }
 }
 
 impl From<Problem> for Reply {
     fn from(problem: Problem) -> Reply {
-        let reply = Reply::json(problem.status, &problem).typed("application/problem+json");
-        match problem.header {
+        let Problem { document, header } = problem;
+        let reply = Reply::json(document.status, &document).typed("application/problem+json");
+        match header {
             Some((name, value)) => reply.with_header(name, value),
             None => reply,
         }

@@ -4,8 +4,8 @@
 //! header: a replica that drains has to tell its clients that the connection ends.
 
 use std::io::Write;
+use std::time::SystemTime;
 
-use chrono::Utc;
 use serde::Serialize;
 
 /// An answer of a handler.
@@ -63,7 +63,7 @@ impl Reply {
         let _ = write!(
             bytes,
             "HTTP/1.1 {status} {phrase}\r\nDate: {}\r\n{fields}{connection}\r\n",
-            Utc::now().format("%a, %d %b %Y %H:%M:%S GMT"),
+            httpdate::HttpDate::from(SystemTime::now()),
         );
         if !envelope.head_only {
             bytes.extend_from_slice(&self.body);

@@ -60,10 +60,9 @@ fn until_answered(addrs: &[std::net::SocketAddr], first: usize, key: &str) -> u1
         let mut client = Client::connect(addr);
         let header = format!("Idempotency-Key: {key}");
         client.send_request("POST /api/balance", &[&header], &change(1, -1));
-        if let Ok(Some(answer)) = client.try_receive() {
-            if [200, 409].contains(&answer.status) {
-                return answer.status;
-            }
+        let answer = client.try_receive().ok().flatten();
+        if let Some(answer) = answer.filter(|answer| [200, 409].contains(&answer.status)) {
+            return answer.status;
         }
     }
     unreachable!("the attempts have no end")

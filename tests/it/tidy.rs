@@ -84,12 +84,11 @@ fn files_functions_and_lines_are_short() {
                 let begins = line.trim_start().starts_with("fn ") || line.contains(" fn ");
                 if begins && line.ends_with('{') && start.is_none() {
                     start = Some((number, indent));
-                } else if let Some((first, of)) = start.filter(|_| line.trim() == "}") {
-                    if indent == of {
-                        let length = number - first;
-                        assert!(length < FUNCTION_LINES_MAX, "{at}: a function of {length} lines");
-                        start = None;
-                    }
+                }
+                let ends = |(_, of): &(usize, usize)| line.trim() == "}" && indent == *of;
+                if let Some((first, _)) = start.take_if(|start| ends(start)) {
+                    let length = number - first;
+                    assert!(length < FUNCTION_LINES_MAX, "{at}: a function of {length} lines");
                 }
             }
         }

@@ -1,0 +1,27 @@
+# One replica. It needs a PostgreSQL: docker run -e DATABASE_URL=… -p 3001:3001 balanced
+# Let only a buffering proxy reach the port, as deploy/haproxy.cfg is one.
+
+FROM rust:1-slim-bookworm AS build
+WORKDIR /build
+
+# The dependencies alone, over empty programs: this layer lasts until Cargo.lock changes.
+COPY Cargo.toml Cargo.lock ./
+COPY loadtest/Cargo.toml loadtest/
+RUN mkdir -p src loadtest/src \
+    && echo 'fn main() {}' | tee src/main.rs > loadtest/src/main.rs \
+    && touch src/lib.rs \
+    && cargo build --release --locked
+
+COPY src src
+COPY sql sql
+# Newer than the empty programs, or cargo would take those for up to date.
+RUN touch src/main.rs src/lib.rs && cargo build --release --locked
+
+FROM debian:bookworm-slim
+COPY --from=build /build/target/release/balanced /usr/local/bin/balanced
+USER 10001:10001
+ENV LISTEN_ADDR=0.0.0.0:3001
+EXPOSE 3001
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s CMD ["balanced", "health"]
+CMD ["balanced"]

@@ -1,0 +1,164 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # variables are shared with run-replicas.sh
+# To be sourced by run-replicas.sh: what must be right before anything is started.
+
+die() {
+    say "$@"
+    exit 1
+}
+
+# Lines KEY=VALUE; a variable of the environment wins. Nothing in the file is executed.
+read_env_file() {
+    local line key value number=0 wrong=0
+    [[ -f $1 ]] || return 0
+    [[ -r $1 ]] || die "Cannot read $repository/$1. Change its permissions or remove it."
+    while IFS= read -r line || [[ -n $line ]]; do
+        number=$((number + 1))
+        line=${line%$'\r'}
+        [[ ! $line =~ ^[[:space:]]*(#.*)?$ ]] || continue
+        if [[ ! $line =~ ^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$ ]]; then
+            say "$1, line $number: must be KEY=VALUE"
+            wrong=1
+            continue
+        fi
+        key=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]}
+        if [[ $value =~ ^\"(.*)\"[[:space:]]*$ || $value =~ ^\'(.*)\'[[:space:]]*$ ]]; then
+            value=${BASH_REMATCH[1]}
+        else
+            value=${value%%[[:space:]]#*} # a comment behind the value
+            value=${value%"${value##*[![:space:]]}"}
+        fi
+        [[ -v $key ]] || export "$key=$value"
+    done <"$1"
+    ((wrong == 0)) || exit 2
+}
+
+# Sets the defaults and reports every fault, not only the first.
+check_settings() {
+    faults=()
+    whole_number REPLICAS 5 1 100
+    whole_number BASE_PORT 3001 1 65535
+    whole_number PROXY_PORT 8080 0 65535
+    whole_number REQUEST_TIMEOUT_SECONDS 30 1 3600
+    whole_number SHUTDOWN_GRACE_SECONDS 10 1 3600
+    if [[ ${#faults[@]} -eq 0 ]]; then
+        local last=$((BASE_PORT + REPLICAS - 1))
+        ((last <= 65535)) || faults+=("BASE_PORT=$BASE_PORT: $REPLICAS replicas from there need ports up to $last, beyond 65535")
+        ((PROXY_PORT < BASE_PORT || PROXY_PORT > last)) ||
+            faults+=("PROXY_PORT=$PROXY_PORT: must not be among the replicas' ports, $BASE_PORT to $last")
+        warn_of_port_range "$last"
+    fi
+    if [[ ${#faults[@]} -gt 0 ]]; then
+        say "Some settings cannot be used:"
+        printf '  %s\n' "${faults[@]}" >&2
+        exit 2
+    fi
+    STATE_DIR=$(realpath -m -- "${STATE_DIR:-$repository/var}")
+    replica_prefix=${REPLICA_NAME:-replica}
+    target_dir=$(realpath -m -- "${CARGO_TARGET_DIR:-$repository/target}")
+    binary=$target_dir/release/balanced
+    log_dir=$STATE_DIR/log
+    run_dir=$STATE_DIR/run
+    export STATE_DIR
+}
+
+whole_number() { # name default least most
+    local value=${!1:-$2}
+    if [[ ! $value =~ ^(0|[1-9][0-9]{0,6})$ ]] || ((value < $3 || value > $4)); then
+        faults+=("$1=$value: must be a whole number from $3 to $4")
+        return
+    fi
+    printf -v "$1" '%s' "$value"
+}
+
+# A fixed port among those that the kernel hands out to outgoing connections fails now and then.
+warn_of_port_range() { # the replicas' last port
+    local least most port
+    read -r least most 2>/dev/null </proc/sys/net/ipv4/ip_local_port_range || return 0
+    for port in "$BASE_PORT" "$1" "$PROXY_PORT"; do
+        ((port >= least && port <= most)) || continue
+        say "Warning: port $port lies among those the system gives to outgoing connections ($least to $most)," \
+            "so it may be taken now and then. Better choose BASE_PORT and PROXY_PORT below $least."
+        return
+    done
+}
+
+make_state_folder() {
+    local free_kb needed_mb=20
+    [[ -n ${DATABASE_URL:-} ]] || needed_mb=200
+    mkdir -p -- "$log_dir" "$run_dir" 2>/dev/null ||
+        die "Cannot make folders in $STATE_DIR. Make it writable, or choose another folder with STATE_DIR."
+    if ! printf 'x' 2>/dev/null >"$run_dir/probe" || [[ $(<"$run_dir/probe") != x ]]; then
+        die "Cannot write to $STATE_DIR: is the disk full, or is it another user's? Free some space," \
+            "or choose another folder with STATE_DIR."
+    fi
+    rm -f -- "$run_dir/probe"
+    free_kb=$(df -Pk -- "$STATE_DIR" | awk 'NR == 2 { print $4 }')
+    ((free_kb >= needed_mb * 1024)) ||
+        die "The disk of $STATE_DIR has only $((free_kb / 1024)) MB left, and at least $needed_mb MB are needed." \
+            "Free some space, or choose another folder with STATE_DIR."
+}
+
+take_lock() {
+    exec 8>>"$STATE_DIR/lock"
+    flock -n 8 || die "run-replicas.sh runs already for $STATE_DIR (process $(cat "$run_dir/main.pid" 2>/dev/null || true))." \
+        "Stop it with Ctrl-C there, or start another set with other values of STATE_DIR, BASE_PORT and PROXY_PORT."
+}
+
+check_ports() {
+    local taken=0
+    check_port "$BASE_PORT" "$((BASE_PORT + REPLICAS - 1))" BASE_PORT
+    ((PROXY_PORT == 0)) || check_port "$PROXY_PORT" "$PROXY_PORT" PROXY_PORT
+    ((taken == 0)) || exit 1
+}
+
+check_port() { # first last variable
+    local port privileged
+    privileged=$(cat /proc/sys/net/ipv4/ip_unprivileged_port_start 2>/dev/null || echo 1024)
+    for ((port = $1; port <= $2; port++)); do
+        if is_listened_on "$port"; then
+            say "Port $port is taken$(holder_of "$port"). Stop that program, or choose another port with $3."
+            taken=1
+        elif ((port < privileged && EUID != 0)); then
+            say "Port $port needs root. Choose one from $privileged on with $3."
+            taken=1
+        fi
+    done
+}
+
+is_listened_on() {
+    local hex
+    printf -v hex '%04X' "$1"
+    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v end=":$hex" '
+        $4 == "0A" && substr($2, length($2) - 4) == end { found = 1 }
+        END { exit !found }'
+}
+
+# " by nginx (process 4711)", if we may know.
+holder_of() {
+    local users
+    users=$(ss -Hltnp "sport = :$1" 2>/dev/null | sed -nE 's/.*users:\(\("([^"]+)",pid=([0-9]+).*/ by \1 (process \2)/p' | head -n 1) || true
+    printf '%s' "$users"
+}
+
+# Rust comes by rustup, never by the system's packages, which are too old.
+find_cargo() {
+    local have need
+    if ! command -v cargo >/dev/null && [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
+        PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+    fi
+    if ! command -v cargo >/dev/null; then
+        say "Rust is not installed (no cargo found). Get it from https://rustup.rs and start this again."
+        return 1
+    fi
+    need=$(sed -nE 's/^rust-version = "([0-9.]+)"/\1/p' "$repository/Cargo.toml" | head -n 1)
+    have=$(cargo --version 2>/dev/null | sed -nE 's/^cargo ([0-9.]+).*/\1/p') || true
+    if [[ -z $have ]]; then
+        say "cargo does not work: $(cargo --version 2>&1 | head -n 1)"
+        return 1
+    fi
+    if [[ $(printf '%s\n%s\n' "$need" "$have" | sort -V | head -n 1) != "$need" ]]; then
+        say "Rust $have is too old: $need or newer is needed. Run 'rustup update', or get it from https://rustup.rs"
+        return 1
+    fi
+}

@@ -1,0 +1,206 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # variables are shared with run-replicas.sh
+# To be sourced by run-replicas.sh: its children, each started again when it dies, and all stopped.
+# A child has a number; the caller's `launch NUMBER` starts it in the background.
+
+readonly PAUSE_MS_MIN=500 PAUSE_MS_MAX=30000 # before a dead child is started again
+readonly STEADY_MS=60000                     # who lived so long begins with the least pause anew
+
+children=() # numbers
+names=() logs=() ports=() pids=() started=() pauses=() restarts=() ready=() log_marks=()
+step_pid="" step_signal=""
+all_ready="" database_is_ours="" database_pid="" database_retry_ms=0 door_maxconn=0 now_ms=0
+
+stamp() { say "$(printf '%(%H:%M:%S)T' -1) $*"; }
+
+# Milliseconds that never run backwards.
+read_clock() {
+    local uptime
+    read -r uptime _ </proc/uptime
+    now_ms=$((10#${uptime/./} * 10))
+}
+
+# Sleeps without a process, so that a signal is served at once.
+exec 9<> <(:)
+pause() { read -rt "$1" -u 9 || true; }
+
+# A child of ours may be dead and not yet reaped: then it is not alive.
+alive() {
+    local stat
+    kill -0 "$1" 2>/dev/null && read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
+    stat=${stat##*) }
+    [[ ${stat:0:1} != Z ]]
+}
+
+# Does this port answer 200 at this path?
+answers() {
+    local fd line=""
+    { exec {fd}<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || return 1
+    { printf 'GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "$2" >&"$fd"; } 2>/dev/null || true
+    read -rt 2 -u "$fd" line || true
+    exec {fd}>&-
+    [[ $line == "HTTP/1.1 200"* ]]
+}
+
+# --- one step at a time, such as the build --------------------------------------------------------
+
+# Runs a command that a signal to this script stops with SIGNAL, or that is waited for when empty.
+step() { # SIGNAL command…
+    local status=0
+    step_signal=$1
+    setsid "${@:2}" </dev/null 8>&- 9>&- &
+    step_pid=$!
+    wait "$step_pid" || status=$?
+    step_pid=""
+    return "$status"
+}
+
+stop_step() {
+    [[ -n $step_pid ]] || return 0
+    [[ -z $step_signal ]] || kill "-$step_signal" -- "-$step_pid" 2>/dev/null || true
+    wait "$step_pid" 2>/dev/null || true
+    step_pid=""
+}
+
+# --- children -------------------------------------------------------------------------------------
+
+add_child() { # number name log port
+    children+=("$1")
+    names[$1]=$2 logs[$1]=$3 ports[$1]=$4 pauses[$1]=0
+    start_child "$1"
+}
+
+start_child() {
+    local i=$1
+    log_marks[i]=$(stat -c %s -- "${logs[i]}" 2>/dev/null || echo 0)
+    ((i != 0)) || log_marks[i]=0 # written anew at every start
+    launch "$i"
+    pids[i]=$!
+    ready[i]=""
+    printf '%s\n' "${pids[i]}" >"$run_dir/$(pid_name "$i").pid"
+    read_clock
+    started[i]=$now_ms
+}
+
+pid_name() { if (($1 == 0)); then printf 'door'; else printf 'replica-%d' "$1"; fi; }
+
+# Notices a death, starts again what is due, and asks who is not ready yet.
+check_child() {
+    local i=$1
+    if [[ -n ${pids[i]} ]]; then
+        if ! alive "${pids[i]}"; then
+            bury_child "$i"
+        elif [[ -z ${ready[i]} ]] && may_be_ready "$i" && answers "${ports[i]}" /health/ready; then
+            ready[i]=yes
+            [[ -z $all_ready ]] || stamp "${names[i]^} is ready again."
+        fi
+    elif ((now_ms >= restarts[i])); then
+        start_child "$i"
+    fi
+}
+
+# The door is ready when a replica is: asking it earlier only fills its log.
+may_be_ready() { (($1 != 0)) || [[ "${ready[*]}" == *yes* ]]; }
+
+bury_child() {
+    local i=$1 status=0 lived
+    wait "${pids[i]}" 2>/dev/null || status=$?
+    pids[i]=""
+    lived=$((now_ms - started[i]))
+    if ((status == 2 && i != 0)); then
+        say "${names[i]^} cannot use its settings. It says:"
+        last_words "$i" 20
+        exit 2
+    fi
+    if ((pauses[i] == 0 || lived >= STEADY_MS || status == 0)); then
+        pauses[i]=$PAUSE_MS_MIN
+    else
+        pauses[i]=$((pauses[i] * 2 < PAUSE_MS_MAX ? pauses[i] * 2 : PAUSE_MS_MAX))
+    fi
+    restarts[i]=$((now_ms + pauses[i]))
+    stamp "${names[i]^} has ended ($(describe "$status")): starting it again in $(seconds "${pauses[i]}")."
+    case $status in
+        0 | 137 | 143) ;; # somebody else ended it: it had nothing to say
+        *) last_words "$i" 5 ;;
+    esac
+}
+
+describe() {
+    if (($1 > 128)); then printf 'killed by SIG%s' "$(kill -l $(($1 - 128)))"; else printf 'exit code %d' "$1"; fi
+}
+
+seconds() { printf '%d.%d s' $(($1 / 1000)) $(($1 % 1000 / 100)); }
+
+# What a child has logged in this life.
+last_words() { # child lines
+    tail -c +$((log_marks[$1] + 1)) -- "${logs[$1]}" 2>/dev/null | tail -n "$2" | sed 's/^/  /' >&2 || true
+}
+
+all_children_ready() {
+    local i
+    for i in "${children[@]}"; do [[ -n ${ready[i]} ]] || return 1; done
+}
+
+tell_who_is_not_ready() {
+    local i first="" late=()
+    for i in "${children[@]}"; do
+        if [[ -n ${ready[i]} ]] || ! may_be_ready "$i"; then continue; fi
+        late+=("${names[i]}")
+        first=${first:-$i}
+    done
+    say "Not ready yet: ${late[*]}. Still waiting; Ctrl-C stops everything."
+    say "Ask why: curl http://127.0.0.1:${ports[first]}/health/ready. The log of ${names[first]} ends with:"
+    last_words "$first" 5
+}
+
+# --- the end --------------------------------------------------------------------------------------
+
+stop_children() {
+    local pid door=${pids[0]:-} others=()
+    # Not `pids`: a signal may have come between a child's birth and the note of its number.
+    for pid in $(jobs -pr); do [[ $pid == "$door" ]] || others+=("$pid"); done
+    end_processes "${others[@]}"
+    [[ -z $door ]] || end_processes "$door"
+}
+
+# Ends these processes: kindly, all at once; with force those that take longer than they may.
+end_processes() {
+    local pid left begun_ms grace_ms=$(((SHUTDOWN_GRACE_SECONDS + 3) * 1000))
+    [[ $# -eq 0 ]] || kill -TERM "$@" 2>/dev/null || true
+    read_clock
+    begun_ms=$now_ms
+    while true; do
+        left=()
+        for pid in "$@"; do ! alive "$pid" || left+=("$pid"); done
+        [[ ${#left[@]} -gt 0 ]] || return 0
+        read_clock
+        if ((now_ms - begun_ms > grace_ms)); then
+            say "Ending by force what has not stopped within $(seconds "$grace_ms"): process ${left[*]}."
+            kill -KILL "${left[@]}" 2>/dev/null || true
+            wait "${left[@]}" 2>/dev/null || true # or bash would report them
+            begun_ms=$now_ms
+        fi
+        pause 0.1
+    done
+}
+
+# What a run that was itself killed has left behind.
+end_leftovers() {
+    local file pid program left=()
+    for file in "$run_dir"/*.pid; do
+        read -r pid 2>/dev/null <"$file" || continue
+        [[ $pid =~ ^[0-9]+$ ]] || continue
+        program=$(readlink -- "/proc/$pid/exe") || continue
+        program=${program% (deleted)} # built anew since
+        if [[ $program == "$binary" ]] ||
+            { [[ $program == */haproxy ]] && grep -qF "$run_dir/replicas.cfg" "/proc/$pid/cmdline"; }; then
+            left+=("$pid")
+        fi
+    done
+    if [[ ${#left[@]} -gt 0 ]]; then
+        say "Ending what an earlier run has left behind (process ${left[*]}) …"
+        end_processes "${left[@]}"
+    fi
+    rm -f "$run_dir"/*.pid
+    printf '%s\n' $$ >"$run_dir/main.pid"
+}

@@ -1,0 +1,101 @@
+# shellcheck shell=bash
+# To be sourced: finds what the project needs beside Rust, and installs it where that is possible:
+# as root, by apt, announced in a line of its own. Nothing that is installed gets started.
+# The caller's EXIT trap must call `stop_installing`.
+
+scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+apt_pid="" apt_log="" apt_traces=()
+
+# A word to the reader. Whoever read it may be gone, which is no reason to stop.
+say() { printf '%s\n' "$*" >&2 || true; }
+
+# ensure NAME: is it there, or could it be installed? If not, says what to do.
+# NAME: cc, curl, haproxy, postgresql or shellcheck.
+ensure() {
+    local packages
+    if present "$1"; then return; fi
+    packages=$(packages_of "$1")
+    if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
+        say "$(title_of "$1") is not installed. On Debian or Ubuntu: sudo apt-get install $packages"
+        return 1
+    fi
+    say "Installing $(title_of "$1") (apt-get install $packages) …"
+    if ! apt_install "$1" || ! present "$1"; then
+        say "apt-get could not install it. Its last words:"
+        tail -n 8 "$apt_log" | sed 's/^/  /' >&2
+        say "Is this machine online? Try it yourself: apt-get update && apt-get install $packages"
+        return 1
+    fi
+}
+
+present() {
+    case $1 in
+        postgresql) "$scripts/postgres.sh" bindir >/dev/null 2>&1 ;;
+        haproxy) haproxy_program >/dev/null ;;
+        *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+# Debian puts it into /usr/sbin, which is not on an ordinary user's PATH.
+haproxy_program() { PATH=$PATH:/usr/local/sbin:/usr/sbin command -v haproxy; }
+
+packages_of() {
+    case $1 in
+        cc) printf 'gcc libc6-dev' ;;
+        *) printf '%s' "$1" ;;
+    esac
+}
+
+title_of() {
+    case $1 in
+        postgresql) printf 'PostgreSQL' ;;
+        haproxy) printf 'HAProxy' ;;
+        cc) printf 'GCC, with which Rust links,' ;;
+        *) printf '%s' "$1" ;;
+    esac
+}
+
+apt_install() {
+    local packages failed=0 policy=/usr/sbin/policy-rc.d no_cluster=/etc/postgresql-common/createcluster.d/balanced.conf
+    read -ra packages <<<"$(packages_of "$1")"
+    [[ -n $apt_log ]] || apt_log=$(mktemp)
+    apt_traces=("$apt_log")
+    # Debian's packages start their services: a policy of 101 forbids it for this moment.
+    if [[ ! -e $policy ]]; then
+        apt_traces+=("$policy")
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
+    if [[ $1 == postgresql ]]; then # nor does the system need a cluster of its own
+        apt_traces+=("$no_cluster")
+        mkdir -p "${no_cluster%/*}"
+        printf 'create_main_cluster = false\n' >"$no_cluster"
+    fi
+    # The package lists of a fresh machine are empty or old: update them only if it fails at first.
+    apt_get install "${packages[@]}" || { apt_get update && apt_get install "${packages[@]}"; } || failed=1
+    [[ $1 != haproxy ]] || systemctl disable haproxy >/dev/null 2>&1 || true # nor at the next boot
+    rm -f "${apt_traces[@]:1}"
+    return "$failed"
+}
+
+# In a session of its own, so that Ctrl-C does not tear dpkg down in the middle of a package.
+apt_get() {
+    DEBIAN_FRONTEND=noninteractive env --default-signal=INT setsid \
+        apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=600 "$@" >>"$apt_log" 2>&1 </dev/null &
+    apt_pid=$!
+    local status=0
+    wait "$apt_pid" || status=$?
+    apt_pid=""
+    return "$status"
+}
+
+# Lets apt-get end what it has begun, and removes every trace of ours.
+stop_installing() {
+    if [[ -n $apt_pid ]]; then
+        say "Waiting for apt-get to come to a clean end …"
+        kill -INT "$apt_pid" 2>/dev/null || true
+        wait "$apt_pid" 2>/dev/null || true
+        apt_pid=""
+    fi
+    [[ ${#apt_traces[@]} -eq 0 ]] || rm -f "${apt_traces[@]}"
+}

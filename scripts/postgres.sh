@@ -1,0 +1,332 @@
+#!/usr/bin/env bash
+# A private PostgreSQL in a folder of its own, for run-replicas.sh, the tests and developers.
+#
+# It listens on a Unix socket only, never on a TCP port. The socket's folder has mode 0700, so nobody
+# but its owner and root can reach it: that is why it asks for no password (`trust`).
+# URLs and paths go to stdout, all other words to stderr.
+set -euo pipefail
+
+# A developer's own PGHOST, PGPORT, PGDATA … are about another server.
+unset "${!PG@}"
+
+readonly START_SECONDS_MAX=120 STOP_SECONDS_MAX=60 VERSION_MIN=13
+readonly SOCKET_PATH_BYTES_MAX=90 # the kernel's limit is 107, and /.s.PGSQL.5432 follows
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+default_dir=${STATE_DIR:-$repository/var}
+
+help() {
+    cat <<HELP
+Runs a private PostgreSQL in a folder, reached through a Unix socket only.
+
+Usage: scripts/postgres.sh COMMAND [DIR]
+
+  start [DIR]    starts it, makes the database 'balanced', prints DATABASE_URL; harmless when it runs
+  stop [DIR]     stops it and waits until it is gone; the data stay
+  restart [DIR]  stops it the hard way, as in a crash, and starts it again
+  url [DIR]      prints DATABASE_URL
+  status [DIR]   says whether it runs; exit code 0 = yes, 3 = no
+  bindir [DIR]   prints the folder of PostgreSQL's programs (psql, pgbench …)
+  lend           for tests: starts an empty one in a temporary folder, prints DATABASE_URL and, on a
+                 second line, the folder (a DIR for the commands above); ends it and removes the
+                 folder when its standard input closes
+  --help         prints this
+
+DIR is a state folder: the data go to DIR/postgres and stay there between runs.
+Default: $default_dir
+
+For development:
+  export DATABASE_URL=\$(scripts/postgres.sh start)
+  cargo run
+HELP
+}
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+    say "$@"
+    exit 1
+}
+
+# --- the programs, the folders and whom they belong to ------------------------------------------
+
+# The folders in which PostgreSQL's programs may be, the newest version first.
+program_folders() {
+    printf '%s\n' /usr/lib/postgresql/*/bin | sort -t/ -k5,5nr
+    dirname "$(command -v postgres)" 2>/dev/null || true
+    pg_config --bindir 2>/dev/null || true
+}
+
+major_version() { "$1/postgres" --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/'; }
+
+# Sets `bin`. Existing data can be read only by the version that made them.
+find_programs() {
+    local folder version data_version="" found=""
+    [[ -r $home/data/PG_VERSION ]] && data_version=$(<"$home/data/PG_VERSION")
+    while read -r folder; do
+        [[ -x $folder/initdb && -x $folder/pg_ctl && -x $folder/postgres && -x $folder/psql ]] || continue
+        version=$(major_version "$folder")
+        found+=" $version"
+        if [[ $version == "$data_version" || (-z $data_version && $version -ge $VERSION_MIN) ]]; then
+            bin=$folder
+            return
+        fi
+    done < <(program_folders)
+    if [[ -n $data_version && -n $found ]]; then
+        die "The data in $home/data were made by PostgreSQL $data_version, and only version$found is here.
+Install PostgreSQL $data_version, or, if you do not need these data, delete that folder."
+    fi
+    [[ -z $found ]] || die "PostgreSQL$found is too old: version $VERSION_MIN or newer is needed."
+    die "PostgreSQL is not installed. On Debian or Ubuntu: sudo apt-get install postgresql"
+}
+
+# Runs a command as the owner of the data: PostgreSQL refuses to run as root.
+as_owner() {
+    if [[ -z $owner ]]; then
+        "$@"
+    else
+        HOME=/ setpriv --reuid "$owner" --regid "$(id -g "$owner")" --init-groups -- "$@"
+    fi
+}
+
+short_hash() { printf '%s' "$1" | sha256sum | cut -c1-12; }
+
+# Sets `home`, where everything of this server is, and `owner`, empty when it is the caller.
+# Makes nothing, so that `status` and `url` leave no trace.
+locate() {
+    dir=$(realpath -m -- "$1")
+    home=$(realpath -m -- "$dir/postgres")
+    owner=""
+    local existing=""
+    [[ -d $home ]] && existing=$(stat -c %U -- "$home")
+    if [[ $EUID -eq 0 ]]; then
+        owner=postgres
+        [[ -n $existing && $existing != root ]] && owner=$existing
+        id -u "$owner" >/dev/null 2>&1 || die \
+            "PostgreSQL does not run as root, and there is no user '$owner' to run it as." \
+            "Create one (useradd --system postgres) or start this as an ordinary user."
+    elif [[ -n $existing && ! -O $home ]]; then
+        die "$home belongs to the user $existing: run this as $existing or root, or choose another STATE_DIR."
+    fi
+    place_socket
+}
+
+# Sets `socket`: beside the data, or in /tmp where that path is too long or needs quoting in a URL.
+place_socket() {
+    socket=$home/socket
+    if ((${#socket} > SOCKET_PATH_BYTES_MAX)) || [[ $socket == *[!A-Za-z0-9/._-]* ]]; then
+        socket=/tmp/balanced-$(short_hash "$home")
+    fi
+    url="postgresql:///balanced?host=$socket&user=postgres"
+}
+
+make_folders() {
+    mkdir -p -- "$dir" || die "Cannot make the folder $dir. Choose another one with STATE_DIR."
+    if [[ -n $owner && ! -e $home ]] && ! as_owner test -x "$dir/."; then
+        home=/var/lib/balanced/$(short_hash "$dir")
+        (umask 022 && mkdir -p /var/lib/balanced)
+        ln -sfn -- "$home" "$dir/postgres"
+        say "The user $owner, who runs PostgreSQL, cannot enter $dir: the data go to $home."
+        place_socket
+    fi
+    mkdir -p -- "$home" || die "Cannot make the folder $home. Choose another one with STATE_DIR."
+    [[ -z $owner ]] || chown "$owner:" -- "$home"
+    chmod 700 -- "$home"
+    as_owner mkdir -p -m 700 -- "$socket" || die "Cannot make the folder $socket for PostgreSQL's socket."
+    # In /tmp anybody could have made it first, and would then receive our connections.
+    [[ ! -L $socket && $(stat -c '%U %a' -- "$socket") == "${owner:-$(id -un)} 700" ]] ||
+        die "$socket must be a folder of the user ${owner:-$(id -un)} with mode 700. Remove it and try again."
+}
+
+# --- the server ----------------------------------------------------------------------------------
+
+# Is this process a server on these data, or a part of one? (A stranger with a reused number is not.)
+is_server() {
+    [[ $1 =~ ^[0-9]+$ && $(readlink -- "/proc/$1/cwd") == "$home/data" ]] &&
+        [[ $(cat "/proc/$1/comm" 2>/dev/null) == post* ]]
+}
+
+# Prints the server's process id if it runs.
+running_pid() {
+    local pid
+    pid=$(head -n 1 -- "$home/data/postmaster.pid" 2>/dev/null) && is_server "$pid" && printf '%s\n' "$pid"
+}
+
+answers() { "$bin/psql" -Xqd "$1" -c 'SELECT 1' >/dev/null 2>&1; }
+
+initialize() {
+    [[ ! -e $home/data ]] || return 0
+    local made=$home/data.new output # renamed when complete, so half a database is never started
+    as_owner rm -rf -- "$made"
+    output=$(cd "$home" && as_owner "$bin/initdb" -D "$made" -U postgres -A trust -E UTF8 --locale=C \
+        --no-instructions "$@" 2>&1 </dev/null) ||
+        die "PostgreSQL's initdb failed:" $'\n'"$output"
+    printf '%s\n' "include 'balanced.conf'" >>"$made/postgresql.conf"
+    as_owner mv -- "$made" "$home/data"
+}
+
+configure() {
+    as_owner tee -- "$home/data/balanced.conf" >/dev/null <<CONF || die "Cannot write to $home/data. Is the disk full?"
+# Written by scripts/postgres.sh at every start. To change a setting use ALTER SYSTEM, which wins.
+listen_addresses = ''
+port = 5432
+unix_socket_directories = '$socket'
+unix_socket_permissions = 0700
+shared_buffers = 128MB
+$1
+CONF
+}
+
+readonly SETTINGS_KEPT='max_connections = 300'
+# Lent servers lose their data by design; a crash of the server alone loses nothing even so.
+readonly SETTINGS_LENT='max_connections = 500
+fsync = off
+full_page_writes = off'
+
+# After a crash the old process number may belong to any other program, and PostgreSQL then refuses
+# to start. It refuses as well while a child of the killed server still works on its last query.
+clear_crash() {
+    [[ -e $home/data/postmaster.pid ]] && ! running_pid >/dev/null || return 0
+    say "PostgreSQL was not stopped properly last time: it recovers now."
+    local entry pid
+    for entry in /proc/[0-9]*; do
+        pid=${entry#/proc/}
+        is_server "$pid" || continue
+        kill -KILL "$pid" 2>/dev/null || true
+        while is_server "$pid"; do sleep 0.02; done
+    done
+    rm -f -- "$home/data/postmaster.pid" "$socket/.s.PGSQL.5432.lock"
+}
+
+# The server must inherit neither our output nor the lock (9).
+control() { (cd "$home" && as_owner "$bin/pg_ctl" -D "$home/data" -w "$@") >/dev/null 2>&1 </dev/null 9>&-; }
+
+launch() {
+    local log=$home/postgresql.log
+    clear_crash
+    if control -l "$log" -t "$START_SECONDS_MAX" start; then return; fi
+    say "PostgreSQL did not start. Its log, $log, ends with:"
+    tail -n 15 -- "$log" 2>/dev/null | sed 's/^/  /' >&2
+    say "Mend what it names and start again. If you do not need the data, delete $home/data instead."
+    exit 1
+}
+
+create_database() {
+    local server="postgresql:///postgres?host=$socket&user=postgres" found output
+    found=$("$bin/psql" -XAtqd "$server" -c "SELECT 1 FROM pg_database WHERE datname = 'balanced'") ||
+        die "PostgreSQL runs but does not answer. Its log: $home/postgresql.log"
+    [[ -z $found ]] || return 0
+    output=$("$bin/psql" -Xqd "$server" -c 'CREATE DATABASE balanced' 2>&1) ||
+        die "Could not create the database 'balanced': $output"
+}
+
+halt() { # mode
+    local pid
+    pid=$(running_pid) || return 0
+    if ! control -t "$STOP_SECONDS_MAX" -m "$1" stop && running_pid >/dev/null; then
+        say "PostgreSQL has not stopped within $STOP_SECONDS_MAX s: stopping it the hard way; nothing is lost."
+        control -m immediate stop || die "PostgreSQL (process $pid) does not stop. See $home/postgresql.log"
+    fi
+    while is_server "$pid"; do sleep 0.02; done
+}
+
+# One start or stop at a time for these data.
+lock() {
+    exec 9>"$home/lock"
+    flock 9
+}
+
+# --- commands ------------------------------------------------------------------------------------
+
+start() {
+    locate "$1"
+    make_folders
+    find_programs
+    lock
+    if ! { running_pid >/dev/null && answers "$url"; }; then
+        halt fast # it runs but cannot be reached: its socket was removed, or it is hung
+        initialize
+        configure "$SETTINGS_KEPT"
+        launch
+        create_database
+    fi
+    printf '%s\n' "$url"
+}
+
+stop() {
+    locate "$1"
+    if ! running_pid >/dev/null; then
+        say "PostgreSQL does not run in $dir."
+        return
+    fi
+    find_programs
+    lock
+    halt fast
+}
+
+restart() {
+    locate "$1"
+    [[ -d $home/data ]] || die "There is no PostgreSQL in $dir. Make one: scripts/postgres.sh start '$dir'"
+    find_programs
+    lock
+    halt immediate
+    launch
+}
+
+status() {
+    local pid
+    locate "$1"
+    if pid=$(running_pid); then
+        say "PostgreSQL runs in $home (process $pid): $url"
+    else
+        say "PostgreSQL does not run in $dir."
+        exit 3
+    fi
+}
+
+lend() {
+    local lent
+    trap 'exit 143' TERM HUP
+    trap 'exit 130' INT
+    lent=$(mktemp -d "/tmp/balanced-lent.XXXXXX")
+    # shellcheck disable=SC2064 # the folder of this moment
+    trap "trap '' TERM INT HUP; return_lent '$lent'" EXIT
+    chmod 711 "$lent" # its owner inside may be another user
+    locate "$lent"
+    make_folders
+    find_programs
+    initialize --no-sync
+    configure "$SETTINGS_LENT"
+    launch
+    create_database
+    printf '%s\n%s\n' "$url" "$lent"
+    while read -r; do :; done # until the one who asked is gone
+}
+
+return_lent() {
+    [[ -z ${bin:-} ]] || halt immediate
+    rm -rf -- "$1" "$socket"
+}
+
+main() {
+    local command=${1:---help}
+    case $command in
+        start | stop | restart | status) "$command" "${2:-$default_dir}" ;;
+        url)
+            locate "${2:-$default_dir}"
+            printf '%s\n' "$url"
+            ;;
+        bindir)
+            locate "${2:-$default_dir}"
+            find_programs
+            printf '%s\n' "$bin"
+            ;;
+        lend) lend ;;
+        -h | --help | help) help ;;
+        *)
+            say "Unknown command '$command'. See scripts/postgres.sh --help"
+            exit 2
+            ;;
+    esac
+}
+
+main "$@"
