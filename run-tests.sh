@@ -28,6 +28,7 @@ main() {
     ! present shellcheck || run "Scripts" shellcheck -x run-replicas.sh run-tests.sh .ci/run scripts/*.sh
     ! present haproxy || run "The door's settings" check_door
     run "Tests" cargo test --workspace --locked
+    run "The whole service" scripts/smoke.sh
     printf '\nAll is well, in %d s.\n' "$SECONDS"
 }
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034,SC2154 # variables are shared with run-replicas.sh
-# To be sourced by run-replicas.sh: what must be right before anything is started.
+# shellcheck disable=SC2034,SC2154 # variables are shared with supervise.sh
+# To be sourced: what must be right before anything is started.
 
 die() {
     say "$@"
@@ -11,7 +11,7 @@ die() {
 read_env_file() {
     local line key value number=0 wrong=0
     [[ -f $1 ]] || return 0
-    [[ -r $1 ]] || die "Cannot read $repository/$1. Change its permissions or remove it."
+    [[ -r $1 ]] || die "Cannot read $1. Change its permissions or remove it."
     while IFS= read -r line || [[ -n $line ]]; do
         number=$((number + 1))
         line=${line%$'\r'}

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034,SC2154 # variables are shared with run-replicas.sh
-# To be sourced by run-replicas.sh: its children, each started again when it dies, and all stopped.
+# shellcheck disable=SC2034,SC2154 # variables are shared with supervise.sh
+# To be sourced by supervise.sh: its children, each started again when it dies, and all stopped.
 # A child has a number; the caller's `launch NUMBER` starts it in the background.
 
 readonly PAUSE_MS_MIN=500 PAUSE_MS_MAX=30000 # before a dead child is started again
@@ -202,5 +202,5 @@ end_leftovers() {
         end_processes "${left[@]}"
     fi
     rm -f "$run_dir"/*.pid
-    printf '%s\n' $$ >"$run_dir/main.pid"
+    printf '%s\n' "$front" >"$run_dir/main.pid"
 }

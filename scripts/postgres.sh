@@ -284,13 +284,11 @@ status() {
 }
 
 lend() {
-    local lent
+    lent=/tmp/balanced-lent.$$-$RANDOM
+    trap 'trap "" TERM INT HUP; return_lent' EXIT
     trap 'exit 143' TERM HUP
-    trap 'exit 130' INT
-    lent=$(mktemp -d "/tmp/balanced-lent.XXXXXX")
-    # shellcheck disable=SC2064 # the folder of this moment
-    trap "trap '' TERM INT HUP; return_lent '$lent'" EXIT
-    chmod 711 "$lent" # its owner inside may be another user
+    trap '' INT # a terminal's Ctrl-C ends our commands, and with them us; bash may lose its own
+    mkdir -m 711 -- "$lent" || exit 1 # its owner inside may be another user
     locate "$lent"
     make_folders
     find_programs
@@ -299,12 +297,13 @@ lend() {
     launch
     create_database
     printf '%s\n%s\n' "$url" "$lent"
+    trap 'exit 130' INT
     while read -r; do :; done # until the one who asked is gone
 }
 
 return_lent() {
     [[ -z ${bin:-} ]] || halt immediate
-    rm -rf -- "$1" "$socket"
+    rm -rf -- "$lent" "${socket:-$lent}"
 }
 
 main() {

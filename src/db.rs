@@ -16,7 +16,7 @@ use log::debug;
 
 pub use attempt::{Attempt, GivenUp};
 pub use connection::{Limits, Manager, Session, connect, parameters};
-pub use error::{Error, Outcome, explain};
+pub use error::{Error, Outcome, Stage, explain};
 pub use probe::Probe;
 pub use pulse::{Pulse, Trouble};
 
@@ -72,13 +72,13 @@ impl Db {
         loop {
             let trouble = self.pulse.trouble();
             if let Some(trouble) = trouble.filter(|trouble| trouble.concerns(attempt)) {
-                return Err(Error::not_applied(trouble.to_string()));
+                return Err(Error::unsent(trouble.to_string()));
             }
             if let Ok(session) = self.pool.get_timeout(SLICE.min(attempt.remaining())) {
                 return Ok(session);
             }
             if attempt.is_over() {
-                return Err(Error::not_applied("no connection came free in time"));
+                return Err(Error::unsent("no connection came free in time"));
             }
         }
     }
@@ -103,7 +103,7 @@ impl Connection<'_> {
         mut work: impl FnMut(&mut Session) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {
         loop {
-            attempt.send().map_err(|GivenUp| Error::not_applied("the request was given up"))?;
+            attempt.send().map_err(|GivenUp| Error::unsent("the request was given up"))?;
             let in_flight = self.db.pulse.begin();
             let result = work(&mut self.session).map_err(Error::from);
             in_flight.end();
@@ -114,7 +114,7 @@ impl Connection<'_> {
                 }
                 Err(error) if error.breaks_connection() => {
                     self.session.forget();
-                    if !error.is_unsent() || attempt.unsend().is_err() {
+                    if error.stage() != Stage::Unsent || attempt.unsend().is_err() {
                         return Err(error);
                     }
                     self.session = self.db.session(attempt)?;

@@ -109,7 +109,7 @@ impl Ticket {
                 State::Turn => return None,
                 State::Answered(result) => return Some(result),
                 State::Waiting if self.attempt.is_over() => {
-                    return Some(Err(Error::not_applied("no turn at this user in time")));
+                    return Some(Err(Error::unsent("no turn at this user in time")));
                 }
                 other => *state = other,
             }
@@ -174,7 +174,7 @@ impl Drop for Other {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         if matches!(*state, State::Applying) {
-            *state = State::Answered(Err(Error::unknown("the thread that applied it panicked")));
+            *state = State::Answered(Err(Error::unanswered("the thread that applied it panicked")));
             self.0.changed.notify_one();
         }
     }

@@ -14,42 +14,52 @@ pub enum Outcome {
     Unknown,
 }
 
+/// How far the work had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing was sent.
+    Unsent,
+    /// The database refused it with an error.
+    Refused,
+    /// It was sent, and no word came back that could be trusted.
+    Unanswered,
+}
+
 /// The database did not do what it was asked.
 #[derive(Debug)]
 pub struct Error {
-    outcome: Outcome,
+    stage: Stage,
     reason: String,
     breaks_connection: bool,
-    unsent: bool,
 }
 
 impl Error {
     /// Given up before anything was sent.
-    pub fn not_applied(reason: impl Into<String>) -> Error {
-        let reason = reason.into();
-        Error { outcome: Outcome::NotApplied, reason, breaks_connection: false, unsent: false }
+    pub fn unsent(reason: impl Into<String>) -> Error {
+        Error { stage: Stage::Unsent, reason: reason.into(), breaks_connection: false }
     }
 
     /// The thread that was to send the work, or had sent it, ended without a word.
-    pub fn unknown(reason: impl Into<String>) -> Error {
-        let reason = reason.into();
-        Error { outcome: Outcome::Unknown, reason, breaks_connection: true, unsent: false }
+    pub fn unanswered(reason: impl Into<String>) -> Error {
+        Error { stage: Stage::Unanswered, reason: reason.into(), breaks_connection: true }
+    }
+
+    /// How far the work had come.
+    pub fn stage(&self) -> Stage {
+        self.stage
     }
 
     /// Whether the change can have happened.
     pub fn outcome(&self) -> Outcome {
-        self.outcome
+        match self.stage {
+            Stage::Unsent | Stage::Refused => Outcome::NotApplied,
+            Stage::Unanswered => Outcome::Unknown,
+        }
     }
 
     /// What to write into the log; never for users.
     pub fn reason(&self) -> &str {
         &self.reason
-    }
-
-    /// Whether the connection was found dead when the statement was to be sent: another one can
-    /// be tried.
-    pub(super) fn is_unsent(&self) -> bool {
-        self.unsent
     }
 
     /// Whether the connection is of no more use.
@@ -60,24 +70,18 @@ impl Error {
 
 impl From<postgres::Error> for Error {
     fn from(error: postgres::Error) -> Error {
+        let reason = explain(&error);
         let Some(refusal) = error.as_db_error() else {
-            let unknown = Error::unknown(explain(&error));
-            return match is_broken_pipe(&error) {
-                true => Error { outcome: Outcome::NotApplied, unsent: true, ..unknown },
-                false => unknown,
-            };
+            let stage = if is_broken_pipe(&error) { Stage::Unsent } else { Stage::Unanswered };
+            return Error { stage, reason, breaks_connection: true };
         };
         // A FATAL message can follow a commit (a backend told to end while its commit waits for
         // a standby); an ERROR says that the statement was rolled back.
         let refused = refusal.parsed_severity() == Some(Severity::Error);
         // A demoted primary stays read-only for as long as the connection lives.
         let demoted = *refusal.code() == SqlState::READ_ONLY_SQL_TRANSACTION;
-        Error {
-            outcome: if refused { Outcome::NotApplied } else { Outcome::Unknown },
-            reason: explain(&error),
-            breaks_connection: !refused || demoted,
-            unsent: false,
-        }
+        let stage = if refused { Stage::Refused } else { Stage::Unanswered };
+        Error { stage, reason, breaks_connection: !refused || demoted }
     }
 }
 

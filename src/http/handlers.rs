@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use log::{error, warn};
+use log::{debug, error, warn};
 use serde::Serialize;
 
 use super::call::Call;
@@ -14,7 +14,7 @@ use super::reply::Reply;
 use super::route::{NoRoute, Route};
 use crate::balance::{Answer, Balances, Change, IdempotencyKey, Outcome};
 use crate::config::Token;
-use crate::db::{self, Attempt, Db, Pulse};
+use crate::db::{self, Attempt, Db, Pulse, Stage};
 use crate::users::{Page, RecordedChange, User, Users};
 
 const PAGE_DEFAULT: i64 = 100;
@@ -234,13 +234,10 @@ fn next_page<T>(rows: &[T], page: Page, id: impl Fn(&T) -> i64) -> Option<i64> {
 /// An outage is logged once, by the probe; here each request whose statement failed.
 fn unavailable(call: &Call, error: &db::Error) -> Problem {
     let (id, reason) = (&call.request_id, error.reason());
-    match error.outcome() {
-        db::Outcome::Unknown => {
-            error!("event=request_failed outcome=unknown request_id={id} reason={reason:?}");
-        }
-        db::Outcome::NotApplied => {
-            warn!("event=request_failed outcome=not_applied request_id={id} reason={reason:?}");
-        }
+    match error.stage() {
+        Stage::Unsent => debug!("event=request_unsent request_id={id} reason={reason:?}"),
+        Stage::Refused => warn!("event=request_refused request_id={id} reason={reason:?}"),
+        Stage::Unanswered => error!("event=request_unanswered request_id={id} reason={reason:?}"),
     }
     Problem::database_unavailable(error.outcome())
 }

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# The whole service as a stranger starts it: run-replicas.sh on an empty state folder, a burst
+# through the door and one at the replicas, a killed replica, a clean stop, and a second start on
+# the same data. Uses ports of its own and leaves nothing behind.
+set -euo pipefail
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+readonly START_SECONDS_MAX=300 # the first start builds
+readonly STOP_SECONDS_MAX=20
+
+folder=$(mktemp -d)
+chmod 755 "$folder" # as root, PostgreSQL runs as another user, who has to reach it
+export STATE_DIR=$folder/state REPLICAS=3 BASE_PORT=$((20000 + RANDOM % 5000)) PROXY_PORT=$((26000 + RANDOM % 5000))
+unset DATABASE_URL REPLICA_NAME API_TOKEN
+door=http://127.0.0.1:$PROXY_PORT
+main=""
+
+fail() {
+    printf 'scripts/smoke.sh: %s\n' "$*" >&2
+    sed 's/^/  /' "$folder/output" >&2
+    exit 1
+}
+
+finish() {
+    [[ -z $main ]] || kill -TERM "$main" 2>/dev/null || true
+    [[ -z $main ]] || wait "$main" 2>/dev/null || true
+    rm -rf "$folder"
+}
+
+wait_until() { # seconds what command…
+    local end=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        kill -0 "$main" 2>/dev/null || fail "run-replicas.sh has ended before: $what"
+        ((SECONDS < end)) || fail "not in time: $what"
+        sleep 0.2
+    done
+}
+
+start() {
+    "$repository/run-replicas.sh" >"$folder/output" 2>&1 &
+    main=$!
+    wait_until "$START_SECONDS_MAX" "the ready line" grep -q '^Ready: ' "$folder/output"
+}
+
+stop() {
+    local end=$((SECONDS + STOP_SECONDS_MAX)) status=0
+    kill -TERM "$main"
+    while kill -0 "$main" 2>/dev/null; do
+        ((SECONDS < end)) || fail "it has not stopped within $STOP_SECONDS_MAX s"
+        sleep 0.2
+    done
+    wait "$main" || status=$?
+    main=""
+    ((status == 0)) || fail "it stopped with exit code $status"
+    ! pgrep -f "$STATE_DIR" >/dev/null || fail "left running: $(pgrep -af "$STATE_DIR")"
+}
+
+balance() { curl -sf "$door/api/users/1"; }
+burst() { "${CARGO_TARGET_DIR:-$repository/target}/release/loadtest" burst -n 2000 --reset 2000 "$@"; }
+killed_is_back() { [[ $(<"$STATE_DIR/run/replica-2.pid") != "$1" ]] && curl -sf "http://127.0.0.1:$((BASE_PORT + 1))/health"; }
+
+trap finish EXIT
+cd "$repository"
+cargo build --release --locked -p loadtest
+start
+grep '^Ready: ' "$folder/output"
+burst --targets "$door"
+replicas=http://127.0.0.1:$BASE_PORT,http://127.0.0.1:$((BASE_PORT + 1)),http://127.0.0.1:$((BASE_PORT + 2))
+burst --targets "$replicas"
+
+victim=$(<"$STATE_DIR/run/replica-2.pid")
+kill -KILL "$victim"
+for _ in {1..50}; do balance >/dev/null || fail "the door does not answer while a replica is away"; done
+wait_until 20 "the killed replica is back" killed_is_back "$victim"
+kept=$(balance)
+stop
+
+start
+[[ $(balance) == "$kept" ]] || fail "the data were not kept: $kept before, $(balance) after"
+stop
+printf 'Smoke test: all is well.\n'
