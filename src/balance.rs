@@ -194,7 +194,11 @@ impl Balances {
         while begun.elapsed() < COMBINED_TIME && connection.is_usable() {
             let Some(other) = turn.next() else { break };
             let result = connection.run(other.attempt(), |session| apply(session, other.change()));
+            let failed = result.is_err();
             answers.push((other, result));
+            if failed {
+                break;
+            }
         }
         drop(connection);
         drop(turn);

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use postgres::config::SslMode;
+
 pub use fault::{Fault, Faults};
 pub use setting::{SETTINGS, Setting};
 
@@ -158,13 +160,15 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             self.fault(name, "", rule.to_owned());
             return None;
         };
-        if demands_tls(&text) {
-            let rule = "encrypted connections are not supported yet: use sslmode=disable or \
-                        sslmode=prefer, over a private network";
+        let parsed = text.parse::<postgres::Config>();
+        let required = |config: &postgres::Config| config.get_ssl_mode() == SslMode::Require;
+        if demands_tls(&text) || parsed.as_ref().is_ok_and(required) {
+            let rule = "without a demand for TLS, which is not supported yet: use sslmode=disable \
+                        or sslmode=prefer, over a private network";
             self.fault(name, &text, rule.to_owned());
             return None;
         }
-        match text.parse::<postgres::Config>() {
+        match parsed {
             Ok(config) if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() => {
                 self.fault(name, &text, "must name a host (or a socket folder)".to_owned());
                 None
@@ -224,7 +228,8 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
 
     /// Settings that are right each alone and wrong together.
     fn relations(&mut self, config: &Config) {
-        if !self.faults.is_empty() {
+        let cron = |fault: &Fault| ["CRON_LEASE_SECONDS", "CRON_POLL_MS"].contains(&fault.name);
+        if self.faults.iter().any(cron) {
             return;
         }
         let (lease, poll) = (config.cron.lease, config.cron.poll);

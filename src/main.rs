@@ -67,7 +67,8 @@ fn serve() -> Result<(), Failure> {
     let server = start(&config, listener, &parameters, limits, &pulse, &readiness)?;
     match migrate::run_until_done(&parameters, MIGRATIONS, &stop) {
         Ok(()) => {
-            Probe::start(parameters, limits, pulse, stop.clone()).map_err(no_thread)?;
+            // Not ended by the signal: requests in flight are judged by it while they drain.
+            Probe::start(parameters, limits, pulse, Stop::new()).map_err(no_thread)?;
             readiness.migrated();
             info!("event=serving server={name} url=http://{addr}");
             stop.wait();
@@ -113,8 +114,9 @@ fn migrate_only() -> Result<(), Failure> {
 
 fn health() -> Result<(), Failure> {
     // Only the address matters here; the other settings are the replica's business.
-    let addr = std::env::var("LISTEN_ADDR").unwrap_or_else(|_| "127.0.0.1:3001".to_owned());
-    let wrong = |_| Failure::Usage(format!("LISTEN_ADDR={addr}: must be an address and a port"));
+    let addr = std::env::var("LISTEN_ADDR").ok().filter(|addr| !addr.trim().is_empty());
+    let addr = addr.as_deref().map_or("127.0.0.1:3001", str::trim);
+    let wrong = |_| Failure::Run(format!("LISTEN_ADDR={addr}: must be an address and a port"));
     let answer = self_check(addr.parse().map_err(wrong)?).map_err(Failure::Run)?;
     println!("{answer}");
     Ok(())

@@ -51,6 +51,8 @@ const CONNECT_RETRY: Duration = Duration::from_millis(500);
 /// "balanced" in ASCII: the advisory lock's number, the same in every version.
 const LOCK: i64 = 0x62616c616e636564;
 
+/// A table that somebody else holds is waited for in steps, so that the program can end between.
+const LIMITS: &str = "set lock_timeout = '5s'; set idle_in_transaction_session_timeout = '60s'";
 const CREATE_LIST: &str = "create table if not exists schema_migrations (
     number integer primary key,
     name text not null,
@@ -98,6 +100,7 @@ pub fn run_until_done(
 pub fn run(config: &postgres::Config, migrations: &[Migration], stop: &Stop) -> Result<(), Fault> {
     let numbered = number(migrations)?;
     let mut client = config.connect(NoTls).map_err(|error| unreachable(&error))?;
+    client.batch_execute(LIMITS).map_err(|error| unreachable(&error))?;
     let mut waited = false;
     loop {
         let mut transaction = client.transaction().map_err(|error| unreachable(&error))?;
@@ -135,16 +138,16 @@ fn number(migrations: &[Migration]) -> Result<Vec<(i32, Migration)>, Fault> {
 }
 
 fn apply(transaction: &mut Transaction<'_>, migrations: &[(i32, Migration)]) -> Result<(), Fault> {
-    let read_only = |error: postgres::Error| {
+    let no_list = |error: postgres::Error| {
         refused(
             &error,
             "the list of migrations cannot be read or made; may this user create tables?",
         )
     };
-    if !list_exists(transaction).map_err(read_only)? {
-        transaction.batch_execute(CREATE_LIST).map_err(read_only)?;
+    if !list_exists(transaction).map_err(no_list)? {
+        transaction.batch_execute(CREATE_LIST).map_err(no_list)?;
     }
-    let applied = transaction.query(LIST, &[]).map_err(read_only)?;
+    let applied = transaction.query(LIST, &[]).map_err(no_list)?;
     let applied: Vec<(i32, String, String)> =
         applied.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
     for (number, name, _) in &applied {
@@ -157,7 +160,7 @@ fn apply(transaction: &mut Transaction<'_>, migrations: &[(i32, Migration)]) -> 
     }
     for (number, migration) in migrations {
         let checksum: String =
-            transaction.query_one(CHECKSUM, &[&migration.sql]).map_err(read_only)?.get(0);
+            transaction.query_one(CHECKSUM, &[&migration.sql]).map_err(no_list)?.get(0);
         match applied.iter().find(|(known, ..)| known == number) {
             Some((_, name, known)) => unchanged(migration, &checksum, name, known)?,
             None => {
@@ -165,7 +168,7 @@ fn apply(transaction: &mut Transaction<'_>, migrations: &[(i32, Migration)]) -> 
                 execute(transaction, migration)?;
                 transaction
                     .execute(RECORD, &[number, &migration.name, &checksum])
-                    .map_err(read_only)?;
+                    .map_err(no_list)?;
                 info!("event=migration_applied migration={}", migration.name);
             }
         }
@@ -242,11 +245,16 @@ fn unreachable(error: &postgres::Error) -> Fault {
 /// A broken connection is worth another try; what the database itself refuses is not.
 fn refused(error: &postgres::Error, what: &str) -> Fault {
     match error.as_db_error() {
-        Some(refusal) if !refusal.code().code().starts_with("57") => {
+        Some(refusal) if !is_passing(refusal.code().code()) => {
             Fault::Refused(format!("{what}: {}", explain(error)))
         }
         _ => unreachable(error),
     }
+}
+
+/// Shutting down, a lock not had in time, a deadlock.
+fn is_passing(code: &str) -> bool {
+    code.starts_with("57") || code == "55P03" || code == "40P01"
 }
 
 impl fmt::Display for Fault {

@@ -53,6 +53,13 @@ enum State {
     Left,
 }
 
+/// How a ticket's wait ended.
+enum Waited {
+    Turn,
+    Answered(Result),
+    InVain,
+}
+
 /// What the wait at the gate gave.
 pub(super) enum Entry<'a> {
     /// The caller applies its change itself.
@@ -93,24 +100,27 @@ impl Gate {
                 Some(ticket)
             }
         };
-        match ticket.map(|ticket| ticket.wait()) {
-            Some(Some(result)) => Entry::Answered(result),
-            Some(None) | None => Entry::Turn(Turn { stripe }),
+        let Some(ticket) = ticket else { return Entry::Turn(Turn { stripe }) };
+        match ticket.wait() {
+            Waited::Turn => Entry::Turn(Turn { stripe }),
+            Waited::Answered(result) => Entry::Answered(result),
+            Waited::InVain => {
+                // The turn may not move for long: nothing of this wait may stay behind.
+                stripe.lock().waiting.retain(|other| !Arc::ptr_eq(other, &ticket));
+                Entry::Answered(Err(Error::unsent("no turn at this user in time")))
+            }
         }
     }
 }
 
 impl Ticket {
-    /// The answer that another thread found, or none when this thread has the turn.
-    fn wait(&self) -> Option<Result> {
+    fn wait(&self) -> Waited {
         let mut state = self.state.lock();
         loop {
             match std::mem::replace(&mut *state, State::Left) {
-                State::Turn => return None,
-                State::Answered(result) => return Some(result),
-                State::Waiting if self.attempt.is_over() => {
-                    return Some(Err(Error::unsent("no turn at this user in time")));
-                }
+                State::Turn => return Waited::Turn,
+                State::Answered(result) => return Waited::Answered(result),
+                State::Waiting if self.attempt.is_over() => return Waited::InVain,
                 other => *state = other,
             }
             self.changed.wait_for(&mut state, SLICE);

@@ -23,8 +23,8 @@ impl Limits {
     const STATEMENT: Duration = Duration::from_secs(10);
     const LOCK: Duration = Duration::from_secs(5);
 
-    /// Limits that end before a request's own deadline does, so that the database refuses a
-    /// statement ("not applied") rather than leaves its outcome unknown.
+    /// Limits shorter than a request's whole deadline: a statement that had not to wait to be sent
+    /// is refused by the database ("not applied") before its request is given up as unknown.
     pub fn for_requests(deadline: Duration) -> Limits {
         Limits {
             statement: Limits::STATEMENT.min(deadline * 9 / 10),

@@ -33,17 +33,26 @@ impl Exchange {
         // Taken first, so that nobody who only looks waits for a slow client.
         let client = self.client.lock().take();
         if let Some(client) = client {
-            let Call { method, target, request_id: id, .. } = &self.call;
-            let status = reply.status();
-            let taken = client.answer(reply, id, replica_name, closing);
-            debug!("event=answered request_id={id} {method} {target:?} {status} taken={taken}");
+            self.send(client, reply, replica_name, closing);
         }
     }
 
-    /// Ends the attempt and says what is known of it.
+    /// Ends the attempt and says what is known of it, unless an answer was sent before. Who takes
+    /// the client gives up, and nobody else: a second giving up would know less.
     pub(super) fn give_up(&self, replica_name: &str, closing: bool) {
-        let outcome = self.attempt.give_up();
-        self.answer(&Problem::database_unavailable(outcome).into(), replica_name, closing);
+        let client = self.client.lock().take();
+        if let Some(client) = client {
+            let outcome = self.attempt.give_up();
+            let reply = Problem::database_unavailable(outcome).into();
+            self.send(client, &reply, replica_name, closing);
+        }
+    }
+
+    fn send(&self, client: Client, reply: &Reply, replica_name: &str, closing: bool) {
+        let Call { method, target, request_id: id, .. } = &self.call;
+        let status = reply.status();
+        let taken = client.answer(reply, id, replica_name, closing);
+        debug!("event=answered request_id={id} {method} {target:?} {status} taken={taken}");
     }
 
     pub(super) fn is_answered(&self) -> bool {

@@ -20,7 +20,8 @@ use super::reply::{Envelope, Reply};
 
 /// As many connections as the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 4_096;
-/// A client that takes no byte of its answer for this long is cut off.
+/// A write to a client that takes nothing is given up after this long; the connection itself ends
+/// by TCP_USER_TIMEOUT.
 const SEND_PATIENCE: Duration = Duration::from_secs(5);
 /// The library drops an unread body, also when reading it ends early, through a buffer of the
 /// length still due. A body announced to be longer than this is therefore never read nor dropped:
@@ -125,7 +126,11 @@ impl Client {
     /// The request as the handlers see it. Blocks where the body is [`Body::ToBeRead`].
     pub(super) fn read(&mut self) -> io::Result<Call> {
         let mut body = vec![0; self.0.body_length().unwrap_or(0).min(BODY_BYTES_MAX)];
-        self.0.as_reader().read_exact(&mut body)?;
+        // Asking for a body sends "100 Continue" to a client that expects it, behind every answer
+        // that is still due on its connection: never where there is no body to wait for.
+        if !body.is_empty() {
+            self.0.as_reader().read_exact(&mut body)?;
+        }
         Ok(Call {
             method: self.0.method().as_str().to_owned(),
             target: self.0.url().to_owned(),

@@ -195,6 +195,7 @@ impl Inbox {
         let (gone, waiting) = state.waiting.drain(..).partition(&lost);
         state.waiting = waiting;
         hopeless.extend::<VecDeque<_>>(gone);
+        hopeless.sort_by_key(|exchange| exchange.attempt.begun());
         let crowded = state.idle() == 0 || !state.waiting.is_empty() || state.sources.len() > 1;
         Findings { health, hopeless, crowded }
     }

@@ -10,8 +10,9 @@
 //! What we send is no request, so the library answers and closes first, and our reset afterwards
 //! leaves no socket in TIME_WAIT on either side.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::panic;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -89,7 +90,10 @@ impl Keeper {
         let mut steady = 0;
         for _ in 0..ROUNDS_MAX {
             let before = threads();
-            unanswered.extend(self.nudge());
+            let sent = self.nudge();
+            // A backlog that stays full is silence, too.
+            let refused = sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::TimedOut);
+            unanswered.extend(sent);
             let count = unanswered.len();
             if let Some(mut last) = unanswered.pop() {
                 // The others have waited before: a look is enough.
@@ -100,12 +104,12 @@ impl Keeper {
             }
             if unanswered.len() < count {
                 answered_at = Instant::now();
-            } else if count > 0 && answered_at.elapsed() > self.patience() {
+            } else if (count > 0 || refused) && answered_at.elapsed() > self.patience() {
                 self.inbox.accept_loop_is_silent();
                 return false;
             }
             // A thread that ends meanwhile hides one that was added: look twice.
-            let calm = unanswered.is_empty() && threads() <= before;
+            let calm = unanswered.is_empty() && !refused && threads() <= before;
             steady = if calm { steady + 1 } else { 0 };
             if steady == 2 {
                 break;
@@ -120,16 +124,18 @@ impl Keeper {
     }
 
     /// One more connection, where a descriptor can be found for it.
-    fn nudge(&mut self) -> Option<Nudge> {
-        let connect = || Nudge::send(self.addr);
-        let nudge = connect().or_else(|_| {
-            self.reserve = None;
-            connect()
+    fn nudge(&mut self) -> io::Result<Nudge> {
+        let nudge = Nudge::send(self.addr).or_else(|error| match error.kind() {
+            ErrorKind::TimedOut => Err(error),
+            _ => {
+                self.reserve = None;
+                Nudge::send(self.addr)
+            }
         });
         if self.reserve.is_none() {
             self.reserve = self.listener.try_clone().ok();
         }
-        nudge.ok()
+        nudge
     }
 
     /// Builds a new accept loop on the same listener, once there are descriptors for it to use:
@@ -139,7 +145,12 @@ impl Keeper {
         while self.inbox.is_listening() {
             let spare: io::Result<Vec<TcpListener>> =
                 (0..DESCRIPTORS_SPARE).map(|_| self.listener.try_clone()).collect();
-            match spare.and_then(|mut spare| Source::build(spare.swap_remove(0))) {
+            // The library panics where the system has no thread left.
+            let build = |mut spare: Vec<TcpListener>| {
+                panic::catch_unwind(move || Source::build(spare.swap_remove(0)))
+                    .unwrap_or_else(|_| Err(io::Error::other("no thread left")))
+            };
+            match spare.and_then(build) {
                 Ok(source) => {
                     self.inbox.replace_source(source);
                     self.replaced_at = Some(Instant::now());
@@ -168,7 +179,7 @@ impl Nudge {
     /// Whether the server has said anything by now, or says it within `limit`.
     fn is_answered(&mut self, limit: Duration) -> bool {
         let read = self.0.set_read_timeout(Some(limit)).and_then(|()| self.0.read(&mut [0; 256]));
-        let waits = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        let waits = |error: &io::Error| error.kind() == ErrorKind::WouldBlock;
         let answered = !read.as_ref().is_err_and(waits);
         if answered {
             // A reset where this cannot be set leaves a socket in TIME_WAIT, and nothing worse.

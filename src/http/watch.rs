@@ -17,6 +17,9 @@ const TICK_CROWDED: Duration = Duration::from_millis(10);
 /// Between two looks while workers are free.
 const TICK: Duration = Duration::from_millis(100);
 
+/// So many answers share a thread; a client that takes nothing holds back only these.
+const GIVE_UP_TOGETHER: usize = 64;
+
 pub(super) struct Watch {
     pub(super) inbox: Arc<Inbox>,
     pub(super) pulse: Arc<Pulse>,
@@ -44,7 +47,7 @@ impl Watch {
             self.answer_health(exchange);
         }
         if !findings.hopeless.is_empty() {
-            self.give_up(findings.hopeless);
+            self.give_up(&findings.hopeless);
         }
         findings.crowded
     }
@@ -58,12 +61,14 @@ impl Watch {
     }
 
     /// Oldest first: of two requests on one connection the second's answer waits for the first's.
-    fn give_up(&self, hopeless: Vec<Arc<Exchange>>) {
-        let inbox = Arc::clone(&self.inbox);
-        aside("give-up", move || {
-            for exchange in hopeless {
-                exchange.give_up(&inbox.replica_name, inbox.is_closing());
-            }
-        });
+    fn give_up(&self, hopeless: &[Arc<Exchange>]) {
+        for some in hopeless.chunks(GIVE_UP_TOGETHER) {
+            let (inbox, some) = (Arc::clone(&self.inbox), some.to_vec());
+            aside("give-up", move || {
+                for exchange in some {
+                    exchange.give_up(&inbox.replica_name, inbox.is_closing());
+                }
+            });
+        }
     }
 }

@@ -64,14 +64,15 @@ fn who_has_the_turn_can_apply_what_waits() {
 }
 
 #[test]
-fn the_turn_is_passed_on_by_its_drop_past_those_who_have_left() {
+fn the_turn_is_passed_on_by_its_drop_and_not_to_those_who_have_left() {
     let gate = Gate::new();
     let first = turn(&gate, &change(1, 5), &within(60_000));
     thread::scope(|scope| {
         let leaver = scope.spawn(|| gate.enter(&change(1, 6), &within(1)));
         assert!(matches!(leaver.join().unwrap(), Entry::Answered(Err(_))));
+        assert_eq!(waiting(&gate, 1), 0, "who has left leaves nothing behind");
         let next = scope.spawn(|| drop(turn(&gate, &change(1, 7), &within(60_000))));
-        until(|| waiting(&gate, 1) == 2);
+        until(|| waiting(&gate, 1) == 1);
         drop(first);
         next.join().unwrap();
     });
