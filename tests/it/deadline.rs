@@ -126,6 +126,29 @@ fn a_database_that_hangs_is_answered_for_within_four_seconds() {
     assert_eq!(sum, get(addr, "/api/users/1").balance());
 }
 
+/// The backend that works on a change is ended: nobody can say whether it was applied.
+#[test]
+fn a_connection_broken_in_flight_ends_as_unknown() {
+    let database = Postgres::shared().migrated();
+    let replica = Local::start(database.url());
+    let addr = replica.addr;
+    let mut holder = database.connect();
+    let mut lock = holder.transaction().unwrap();
+    lock.query_one("select balance from users where id = 1 for update", &[]).unwrap();
+    let in_flight = thread::spawn(move || post(addr, "/api/balance", &change(1, -2)));
+    let mut admin = database.connect();
+    until("the statement is ended", Duration::from_secs(4), || {
+        let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+                   where wait_event_type = 'Lock' and datname = current_database()";
+        admin.query_one(end, &[]).unwrap().get::<_, i64>(0) == 1
+    });
+    let answer = in_flight.join().unwrap();
+    assert_eq!((answer.status, answer.code()), (503, "database_unavailable".to_owned()));
+    assert_eq!(answer.json()["outcome"], "unknown");
+    lock.rollback().unwrap();
+    assert_eq!(post(addr, "/api/balance", &change(1, -2)).balance(), 9_998);
+}
+
 /// A row that somebody else keeps locked is refused by the database before the deadline comes.
 #[test]
 fn a_row_locked_elsewhere_ends_as_not_applied() {

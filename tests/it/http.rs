@@ -211,6 +211,34 @@ fn a_refused_body_smuggles_nothing_in() {
     }
 }
 
+/// "100 Continue" would have to wait for the answer before it on the same connection.
+#[test]
+fn an_expectation_without_a_body_stops_nobody() {
+    let gate = Arc::new(parking_lot::Mutex::new(()));
+    let stuck_at = Arc::clone(&gate);
+    let handler: Handler = Arc::new(move |call: &Call, _| {
+        if call.path() == "/slow" {
+            drop(stuck_at.lock());
+        }
+        Reply::json(200, &"fine")
+    });
+    let limit = Duration::from_secs(30);
+    let server = Local::serve(1, limit, Arc::new(Pulse::default()), handler);
+    let (addr, closed) = (server.addr, gate.lock());
+    let first = thread::spawn(move || get(addr, "/slow").status);
+    let mut client = Client::connect(addr);
+    client.send("GET /slow HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nExpect: 100-continue\r\n\r\n");
+    for _ in 0..5 {
+        let health = thread::spawn(move || get(addr, "/health/live").status);
+        until("health is answered", Duration::from_secs(5), || health.is_finished());
+        assert_eq!(health.join().unwrap(), 200);
+    }
+    drop(closed);
+    assert_eq!(first.join().unwrap(), 200);
+    assert_eq!(client.receive().unwrap().status, 200);
+    assert_eq!(client.receive().unwrap().status, 200);
+}
+
 #[test]
 fn pipelined_requests_are_answered_in_their_order() {
     const REQUESTS: i64 = 200;

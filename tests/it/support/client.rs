@@ -20,10 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Client {
     pub(crate) fn connect(addr: SocketAddr) -> Client {
-        let stream = TcpStream::connect(addr).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client(BufReader::new(stream))
+        Client::try_connect(addr).expect("a connection")
+    }
+
+    pub(crate) fn try_connect(addr: SocketAddr) -> std::io::Result<Client> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Client(BufReader::new(stream)))
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -31,9 +35,19 @@ impl Client {
     }
 
     pub(crate) fn send_request(&mut self, head: &str, headers: &[&str], body: &str) {
+        self.try_send_request(head, headers, body).expect("sent");
+    }
+
+    pub(crate) fn try_send_request(
+        &mut self,
+        head: &str,
+        headers: &[&str],
+        body: &str,
+    ) -> std::io::Result<()> {
         let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
         let length = body.len();
-        self.send(format!("{head} HTTP/1.1\r\nContent-Length: {length}\r\n{headers}\r\n{body}"));
+        let head = format!("{head} HTTP/1.1\r\nContent-Length: {length}\r\n{headers}\r\n");
+        self.0.get_mut().write_all(format!("{head}{body}").as_bytes())
     }
 
     /// The next answer; none when the connection ended before its first byte.
