@@ -11,8 +11,8 @@
 //!
 //! Only [`http`] knows HTTP; only [`balance`], [`users`] and [`migrate`] know tables; [`db`] knows
 //! connections and no table. Who may use whom: `main` ▶ all; `http` ▶ `balance`, `users`, `db`,
-//! `config`; `balance`, `users`, `migrate` ▶ `db`; `db` ▶ `stop`. A test holds the code to this
-//! (`tests/it/tidy.rs`).
+//! `config`; `balance`, `users` ▶ `db`; `migrate` ▶ `db`, `stop`; `db` ▶ `stop`. A test holds the
+//! code to this (`tests/it/tidy.rs`).
 //!
 //! # Laws
 //!
