@@ -5,6 +5,7 @@
 
 mod attempt;
 mod connection;
+mod dedicated;
 mod error;
 mod probe;
 mod pulse;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use log::debug;
 
 pub use attempt::{Attempt, GivenUp};
-pub use connection::{Limits, Manager, Session, connect, parameters};
+pub use connection::{Limits, Manager, Session, open, parameters};
+pub use dedicated::Dedicated;
 pub use error::{Error, Outcome, Stage, explain};
 pub use probe::Probe;
 pub use pulse::{Pulse, Trouble};
@@ -24,6 +26,8 @@ pub use pulse::{Pulse, Trouble};
 const SLICE: Duration = Duration::from_millis(100);
 /// Bounds the pool's own pause between two tries to connect at half of this.
 const POOL_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a pool on demand keeps a connection that nobody uses.
+const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// The way to the database that requests share.
 pub struct Db {
@@ -35,12 +39,19 @@ impl Db {
     /// A pool of `size` connections. Never fails: connections are made in the background, and
     /// remade for as long as the database is away.
     pub fn open(manager: Manager, size: u32, pulse: Arc<Pulse>) -> Db {
-        let pool = r2d2::Pool::builder()
-            .max_size(size)
-            .connection_timeout(POOL_PATIENCE)
-            .error_handler(Box::new(Quiet))
-            .build_unchecked(manager);
-        Db { pool, pulse }
+        Db { pool: Db::pool(size).build_unchecked(manager), pulse }
+    }
+
+    /// The same, but connections are made when they are needed, and closed when they have not been
+    /// for a minute.
+    pub fn open_on_demand(manager: Manager, size: u32, pulse: Arc<Pulse>) -> Db {
+        let builder = Db::pool(size).min_idle(Some(0)).idle_timeout(Some(IDLE_MAX));
+        Db { pool: builder.build_unchecked(manager), pulse }
+    }
+
+    fn pool(size: u32) -> r2d2::Builder<Manager> {
+        let builder = r2d2::Pool::builder().max_size(size).connection_timeout(POOL_PATIENCE);
+        builder.error_handler(Box::new(Quiet))
     }
 
     /// Whether statements return, and why not.
@@ -134,8 +145,8 @@ impl Connection<'_> {
 #[derive(Debug)]
 struct Quiet;
 
-impl r2d2::HandleError<postgres::Error> for Quiet {
-    fn handle_error(&self, error: postgres::Error) {
-        debug!("event=pool_connection_lost reason={:?}", explain(&error));
+impl r2d2::HandleError<Error> for Quiet {
+    fn handle_error(&self, error: Error) {
+        debug!("event=pool_connection_lost reason={:?}", error.reason());
     }
 }

@@ -10,6 +10,7 @@
 //! ```
 
 mod call;
+mod cron;
 mod exchange;
 mod front;
 mod handlers;

@@ -2,28 +2,40 @@
 //!
 //! # How to read this program
 //!
-//! One small synchronous program; the database is the only place where replicas meet. A request
-//! flows through it from the outside in and back:
+//! One small synchronous program; the database is the only place where replicas meet. Two things
+//! flow through it. A request, from the outside in and back:
 //!
 //! ```text
 //! bytes ▶ http::route (pure) ▶ typed command ▶ ONE SQL statement ▶ outcome (a value) ▶ http::Reply
 //! ```
 //!
-//! Only [`http`] knows HTTP; only [`balance`], [`users`] and [`migrate`] know tables; [`db`] knows
-//! connections and no table. Who may use whom: `main` ▶ all; `http` ▶ `balance`, `users`, `db`,
-//! `config`; `balance`, `users` ▶ `db`; `migrate` ▶ `db`, `stop`; `db` ▶ `stop`. A test holds the
-//! code to this (`tests/it/tidy.rs`).
+//! And a run of a job, each step one write that a fencing token guards:
+//!
+//! ```text
+//! due ▶ offered ▶ claimed ▶ running (the lease is renewed) ▶ ended, in the history ▶ next slot
+//! ```
+//!
+//! Only [`http`] knows HTTP; only [`balance`], [`users`], [`cron`], [`jobs`] and [`migrate`] know
+//! tables; [`db`] knows connections and no table. [`balance`] and [`cron`] never meet, and nothing
+//! can name, count or address another replica. Who may use whom: `main` ▶ all; `http` ▶ `balance`,
+//! `users`, `cron`, `db`, `config`; `jobs` ▶ `cron`; `cron`, `balance`, `users` ▶ `db`; `migrate`
+//! ▶ `db`, `stop`; `db`, `cron` ▶ `stop`; `users`, `cron` ▶ `instant`. A test holds the code to
+//! this (`tests/it/tidy.rs`).
 //!
 //! # Laws
 //!
 //! - A change is one statement and one round trip, and is answered when it is durable.
-//! - "Insufficient funds" is a value; an error is what nobody expected, and says whether the
-//!   change can have happened ([`db::Outcome`]).
+//! - "Insufficient funds" and "lease lost" are values; an error is what nobody expected, and says
+//!   whether the change can have happened ([`db::Outcome`]).
+//! - The database's clock decides; what is sent there are intervals. A holder trusts its lease by
+//!   its own clock, from before it asked, and lets go before the lease ends ([`cron`]).
 //! - Everything has a limit. Each request has a deadline that a thread outside of the database
 //!   keeps ([`db::Attempt`]), because the driver has none.
-//! - Health is answered from memory ([`db::Pulse`]).
+//! - Health is answered from memory ([`db::Pulse`]); the status of jobs never is: it is a query, so
+//!   every replica gives the same answer.
 
 pub mod config;
+pub mod instant;
 pub mod stop;
 
 pub mod db;
@@ -31,5 +43,8 @@ pub mod migrate;
 
 pub mod balance;
 pub mod users;
+
+pub mod cron;
+pub mod jobs;
 
 pub mod http;

@@ -1,11 +1,14 @@
-//! One replica: settings, log, listen, serve, migrate, wait for the signal, drain.
+//! One replica: settings, log, listen, serve, migrate, run jobs, wait for the signal, drain.
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use balanced::config::{Config, SETTINGS};
+use balanced::cron::{self, Cron, Functions};
 use balanced::db::{Db, Limits, Manager, Probe, Pulse, parameters};
 use balanced::http::{Api, Handler, Listener, Options, Readiness, Server, self_check};
+use balanced::jobs;
 use balanced::migrate::{self, MIGRATIONS};
 use balanced::stop::Stop;
 use log::{error, info, warn};
@@ -64,38 +67,36 @@ fn serve() -> Result<(), Failure> {
     let limits = Limits::for_requests(config.request_timeout);
     let pulse = Arc::new(Pulse::default());
     let readiness = Arc::new(Readiness::new(Arc::clone(&pulse)));
-    let server = start(&config, listener, &parameters, limits, &pulse, &readiness)?;
-    match migrate::run_until_done(&parameters, MIGRATIONS, &stop) {
+    let options =
+        jobs::Options { least: config.job_min, run_history_days: config.run_history_days };
+    let functions = jobs::functions(options);
+    let manager = Manager::new(parameters.clone(), limits);
+    let db = Arc::new(Db::open(manager, config.db_pool_size, Arc::clone(&pulse)));
+    let api = Api::new(&db, config.api_token.clone(), Arc::clone(&readiness), name, &functions);
+    let server = serve_http(&config, listener, &pulse, api)?;
+    let cron = match migrate::run_until_done(&parameters, MIGRATIONS, &stop) {
         Ok(()) => {
+            let cron = start_cron(&config, functions, &parameters, &pulse)?;
             // Not ended by the signal: requests in flight are judged by it while they drain.
             Probe::start(parameters, limits, pulse, Stop::new()).map_err(no_thread)?;
             readiness.migrated();
             info!("event=serving server={name} url=http://{addr}");
             stop.wait();
+            cron
         }
-        Err(migrate::Fault::Stopped) => {}
+        Err(migrate::Fault::Stopped) => None,
         Err(fault) => return Err(Failure::Run(fault.to_string())),
-    }
-    info!("event=draining server={name}");
-    readiness.draining();
-    match server.drain(config.shutdown_grace) {
-        true => info!("event=stopped server={name}"),
-        false => error!("event=stopped server={name} reason=\"the grace time is over\""),
-    }
+    };
+    drain(&config, &readiness, server, cron);
     Ok(())
 }
 
-fn start(
+fn serve_http(
     config: &Config,
     listener: Listener,
-    parameters: &postgres::Config,
-    limits: Limits,
     pulse: &Arc<Pulse>,
-    readiness: &Arc<Readiness>,
+    api: Api,
 ) -> Result<Server, Failure> {
-    let manager = Manager::new(parameters.clone(), limits);
-    let db = Arc::new(Db::open(manager, config.db_pool_size, Arc::clone(pulse)));
-    let api = Api::new(&db, config.api_token.clone(), Arc::clone(readiness));
     let handler: Handler = Arc::new(move |call, attempt| api.answer(call, attempt));
     let options = Options {
         workers: config.http_workers,
@@ -103,6 +104,43 @@ fn start(
         replica_name: config.replica_name.clone(),
     };
     listener.serve(&options, Arc::clone(pulse), handler).map_err(no_thread)
+}
+
+fn start_cron(
+    config: &Config,
+    functions: Functions,
+    parameters: &postgres::Config,
+    pulse: &Arc<Pulse>,
+) -> Result<Option<Cron>, Failure> {
+    if !config.cron.enabled {
+        info!("event=cron_off hint=\"this replica runs no jobs: CRON_ENABLED=false\"");
+        return Ok(None);
+    }
+    let options = cron::Options {
+        server: config.replica_name.clone(),
+        lease: config.cron.lease,
+        handicap: config.cron.handicap,
+        poll: config.cron.poll,
+    };
+    Cron::start(&options, functions, parameters, pulse).map(Some).map_err(no_thread)
+}
+
+/// Hands the jobs over first, since that needs no proxy to notice; then requests and runs have
+/// the same time to end.
+fn drain(config: &Config, readiness: &Readiness, server: Server, cron: Option<Cron>) {
+    let name = &config.replica_name;
+    let until = Instant::now() + config.shutdown_grace;
+    info!("event=draining server={name}");
+    readiness.draining();
+    if let Some(cron) = &cron {
+        cron.begin_drain();
+    }
+    let answered = server.drain(config.shutdown_grace);
+    let handed_over = cron.is_none_or(|cron| cron.wait_drained(until));
+    match answered && handed_over {
+        true => info!("event=stopped server={name}"),
+        false => error!("event=stopped server={name} reason=\"the grace time is over\""),
+    }
 }
 
 fn migrate_only() -> Result<(), Failure> {
@@ -188,7 +226,7 @@ fn no_thread(error: std::io::Error) -> Failure {
 
 fn help() -> String {
     let mut text = String::from(
-        "balanced - exact balances over PostgreSQL\n\n\
+        "balanced - exact balances and single jobs over PostgreSQL\n\n\
          Usage:\n\
          \x20 balanced            run one replica until Ctrl-C or SIGTERM\n\
          \x20 balanced migrate    apply the migrations and end\n\
@@ -204,7 +242,20 @@ fn help() -> String {
         text.push_str(&format!("  {:<24}{}{default}\n", setting.name, setting.meaning));
     }
     text.push_str(
-        "\nEnds with 0 after a drain, 1 when it cannot run, 2 when a setting is wrong.\n",
+        "\nJobs: each has a name, a function and a schedule (an interval, `every 5m`, or a cron\n\
+         expression, `0 3 * * * Europe/Berlin`), kept in the table cron_jobs and changed at run\n\
+         time by PUT and PATCH /api/cron/jobs/{name}. A due job runs on one replica only. The\n\
+         next run is set when a run ends, to the first instant after that on the grid of its\n\
+         schedule: instants that pass while it runs, or while no replica is up (misfires), are\n\
+         made up for by one run, not one each. A run that breaks off because its replica dies,\n\
+         is shut down or loses the database is begun again on another one: at least once.\n\n\
+         \x20 waiting -> due -> running -> succeeded | failed -----> waiting for the next instant\n\
+         \x20           ^        |\n\
+         \x20           +--------+-> cancelled (shut down) | abandoned (replica dead or cut off)\n",
+    );
+    text.push_str(
+        "\nEnds with 0 after a drain, 1 when it cannot run, 2 when a setting is wrong, and 3 when\n\
+         a job did not return although its lease was about to end: rather than let it run twice.\n",
     );
     text
 }

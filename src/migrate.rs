@@ -10,9 +10,9 @@ use std::fmt;
 use std::time::Duration;
 
 use log::{info, warn};
-use postgres::{NoTls, Transaction};
+use postgres::Transaction;
 
-use crate::db::explain;
+use crate::db::{explain, open};
 use crate::stop::Stop;
 
 /// One file of `sql/`.
@@ -31,7 +31,12 @@ macro_rules! migrations {
 }
 
 /// Every file of `sql/`, in order.
-pub const MIGRATIONS: &[Migration] = migrations!["0001_users.sql", "0002_idempotency_keys.sql"];
+pub const MIGRATIONS: &[Migration] = migrations![
+    "0001_users.sql",
+    "0002_idempotency_keys.sql",
+    "0003_cron.sql",
+    "0004_sample_jobs.sql",
+];
 
 /// Why the schema is not as the program needs it.
 #[derive(Debug)]
@@ -99,7 +104,7 @@ pub fn run_until_done(
 /// Each case of [`Fault`].
 pub fn run(config: &postgres::Config, migrations: &[Migration], stop: &Stop) -> Result<(), Fault> {
     let numbered = number(migrations)?;
-    let mut client = config.connect(NoTls).map_err(|error| unreachable(&error))?;
+    let mut client = open(config).map_err(|error| Fault::Unreachable(error.reason().to_owned()))?;
     client.batch_execute(LIMITS).map_err(|error| unreachable(&error))?;
     let mut waited = false;
     loop {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Serialize, Serializer};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use crate::db::{Attempt, Db, Error};
+use crate::instant;
 
 /// A user and the balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -28,7 +29,7 @@ pub struct RecordedChange {
     /// The balance this change left.
     pub balance_after: i64,
     /// By the database's clock.
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "instant::as_text")]
     pub created_at: DateTime<Utc>,
 }
 
@@ -134,8 +135,4 @@ impl Users {
 
 fn user(row: &postgres::Row) -> User {
     User { user_id: row.get("id"), balance: row.get("balance") }
-}
-
-fn as_text<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
 }

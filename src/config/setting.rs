@@ -24,7 +24,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("LISTEN_ADDR", "127.0.0.1:3001", "where HTTP is served; port 0 takes any free port"),
     setting("REPLICA_NAME", "", "shown as `server`; the host's name and the port when unset"),
     setting("HTTP_WORKERS", "16", "threads that handle requests"),
-    setting("DB_POOL_SIZE", "8", "database connections that requests share"),
+    setting(
+        "DB_POOL_SIZE",
+        "8",
+        "database connections that requests share; up to 6 more are opened",
+    ),
     setting("API_TOKEN", "", "when set, changes need `Authorization: Bearer <token>`"),
     setting("CRON_ENABLED", "true", "whether this replica runs jobs"),
     setting("CRON_LEASE_SECONDS", "15", "how long a claim holds; renewed at a third of it"),

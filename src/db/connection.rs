@@ -1,6 +1,9 @@
 //! One connection: how it is opened, what it may take, which statements it has prepared, and how
 //! a dead one is noticed before it is used.
 
+use std::fs::File;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
 use postgres::fallible_iterator::FallibleIterator;
@@ -8,6 +11,8 @@ use postgres::types::ToSql;
 use postgres::{Client, NoTls, Row, Statement};
 use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
+
+use super::error::{Error, explain};
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -30,6 +35,12 @@ impl Limits {
             statement: Limits::STATEMENT.min(deadline * 9 / 10),
             lock: Limits::LOCK.min(deadline * 8 / 10),
         }
+    }
+
+    /// This limit for a statement, and a shorter one for its wait for a lock, so that the error
+    /// tells which it was.
+    pub fn within(limit: Duration) -> Limits {
+        Limits { statement: limit, lock: limit * 4 / 5 }
     }
 }
 
@@ -54,12 +65,36 @@ pub fn parameters(database: &postgres::Config, replica_name: &str) -> postgres::
     config
 }
 
+/// Opens one connection outside of the pool, without any limits of this program's.
+///
+/// # Errors
+/// What the driver says, or the system.
+pub fn open(config: &postgres::Config) -> Result<Client, Error> {
+    guarded(|| config.connect(NoTls))
+}
+
 /// Opens one connection outside of the pool.
 ///
 /// # Errors
-/// What the driver says.
-pub fn connect(config: &postgres::Config, limits: Limits) -> Result<Session, postgres::Error> {
-    Session::new(config.connect(NoTls)?, limits)
+/// As of [`open`].
+pub(super) fn connect(config: &postgres::Config, limits: Limits) -> Result<Session, Error> {
+    Session::new(open(config)?, limits)
+}
+
+/// The driver panics where the system has no descriptor left for it, and takes down whose thread
+/// it is: the pool would wait for that connection for ever.
+fn guarded(connect: impl FnOnce() -> Result<Client, postgres::Error>) -> Result<Client, Error> {
+    let spare: io::Result<Vec<File>> =
+        (0..DESCRIPTORS_TO_CONNECT).map(|_| File::open("/dev/null")).collect();
+    spare.map(drop).map_err(|error| Error::unsent(format!("cannot connect: {error}")))?;
+    match panic::catch_unwind(AssertUnwindSafe(connect)) {
+        Ok(result) => result.map_err(not_connected),
+        Err(_) => Err(Error::unsent("cannot connect: the driver has panicked")),
+    }
+}
+
+fn not_connected(error: postgres::Error) -> Error {
+    Error::unsent(format!("cannot connect: {}", explain(&error)))
 }
 
 /// A connection with the statements it has prepared.
@@ -70,21 +105,24 @@ pub struct Session {
     forgotten: bool,
 }
 
+/// What the driver needs to open one: a socket, and those of its event loop.
+const DESCRIPTORS_TO_CONNECT: usize = 6;
 /// A connection unused for this long is looked at before it is used.
 const IDLE: Duration = Duration::from_millis(100);
 /// How long that look takes at least; the driver's clock makes a millisecond of it.
 const LOOK: Duration = Duration::from_nanos(1);
 
 impl Session {
-    fn new(mut client: Client, limits: Limits) -> Result<Session, postgres::Error> {
+    fn new(mut client: Client, limits: Limits) -> Result<Session, Error> {
         let Limits { statement, lock } = limits;
-        client.batch_execute(&format!(
+        let settings = format!(
             "set statement_timeout = {}; set lock_timeout = {}; \
              set idle_in_transaction_session_timeout = {}",
             statement.as_millis().max(1),
             lock.as_millis().max(1),
             statement.as_millis().max(1),
-        ))?;
+        );
+        client.batch_execute(&settings).map_err(not_connected)?;
         Ok(Session { client, statements: Vec::new(), used: Instant::now(), forgotten: false })
     }
 
@@ -166,18 +204,18 @@ impl Manager {
 
 impl ManageConnection for Manager {
     type Connection = Session;
-    type Error = postgres::Error;
+    type Error = Error;
 
-    fn connect(&self) -> Result<Session, postgres::Error> {
-        Session::new(self.inner.connect()?, self.limits)
+    fn connect(&self) -> Result<Session, Error> {
+        Session::new(guarded(|| self.inner.connect())?, self.limits)
     }
 
-    fn is_valid(&self, session: &mut Session) -> Result<(), postgres::Error> {
+    fn is_valid(&self, session: &mut Session) -> Result<(), Error> {
         if session.is_open() {
             return Ok(());
         }
         // A closed connection cannot say why: asking it for anything gives the driver's error.
-        session.client.simple_query("").map(drop)
+        session.client.simple_query("").map(drop).map_err(Error::from)
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {

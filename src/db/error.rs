@@ -31,17 +31,20 @@ pub struct Error {
     stage: Stage,
     reason: String,
     breaks_connection: bool,
+    passing: bool,
 }
 
 impl Error {
     /// Given up before anything was sent.
     pub fn unsent(reason: impl Into<String>) -> Error {
-        Error { stage: Stage::Unsent, reason: reason.into(), breaks_connection: false }
+        let reason = reason.into();
+        Error { stage: Stage::Unsent, reason, breaks_connection: false, passing: true }
     }
 
     /// The thread that was to send the work, or had sent it, ended without a word.
     pub fn unanswered(reason: impl Into<String>) -> Error {
-        Error { stage: Stage::Unanswered, reason: reason.into(), breaks_connection: true }
+        let reason = reason.into();
+        Error { stage: Stage::Unanswered, reason, breaks_connection: true, passing: true }
     }
 
     /// How far the work had come.
@@ -55,6 +58,12 @@ impl Error {
             Stage::Unsent | Stage::Refused => Outcome::NotApplied,
             Stage::Unanswered => Outcome::Unknown,
         }
+    }
+
+    /// Whether the same work may succeed later: the database was away, has become read-only, or
+    /// somebody else was in the way.
+    pub fn is_passing(&self) -> bool {
+        self.passing
     }
 
     /// What to write into the log; never for users.
@@ -71,9 +80,13 @@ impl Error {
 impl From<postgres::Error> for Error {
     fn from(error: postgres::Error) -> Error {
         let reason = explain(&error);
+        if is_wrong_type(&error) {
+            let stage = Stage::Refused;
+            return Error { stage, reason, breaks_connection: false, passing: false };
+        }
         let Some(refusal) = error.as_db_error() else {
             let stage = if is_broken_pipe(&error) { Stage::Unsent } else { Stage::Unanswered };
-            return Error { stage, reason, breaks_connection: true };
+            return Error { stage, reason, breaks_connection: true, passing: true };
         };
         // A FATAL message can follow a commit (a backend told to end while its commit waits for
         // a standby); an ERROR says that the statement was rolled back.
@@ -81,7 +94,13 @@ impl From<postgres::Error> for Error {
         // A demoted primary stays read-only for as long as the connection lives.
         let demoted = *refusal.code() == SqlState::READ_ONLY_SQL_TRANSACTION;
         let stage = if refused { Stage::Refused } else { Stage::Unanswered };
-        Error { stage, reason, breaks_connection: !refused || demoted }
+        let in_the_way = [
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::LOCK_NOT_AVAILABLE,
+        ];
+        let passing = !refused || demoted || in_the_way.contains(refusal.code());
+        Error { stage, reason, breaks_connection: !refused || demoted, passing }
     }
 }
 
@@ -92,6 +111,11 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// A parameter that the statement cannot take: refused by the driver before anything is sent.
+fn is_wrong_type(error: &postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<postgres::types::WrongType>())
+}
 
 /// The write itself failed, so the message's end, and with it the order to commit, was not taken.
 fn is_broken_pipe(error: &postgres::Error) -> bool {

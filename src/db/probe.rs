@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::{Limits, Pulse, Session, connect, explain};
+use super::{Dedicated, Limits, Pulse};
 use crate::stop::Stop;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -20,10 +20,8 @@ const READ_ONLY: &str = "select current_setting('transaction_read_only') = 'on'"
 
 /// The thread that asks. It ends with its `Stop`; a probe that hangs in the driver is left behind.
 pub struct Probe {
-    config: postgres::Config,
-    limits: Limits,
+    connection: Dedicated,
     pulse: Arc<Pulse>,
-    session: Option<Session>,
 }
 
 impl Probe {
@@ -37,7 +35,7 @@ impl Probe {
         pulse: Arc<Pulse>,
         stop: Stop,
     ) -> std::io::Result<JoinHandle<()>> {
-        let mut probe = Probe { config, limits, pulse, session: None };
+        let mut probe = Probe { connection: Dedicated::new(config, limits), pulse };
         thread::Builder::new()
             .name("probe".to_owned())
             .stack_size(STACK_BYTES)
@@ -56,7 +54,7 @@ impl Probe {
                 INTERVAL
             }
             Err(reason) => {
-                self.session = None;
+                self.connection.close();
                 if self.pulse.failed(tried, &reason) {
                     warn!("event=database_away reason={reason:?} retry_ms={}", RETRY.as_millis());
                 }
@@ -67,14 +65,8 @@ impl Probe {
 
     fn round_trip(&mut self) -> Result<(), String> {
         let in_flight = self.pulse.begin();
-        let session = match &mut self.session {
-            Some(session) => session,
-            none => none.insert(
-                connect(&self.config, self.limits)
-                    .map_err(|error| format!("cannot connect: {}", explain(&error)))?,
-            ),
-        };
-        let row = session.query_opt(READ_ONLY, &[]).map_err(|error| explain(&error))?;
+        let row = self.connection.run(|session| session.query_opt(READ_ONLY, &[]));
+        let row = row.map_err(|error| error.to_string())?;
         in_flight.end();
         match row.is_some_and(|row| row.get::<_, bool>(0)) {
             true => Err("the database is read-only".to_owned()),

@@ -14,16 +14,20 @@ use super::reply::Reply;
 use super::route::{NoRoute, Route};
 use crate::balance::{Answer, Balances, Change, IdempotencyKey, Outcome};
 use crate::config::Token;
+use crate::cron::{Functions, History, Jobs, StatusReader};
 use crate::db::{self, Attempt, Db, Pulse, Stage};
 use crate::users::{Page, RecordedChange, User, Users};
 
-const PAGE_DEFAULT: i64 = 100;
-const PAGE_MAX: i64 = 1_000;
+pub(super) const PAGE_DEFAULT: i64 = 100;
+pub(super) const PAGE_MAX: i64 = 1_000;
 
 /// What the handlers need, shared by all workers.
 pub struct Api {
     balances: Balances,
     users: Users,
+    pub(super) jobs: Jobs,
+    pub(super) status: StatusReader,
+    pub(super) history: History,
     token: Option<Token>,
     readiness: Arc<Readiness>,
 }
@@ -64,10 +68,23 @@ impl Readiness {
 }
 
 impl Api {
-    /// The handlers of one replica.
-    pub fn new(db: &Arc<Db>, token: Option<Token>, readiness: Arc<Readiness>) -> Api {
-        let (balances, users) = (Balances::new(Arc::clone(db)), Users::new(Arc::clone(db)));
-        Api { balances, users, token, readiness }
+    /// The handlers of the replica of this name, whose build has these functions.
+    pub fn new(
+        db: &Arc<Db>,
+        token: Option<Token>,
+        readiness: Arc<Readiness>,
+        replica_name: &str,
+        functions: &Functions,
+    ) -> Api {
+        Api {
+            balances: Balances::new(Arc::clone(db)),
+            users: Users::new(Arc::clone(db)),
+            jobs: Jobs::new(Arc::clone(db)),
+            status: StatusReader::new(Arc::clone(db), replica_name, functions),
+            history: History::new(Arc::clone(db)),
+            token,
+            readiness,
+        }
     }
 
     /// Answers a call. Blocks for the database at most until the attempt is over.
@@ -97,6 +114,13 @@ impl Api {
             Route::ListUsers => self.list_users(call, attempt),
             Route::ReadUser(user_id) => self.read_user(call, attempt, user_id),
             Route::ListChanges(user_id) => self.list_changes(call, attempt, user_id),
+            Route::CronStatus => self.cron_status(call, attempt),
+            Route::CronHistory => self.cron_history(call, attempt),
+            Route::ReadJob(name) => self.read_job(call, attempt, &name),
+            Route::PutJob(name) => self.put_job(call, attempt, &name),
+            Route::PatchJob(name) => self.patch_job(call, attempt, &name),
+            Route::DeleteJob(name) => self.delete_job(call, attempt, &name),
+            Route::RunJob(name) => self.run_job(call, attempt, &name),
         }
     }
 
@@ -152,7 +176,7 @@ impl Api {
     fn list_users(&self, call: &Call, attempt: &Arc<Attempt>) -> Result<Reply, Problem> {
         let page = read_page(call, "after")?;
         let users = self.users.list(attempt, page).map_err(|error| unavailable(call, &error))?;
-        let next = next_page(&users, page, |user| user.user_id);
+        let next = next_page(&users, page.limit, |user| user.user_id);
         Ok(Reply::json(200, &UserList { users, next }))
     }
 
@@ -168,7 +192,7 @@ impl Api {
             .changes(attempt, user_id, page)
             .map_err(|error| unavailable(call, &error))?
             .ok_or_else(|| Problem::user_not_found(user_id))?;
-        let next = next_page(&changes, page, |change| change.id);
+        let next = next_page(&changes, page.limit, |change| change.id);
         Ok(Reply::json(200, &ChangeList { changes, next }))
     }
 }
@@ -226,13 +250,13 @@ fn read_page(call: &Call, from: &'static str) -> Result<Page, Problem> {
 }
 
 /// A full page may have a next one; a page that is not full is the last.
-fn next_page<T>(rows: &[T], page: Page, id: impl Fn(&T) -> i64) -> Option<i64> {
-    let full = usize::try_from(page.limit).is_ok_and(|limit| rows.len() >= limit);
+pub(super) fn next_page<T>(rows: &[T], limit: i64, id: impl Fn(&T) -> i64) -> Option<i64> {
+    let full = usize::try_from(limit).is_ok_and(|limit| rows.len() >= limit);
     rows.last().filter(|_| full).map(id)
 }
 
 /// An outage is logged once, by the probe; here each request whose statement failed.
-fn unavailable(call: &Call, error: &db::Error) -> Problem {
+pub(super) fn unavailable(call: &Call, error: &db::Error) -> Problem {
     let (id, reason) = (&call.request_id, error.reason());
     match error.stage() {
         Stage::Unsent => debug!("event=request_unsent request_id={id} reason={reason:?}"),

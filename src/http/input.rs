@@ -34,13 +34,39 @@ impl Fields {
         })
     }
 
+    /// Takes out a text, if it is given.
+    pub(super) fn take_text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+        match self.take_if_given(name)? {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Problem::invalid_request(name, format!("`{name}` must be a text"))),
+        }
+    }
+
+    /// Takes out `true` or `false`, if it is given.
+    pub(super) fn take_flag(&mut self, name: &'static str) -> Result<Option<bool>, Problem> {
+        match self.take_if_given(name)? {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(_) => {
+                let rule = format!("`{name}` must be true or false");
+                Err(Problem::invalid_request(name, rule))
+            }
+        }
+    }
+
     fn take(&mut self, name: &'static str) -> Result<Value, Problem> {
-        let missing = || Problem::invalid_request(name, format!("`{name}` is missing"));
-        let at = self.0.iter().position(|(key, _)| key == name).ok_or_else(missing)?;
+        self.take_if_given(name)?.ok_or_else(|| Problem::missing(name))
+    }
+
+    fn take_if_given(&mut self, name: &'static str) -> Result<Option<Value>, Problem> {
+        let Some(at) = self.0.iter().position(|(key, _)| key == name) else {
+            return Ok(None);
+        };
         let (_, value) = self.0.swap_remove(at);
         match self.0.iter().any(|(key, _)| key == name) {
             true => Err(Problem::invalid_request(name, format!("`{name}` is given twice"))),
-            false => Ok(value),
+            false => Ok(Some(value)),
         }
     }
 
@@ -90,23 +116,40 @@ impl<'a> Query<'a> {
         name: &'static str,
         range: std::ops::RangeInclusive<i64>,
     ) -> Result<Option<i64>, Problem> {
-        let mut found = self.0.iter().filter(|(key, _)| *key == name).map(|(_, value)| *value);
-        let Some(text) = found.next() else {
+        let Some(text) = self.take(name)? else {
             return Ok(None);
         };
-        if found.next().is_some() {
-            return Err(Problem::invalid_request(name, format!("`{name}` is given twice")));
-        }
-        self.0.retain(|(key, _)| *key != name);
-        if text.is_empty() {
-            return Ok(None);
-        }
         let number = text.parse().ok().filter(|number| range.contains(number));
         number.map(Some).ok_or_else(|| {
             let (least, most) = (range.start(), range.end());
             let rule = format!("`{name}` must be a whole number from {least} to {most}");
             Problem::invalid_request(name, rule)
         })
+    }
+
+    /// Takes out a text, percent-decoded; an empty value counts as none.
+    pub(super) fn take_text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+        let Some(text) = self.take(name)? else {
+            return Ok(None);
+        };
+        let text = percent_encoding::percent_decode_str(text).decode_utf8().map_err(|_| {
+            Problem::invalid_request(name, format!("`{name}` must be text in UTF-8"))
+        })?;
+        // The database's text has no place for it.
+        match text.contains('\0') {
+            true => Err(Problem::invalid_request(name, format!("`{name}` must not contain NUL"))),
+            false => Ok(Some(text.into_owned())),
+        }
+    }
+
+    fn take(&mut self, name: &'static str) -> Result<Option<&'a str>, Problem> {
+        let mut found = self.0.iter().filter(|(key, _)| *key == name).map(|(_, value)| *value);
+        let text = found.next();
+        if found.next().is_some() {
+            return Err(Problem::invalid_request(name, format!("`{name}` is given twice")));
+        }
+        self.0.retain(|(key, _)| *key != name);
+        Ok(text.filter(|text| !text.is_empty()))
     }
 
     /// Refuses what nobody has taken.

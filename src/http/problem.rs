@@ -60,6 +60,10 @@ impl Problem {
         problem
     }
 
+    pub(super) fn missing(field: &'static str) -> Problem {
+        Problem::invalid_request(field, format!("`{field}` is missing"))
+    }
+
     pub(super) fn unauthorized() -> Problem {
         let detail = "this request needs the header `Authorization: Bearer <API_TOKEN>`";
         Problem::new(401, "unauthorized", detail).with_header("WWW-Authenticate", "Bearer")
@@ -71,6 +75,19 @@ impl Problem {
 
     pub(super) fn user_not_found(user_id: i64) -> Problem {
         Problem::new(404, "user_not_found", format!("there is no user {user_id}"))
+    }
+
+    pub(super) fn job_not_found(name: &str) -> Problem {
+        Problem::new(404, "job_not_found", format!("there is no job {name:?}"))
+    }
+
+    pub(super) fn job_running(name: &str) -> Problem {
+        Problem::new(409, "job_running", format!("the job {name:?} is running"))
+    }
+
+    pub(super) fn job_paused(name: &str) -> Problem {
+        let detail = format!("the job {name:?} is paused; enable it first");
+        Problem::new(409, "job_paused", detail)
     }
 
     pub(super) fn method_not_allowed(allowed: &'static str) -> Problem {

@@ -32,6 +32,11 @@ impl Reply {
         Reply { status, content_type: "application/json", headers: Vec::new(), body }
     }
 
+    /// An answer that it is done, and nothing more.
+    pub fn no_content() -> Reply {
+        Reply { status: 204, content_type: "", headers: Vec::new(), body: Vec::new() }
+    }
+
     /// The same with another media type.
     pub fn typed(self, content_type: &'static str) -> Reply {
         Reply { content_type, ..self }
@@ -73,14 +78,18 @@ impl Reply {
 
     /// The header lines but for the date and the connection, each with its line end.
     pub(super) fn fields(&self, envelope: &Envelope<'_>) -> String {
-        let mut fields = format!(
-            "Content-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-             X-Content-Type-Options: nosniff\r\nX-Request-Id: {}\r\nX-Served-By: {}\r\n",
-            self.content_type,
-            self.body.len(),
-            envelope.request_id,
-            envelope.served_by,
-        );
+        let mut fields = match self.status {
+            // Without a body, and without a word about it (RFC 9110, 8.6).
+            204 => String::new(),
+            _ => format!(
+                "Content-Type: {}\r\nContent-Length: {}\r\n",
+                self.content_type,
+                self.body.len()
+            ),
+        };
+        let Envelope { request_id, served_by, .. } = envelope;
+        fields.extend(["Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"]);
+        fields.extend(["X-Request-Id: ", request_id, "\r\nX-Served-By: ", served_by, "\r\n"]);
         for (name, value) in &self.headers {
             fields.extend([name, ": ", value, "\r\n"]);
         }
@@ -94,6 +103,7 @@ pub(super) fn phrase(status: u16) -> &'static str {
         200 => "OK",
         201 => "Created",
         202 => "Accepted",
+        204 => "No Content",
         400 => "Bad Request",
         401 => "Unauthorized",
         404 => "Not Found",
@@ -129,5 +139,16 @@ mod tests {
         let head = text(envelope(true, true));
         assert!(head.contains("\r\nContent-Length: 1\r\n"), "{head}");
         assert!(head.ends_with("\r\nConnection: close\r\n\r\n"), "{head}");
+    }
+
+    #[test]
+    fn no_content_has_no_body_and_no_length() {
+        let envelope =
+            Envelope { request_id: "r", served_by: "s", closing: false, head_only: false };
+        let text = String::from_utf8(Reply::no_content().to_bytes(&envelope)).unwrap();
+        assert!(text.starts_with("HTTP/1.1 204 No Content\r\n"), "{text}");
+        assert!(text.ends_with("\r\nX-Served-By: s\r\n\r\n"), "{text}");
+        assert!(!text.contains("Content-Length"), "{text}");
+        assert!(!text.contains("Content-Type:"), "{text}");
     }
 }

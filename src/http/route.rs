@@ -1,7 +1,7 @@
 //! Which handler a method and a path mean. Pure: text in, value out.
 
 /// Everything this server can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// `GET /health/live`
     Live,
@@ -17,6 +17,20 @@ pub enum Route {
     ReadUser(i64),
     /// `GET /api/users/1/changes`
     ListChanges(i64),
+    /// `GET /api/cron/jobs`, `GET /api/cron/status`
+    CronStatus,
+    /// `GET /api/cron/history`
+    CronHistory,
+    /// `GET /api/cron/jobs/name`
+    ReadJob(String),
+    /// `PUT /api/cron/jobs/name`
+    PutJob(String),
+    /// `PATCH /api/cron/jobs/name`
+    PatchJob(String),
+    /// `DELETE /api/cron/jobs/name`
+    DeleteJob(String),
+    /// `POST /api/cron/jobs/name/run`
+    RunJob(String),
 }
 
 /// Why there is no route.
@@ -31,6 +45,7 @@ pub enum NoRoute {
 const READ: &str = "GET, HEAD";
 const READ_OR_CREATE: &str = "GET, HEAD, POST";
 const CHANGE: &str = "POST";
+const STEER: &str = "GET, HEAD, PUT, PATCH, DELETE";
 
 impl Route {
     /// The route of a request; `HEAD` is answered wherever `GET` is.
@@ -56,19 +71,52 @@ impl Route {
                 (Some(Route::ListChanges(user_id(id)?)), READ)
             }
             (["api", "users", id, "changes"], _) => user_id(id).map(|_| (None, READ))?,
+            (["api", "cron", rest @ ..], _) => Route::cron(rest, method)?,
             _ => return Err(NoRoute::NotFound),
         };
         route.ok_or(NoRoute::MethodNotAllowed(allowed))
     }
 
+    fn cron(segments: &[&str], method: &str) -> Result<(Option<Route>, &'static str), NoRoute> {
+        Ok(match (segments, method) {
+            (["jobs"] | ["status"], "GET") => (Some(Route::CronStatus), READ),
+            (["history"], "GET") => (Some(Route::CronHistory), READ),
+            (["jobs"] | ["status"] | ["history"], _) => (None, READ),
+            (["jobs", ""] | ["jobs", "", "run"], _) => return Err(NoRoute::NotFound),
+            (["jobs", name], "GET") => (Some(Route::ReadJob((*name).to_owned())), STEER),
+            (["jobs", name], "PUT") => (Some(Route::PutJob((*name).to_owned())), STEER),
+            (["jobs", name], "PATCH") => (Some(Route::PatchJob((*name).to_owned())), STEER),
+            (["jobs", name], "DELETE") => (Some(Route::DeleteJob((*name).to_owned())), STEER),
+            (["jobs", _], _) => (None, STEER),
+            (["jobs", name, "run"], "POST") => (Some(Route::RunJob((*name).to_owned())), CHANGE),
+            (["jobs", _, "run"], _) => (None, CHANGE),
+            _ => return Err(NoRoute::NotFound),
+        })
+    }
+
     /// Whether the route is answered from memory, without the database.
-    pub fn is_health(self) -> bool {
+    pub fn is_health(&self) -> bool {
         matches!(self, Route::Live | Route::Ready)
     }
 
     /// Whether the route changes something, so that a token is asked for where one is set.
-    pub fn changes_something(self) -> bool {
-        matches!(self, Route::ChangeBalance | Route::CreateUser)
+    pub fn changes_something(&self) -> bool {
+        match self {
+            Route::Live
+            | Route::Ready
+            | Route::ListUsers
+            | Route::ReadUser(_)
+            | Route::ListChanges(_)
+            | Route::CronStatus
+            | Route::CronHistory
+            | Route::ReadJob(_) => false,
+            Route::ChangeBalance
+            | Route::CreateUser
+            | Route::PutJob(_)
+            | Route::PatchJob(_)
+            | Route::DeleteJob(_)
+            | Route::RunJob(_) => true,
+        }
     }
 }
 
@@ -94,6 +142,14 @@ mod tests {
             ("HEAD", "/api/users/1", Route::ReadUser(1)),
             ("GET", "/api/users/9223372036854775807", Route::ReadUser(i64::MAX)),
             ("GET", "/api/users/12/changes", Route::ListChanges(12)),
+            ("GET", "/api/cron/jobs", Route::CronStatus),
+            ("HEAD", "/api/cron/status", Route::CronStatus),
+            ("GET", "/api/cron/history", Route::CronHistory),
+            ("GET", "/api/cron/jobs/a", Route::ReadJob("a".to_owned())),
+            ("PUT", "/api/cron/jobs/a", Route::PutJob("a".to_owned())),
+            ("PATCH", "/api/cron/jobs/a", Route::PatchJob("a".to_owned())),
+            ("DELETE", "/api/cron/jobs/a", Route::DeleteJob("a".to_owned())),
+            ("POST", "/api/cron/jobs/a/run", Route::RunJob("a".to_owned())),
         ] {
             assert_eq!(Route::parse(method, path), Ok(route), "{method} {path}");
         }
@@ -117,6 +173,13 @@ mod tests {
             "/api/users/9223372036854775808",
             "/api/users/1/",
             "/api/users/1/change",
+            "/api/cron",
+            "/api/cron/",
+            "/api/cron/jobs/",
+            "/api/cron/jobs//run",
+            "/api/cron/jobs/a/runs",
+            "/api/cron/jobs/a/run/",
+            "/api/cron/status/a",
             "/health/x",
         ] {
             for method in ["GET", "POST", "BREW"] {
@@ -133,6 +196,10 @@ mod tests {
             ("DELETE", "/api/users", "GET, HEAD, POST"),
             ("PUT", "/api/users/1", "GET, HEAD"),
             ("POST", "/api/users/1/changes", "GET, HEAD"),
+            ("POST", "/api/cron/jobs", "GET, HEAD"),
+            ("DELETE", "/api/cron/history", "GET, HEAD"),
+            ("POST", "/api/cron/jobs/a", "GET, HEAD, PUT, PATCH, DELETE"),
+            ("GET", "/api/cron/jobs/a/run", "POST"),
             ("POST", "/health", "GET, HEAD"),
             ("get", "/health/live", "GET, HEAD"),
         ] {

@@ -1,0 +1,329 @@
+//! Jobs as people steer them at run time: their settings, "run now", and their end.
+//!
+//! Nothing here touches a run: a change of a job that runs counts from its next slot on.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::schedule::Schedule;
+use crate::db::{Attempt, Db, Error, Session};
+
+/// A job's or a function's name: 1 to 63 small letters, digits and hyphens, no hyphen first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name(String);
+
+/// Not a name.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NameFault;
+
+/// All that is set about a job.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What it calls. This build need not know it.
+    pub function: Name,
+    /// When.
+    pub schedule: Schedule,
+    /// Whether it runs at all.
+    pub enabled: bool,
+}
+
+/// Those settings that are to be changed.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// As of [`Settings`].
+    pub function: Option<Name>,
+    /// As of [`Settings`].
+    pub schedule: Option<Schedule>,
+    /// As of [`Settings`].
+    pub enabled: Option<bool>,
+}
+
+/// What became of settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// There is a new job.
+    Created,
+    /// The job is as asked for.
+    Changed,
+    /// There is no such job.
+    NotFound,
+    /// The schedule names no instant from now on.
+    NoInstant,
+}
+
+/// What became of "run now".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It is due.
+    Due,
+    /// It runs already.
+    Running,
+    /// It is paused.
+    Paused,
+    /// There is no such job.
+    NotFound,
+}
+
+/// What became of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is gone. Its history stays.
+    Done,
+    /// It runs.
+    Running,
+    /// There is no such job.
+    NotFound,
+}
+
+/// Steers jobs.
+pub struct Jobs {
+    db: Arc<Db>,
+}
+
+/// The job as it is, if it is, and the clock by which its slots are counted.
+const CURRENT: &str = "\
+select clock_timestamp() as now, id, function, schedule, enabled, slot
+from (values (1)) as one left join cron_jobs on name = $1";
+
+const CREATE: &str = "\
+insert into cron_jobs (name, function, schedule, enabled, slot, locked_until)
+values ($1, $2, $3, $4, $5, $5)
+on conflict (name) do nothing
+returning 1";
+
+/// While the job runs its slot is the run's and `locked_until` is the lease's end: both stay.
+const CHANGE: &str = "\
+update cron_jobs
+set function = $4, schedule = $5, enabled = $6, offered_at = null,
+    slot = case when holder is null then coalesce($7, slot) else slot end,
+    locked_until = case when holder is null then coalesce($7, locked_until) else locked_until end,
+    requested_at = case when holder is null and $7 is not null then null else requested_at end
+where id = $1 and schedule = $2 and enabled = $3 and function = $8
+returning 1";
+
+/// A job that is due already keeps the instant it was due at, and its offer. What decides is read
+/// under the lock: the statement's own snapshot may be older.
+const RUN_NOW: &str = "\
+with job as (
+    select id, enabled, holder is not null and locked_until >= now() as running,
+        holder is null and locked_until >= now() as waiting
+    from cron_jobs where name = $1
+    for update
+), asked as (
+    update cron_jobs
+    set requested_at = clock_timestamp(), locked_until = clock_timestamp(), offered_at = null
+    from job
+    where cron_jobs.id = job.id and job.enabled and job.waiting
+)
+select enabled, running from job";
+
+/// The run that a dead holder left open is closed by the table's trigger.
+const DELETE: &str = "\
+with job as (
+    select id, holder is not null and locked_until >= now() as running
+    from cron_jobs where name = $1
+    for update
+), deleted as (
+    delete from cron_jobs using job where cron_jobs.id = job.id and not running
+)
+select running from job";
+
+impl Name {
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// [`NameFault`].
+    pub fn parse(text: &str) -> Result<Name, NameFault> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let fine =
+            (1..=63).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-');
+        if fine { Ok(Name(text.to_owned())) } else { Err(NameFault) }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+struct Current {
+    now: DateTime<Utc>,
+    job: Option<CurrentJob>,
+}
+
+struct CurrentJob {
+    id: i64,
+    function: String,
+    schedule: String,
+    enabled: bool,
+    slot: DateTime<Utc>,
+}
+
+impl Jobs {
+    /// Jobs kept in this database.
+    pub fn new(db: Arc<Db>) -> Jobs {
+        Jobs { db }
+    }
+
+    /// Makes a job so, or anew. A new one runs first at its first slot from now: an interval
+    /// after now, or the cron expression's next instant.
+    ///
+    /// # Errors
+    /// A fault of the database.
+    pub fn put(&self, attempt: &Attempt, name: &Name, settings: &Settings) -> Result<Saved, Error> {
+        let Settings { function, schedule, enabled } = settings.clone();
+        self.db.run(attempt, |session| {
+            loop {
+                let current = current(session, name)?;
+                if current.job.is_none() {
+                    let Some(slot) = schedule.first(current.now) else {
+                        return Ok(Saved::NoInstant);
+                    };
+                    if create(session, name, settings, slot)? {
+                        return Ok(Saved::Created);
+                    }
+                    continue;
+                }
+                let change = Change {
+                    function: Some(function.clone()),
+                    schedule: Some(schedule.clone()),
+                    enabled: Some(enabled),
+                };
+                if let Some(saved) = apply(session, &current, &change)? {
+                    return Ok(saved);
+                }
+            }
+        })
+    }
+
+    /// Changes some settings of a job. A new schedule counts from now; a job that was paused goes
+    /// on with its next slot, and those it missed are left out.
+    ///
+    /// # Errors
+    /// A fault of the database.
+    pub fn patch(&self, attempt: &Attempt, name: &Name, change: &Change) -> Result<Saved, Error> {
+        self.db.run(attempt, |session| {
+            loop {
+                let current = current(session, name)?;
+                if let Some(saved) = apply(session, &current, change)? {
+                    return Ok(saved);
+                }
+            }
+        })
+    }
+
+    /// Makes a job due at once; the grid of its schedule stays.
+    ///
+    /// # Errors
+    /// A fault of the database.
+    pub fn run_now(&self, attempt: &Attempt, name: &Name) -> Result<Asked, Error> {
+        self.db.run(attempt, |session| {
+            let row = session.query_opt(RUN_NOW, &[&name.as_str()])?;
+            Ok(match row.map(|row| (row.get("enabled"), row.get("running"))) {
+                None => Asked::NotFound,
+                Some((_, true)) => Asked::Running,
+                Some((false, false)) => Asked::Paused,
+                Some((true, false)) => Asked::Due,
+            })
+        })
+    }
+
+    /// Deletes a job that does not run.
+    ///
+    /// # Errors
+    /// A fault of the database.
+    pub fn delete(&self, attempt: &Attempt, name: &Name) -> Result<Deleted, Error> {
+        self.db.run(attempt, |session| {
+            let row = session.query_opt(DELETE, &[&name.as_str()])?;
+            Ok(match row.map(|row| row.get("running")) {
+                None => Deleted::NotFound,
+                Some(true) => Deleted::Running,
+                Some(false) => Deleted::Done,
+            })
+        })
+    }
+}
+
+fn current(session: &mut Session, name: &Name) -> Result<Current, postgres::Error> {
+    let rows = session.query(CURRENT, &[&name.as_str()])?;
+    let row = &rows[0];
+    let id: Option<i64> = row.get("id");
+    let job = id.map(|id| CurrentJob {
+        id,
+        function: row.get("function"),
+        schedule: row.get("schedule"),
+        enabled: row.get("enabled"),
+        slot: row.get("slot"),
+    });
+    Ok(Current { now: row.get("now"), job })
+}
+
+fn create(
+    session: &mut Session,
+    name: &Name,
+    settings: &Settings,
+    slot: DateTime<Utc>,
+) -> Result<bool, postgres::Error> {
+    let Settings { function, schedule, enabled } = settings;
+    let row = session.query_opt(
+        CREATE,
+        &[&name.as_str(), &function.as_str(), &schedule.text(), enabled, &slot],
+    )?;
+    Ok(row.is_some())
+}
+
+/// None when somebody else changed the job since it was read.
+fn apply(
+    session: &mut Session,
+    current: &Current,
+    change: &Change,
+) -> Result<Option<Saved>, postgres::Error> {
+    let Some(old) = &current.job else {
+        return Ok(Some(Saved::NotFound));
+    };
+    let function = change.function.as_ref().map_or(old.function.as_str(), Name::as_str);
+    let schedule = change.schedule.as_ref().map_or(old.schedule.as_str(), Schedule::text);
+    let enabled = change.enabled.unwrap_or(old.enabled);
+    if (function, schedule, enabled) == (&old.function, &old.schedule, old.enabled) {
+        return Ok(Some(Saved::Changed));
+    }
+    let next = match &change.schedule {
+        Some(new) if schedule != old.schedule => Some(new.first(current.now)),
+        _ if enabled && !old.enabled => {
+            let schedule = Schedule::parse(schedule).ok();
+            Some(schedule.and_then(|schedule| schedule.next(old.slot, current.now)))
+        }
+        _ => None,
+    };
+    if next == Some(None) {
+        return Ok(Some(Saved::NoInstant));
+    }
+    let next = next.flatten();
+    let params: &[&(dyn postgres::types::ToSql + Sync)] = &[
+        &old.id,
+        &old.schedule,
+        &old.enabled,
+        &function,
+        &schedule,
+        &enabled,
+        &next,
+        &old.function,
+    ];
+    Ok(session.query_opt(CHANGE, params)?.map(|_| Saved::Changed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_and_plain() {
+        for fine in ["a", "0", "reconcile-balances", "a-", &"x".repeat(63)] {
+            assert_eq!(Name::parse(fine).unwrap().as_str(), fine);
+        }
+        for wrong in ["", "-a", "A", "a_b", "a b", "ä", "a/b", &"x".repeat(64)] {
+            assert_eq!(Name::parse(wrong), Err(NameFault), "{wrong}");
+        }
+    }
+}

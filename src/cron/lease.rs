@@ -1,0 +1,260 @@
+//! The lease: every write to a lease and to an open run, each one statement.
+//!
+//! ```text
+//!            offer                claim                    end (finished: the next slot)
+//!  waiting ────────▶ due, offered ────────▶ running ──────────────────────────────▶ waiting
+//!                       ▲                   │  ▲ │
+//!                       │                   └──┘ │ end (cancelled, abandoned: the same slot)
+//!                       │                  renew │
+//!                       └────────────────────────┴── or the lease runs out: claim takes over
+//! ```
+//!
+//! A claim adds 1 to the job's fencing token and writes the holder. Renewing and ending are guarded
+//! by both, so that a holder which lost its lease, however late it wakes, changes nothing. Renewing
+//! needs the lease to be alive still; ending does not: a run that ended during an outage is
+//! recorded, if nobody has taken it over.
+//!
+//! Instants are compared by the database alone; what goes there are intervals, in seconds.
+//! Fencing tokens: M. Kleppmann, "How to do distributed locking", 2016.
+
+mod end;
+
+use std::time::Duration;
+
+use postgres::error::SqlState;
+
+pub(super) use end::{End, Next, Outcome, Standing};
+
+use crate::db::Session;
+
+/// One replica's way to write leases.
+pub(super) struct Leases {
+    /// The replica's name, as people see it.
+    pub(super) server: String,
+    /// The name and a nonce of this process: two processes of one name never share a lease.
+    pub(super) holder: String,
+    /// How long a claim or a renewal holds.
+    pub(super) term: Duration,
+    /// An offer that nobody took for this long is made anew, so that late replicas start level.
+    pub(super) offer_age_max: Duration,
+    /// The functions that this build knows.
+    pub(super) functions: Vec<String>,
+}
+
+/// What a poll has found.
+#[derive(Debug, Default)]
+pub(super) struct Offers {
+    /// Jobs due and free, at most [`DUE_COUNTED_MAX`].
+    pub(super) due: i64,
+    /// For how long the oldest of them has been offered.
+    pub(super) oldest: Duration,
+    /// Due jobs whose functions this build does not know: left to others.
+    pub(super) unknown: Vec<String>,
+}
+
+/// A job taken by this process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claimed {
+    pub(super) job_id: i64,
+    pub(super) job: String,
+    pub(super) function: String,
+    pub(super) token: i64,
+    pub(super) run_id: i64,
+    /// How late the run starts after its slot, in seconds, by the database's clock.
+    pub(super) late_seconds: f64,
+    /// Whose lease had run out, if this is a takeover.
+    pub(super) taken_from: Option<String>,
+}
+
+/// What a renewal carries of one run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sign {
+    pub(super) job_id: i64,
+    pub(super) token: i64,
+    pub(super) progress: f64,
+}
+
+/// A lease that is this process's own, and alive.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own {
+    pub(super) job_id: i64,
+    pub(super) token: i64,
+    /// False when somebody else has locked the row at this moment.
+    pub(super) renewed: bool,
+}
+
+const DUE_COUNTED_MAX: i64 = 100;
+
+/// Stamps what is due and free, and frees what a dead replica held of a job that is paused or
+/// unknown here, which perhaps nobody would take over. Rows that somebody holds are left for the
+/// next time: one of them must not keep all the others from being run.
+const OFFER: &str = "\
+with due as (
+    select id from cron_jobs
+    where enabled and locked_until < now() and function = any ($1)
+        and (offered_at is null or offered_at < now() - make_interval(secs => $2)
+            or offered_at > now() + interval '1 second')
+    for update skip locked
+), offered as (
+    update cron_jobs set offered_at = now() from due where cron_jobs.id = due.id
+    returning 1
+), earlier as (
+    select offered_at from cron_jobs
+    where enabled and locked_until < now() and function = any ($1)
+        and offered_at >= now() - make_interval(secs => $2) and offered_at <= now()
+    order by offered_at limit $3
+), orphaned as (
+    select id, run_id from cron_jobs
+    where holder is not null and locked_until < now()
+        and (not enabled or (enabled and offered_at is null and function <> all ($1)))
+        and exists (select from cron_runs where id = run_id for update skip locked)
+    for update skip locked
+), closed as (
+    update cron_runs
+    set outcome = 'abandoned', finished_at = clock_timestamp(),
+        detail = 'the lease of ' || server || ' ran out'
+    from orphaned where cron_runs.id = orphaned.run_id
+), freed as (
+    update cron_jobs set holder = null, run_id = null,
+        requested_at = case when enabled then requested_at end
+    from orphaned where cron_jobs.id = orphaned.id
+)
+select
+    (select count(*) from offered) + (select count(*) from earlier) as due,
+    coalesce((select extract(epoch from now() - min(offered_at)) from earlier), 0)::float8
+        as oldest,
+    array(
+        select name || ' (' || function || ')' from cron_jobs
+        where enabled and offered_at is null and locked_until < now() and function <> all ($1)
+        order by locked_until limit 10
+    ) as unknown";
+
+/// Takes one job, closes the run that its last holder left open, and opens the new one. The order
+/// is forced: `opened` has to count what `closed` did, else the insert could come first and meet
+/// the index that allows one open run a job.
+const CLAIM: &str = "\
+with picked as (
+    select id from cron_jobs
+    where enabled and locked_until < now() and function = any ($1)
+        and offered_at <= now() - make_interval(secs => $2)
+        and (run_id is null
+            or exists (select from cron_runs where cron_runs.id = run_id for update skip locked))
+    order by offered_at, id limit 1
+    for update skip locked
+), claimed as (
+    update cron_jobs
+    set token = token + 1, holder = $3, offered_at = null,
+        locked_until = clock_timestamp() + make_interval(secs => $5),
+        run_id = nextval('cron_runs_id_seq')
+    from picked where cron_jobs.id = picked.id
+    returning cron_jobs.id, name, function, token, run_id, coalesce(requested_at, slot) as due_at
+), closed as (
+    update cron_runs
+    set outcome = 'abandoned', finished_at = clock_timestamp(),
+        detail = 'the lease of ' || server || ' ran out, and ' || $4 || ' took over'
+    where job_id = (select id from claimed) and finished_at is null
+    returning server
+), opened as (
+    insert into cron_runs (id, job_id, job, function, token, server, scheduled_at, started_at)
+    select run_id, id, name, function, token, $4, due_at, clock_timestamp()
+    from claimed where (select count(*) from closed) >= 0
+    returning job_id, job, function, token, id, started_at, scheduled_at
+)
+select job_id, job, function, token, id,
+    greatest(0, extract(epoch from started_at - scheduled_at))::float8 as late,
+    (select server from closed) as taken_from
+from opened";
+
+/// Renews every lease of a replica that is still alive and its own, and tells their progress. A
+/// row that somebody else has locked is left for the next time, so that it does not cost the
+/// replica its other leases.
+const RENEW: &str = "\
+with sign as (
+    select * from unnest($1::bigint[], $2::bigint[], $3::float8[]) as sign (job_id, token, progress)
+), own as (
+    select id, cron_jobs.token, run_id, progress from cron_jobs join sign
+        on id = job_id and cron_jobs.token = sign.token and holder = $4
+    where locked_until > clock_timestamp()
+), free as (
+    select cron_jobs.id, run_id, progress from cron_jobs join sign
+        on id = job_id and cron_jobs.token = sign.token and holder = $4
+    where locked_until > clock_timestamp()
+    for no key update of cron_jobs skip locked
+), renewed as (
+    update cron_jobs set locked_until = clock_timestamp() + make_interval(secs => $5)
+    from free where cron_jobs.id = free.id
+    returning cron_jobs.id
+), open as (
+    select cron_runs.id, free.progress from cron_runs join free on cron_runs.id = free.run_id
+    where cron_runs.progress <> free.progress
+    for update of cron_runs skip locked
+), told as (
+    update cron_runs set progress = open.progress from open where cron_runs.id = open.id
+)
+select own.id, own.token, renewed.id is not null as renewed
+from own left join renewed on renewed.id = own.id";
+
+type Answer<T> = Result<T, postgres::Error>;
+
+impl Leases {
+    /// Offers what is due and free, and tells what there is to claim.
+    pub(super) fn offer(&self, session: &mut Session) -> Answer<Offers> {
+        let age_max = self.offer_age_max.as_secs_f64();
+        let rows = session.query(OFFER, &[&self.functions, &age_max, &DUE_COUNTED_MAX])?;
+        Ok(rows.first().map_or_else(Offers::default, |row| Offers {
+            due: row.get("due"),
+            oldest: Duration::try_from_secs_f64(row.get("oldest")).unwrap_or_default(),
+            unknown: row.get("unknown"),
+        }))
+    }
+
+    /// Takes the job whose offer is the oldest, if that is as old as the handicap. None also when
+    /// another replica was faster.
+    pub(super) fn claim(
+        &self,
+        session: &mut Session,
+        handicap: Duration,
+    ) -> Answer<Option<Claimed>> {
+        let (handicap, term) = (handicap.as_secs_f64(), self.term.as_secs_f64());
+        let params: &[&(dyn postgres::types::ToSql + Sync)] =
+            &[&self.functions, &handicap, &self.holder, &self.server, &term];
+        match session.query_opt(CLAIM, params) {
+            Ok(row) => Ok(row.map(|row| Claimed {
+                job_id: row.get("job_id"),
+                job: row.get("job"),
+                function: row.get("function"),
+                token: row.get("token"),
+                run_id: row.get("id"),
+                late_seconds: row.get("late"),
+                taken_from: row.get("taken_from"),
+            })),
+            Err(error) if is_somebody_faster(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Renews these leases; the answer has those that are this process's own and alive. The others
+    /// are lost.
+    pub(super) fn renew(&self, session: &mut Session, signs: &[Sign]) -> Answer<Vec<Own>> {
+        let jobs: Vec<i64> = signs.iter().map(|sign| sign.job_id).collect();
+        let tokens: Vec<i64> = signs.iter().map(|sign| sign.token).collect();
+        let progress: Vec<f64> = signs.iter().map(|sign| sign.progress).collect();
+        let term = self.term.as_secs_f64();
+        let rows = session.query(RENEW, &[&jobs, &tokens, &progress, &self.holder, &term])?;
+        let own = |row: &postgres::Row| Own {
+            job_id: row.get("id"),
+            token: row.get("token"),
+            renewed: row.get("renewed"),
+        };
+        Ok(rows.iter().map(own).collect())
+    }
+}
+
+/// The index that allows one open run a job has refused the second.
+fn is_somebody_faster(error: &postgres::Error) -> bool {
+    let refusal = error.as_db_error();
+    refusal.is_some_and(|refusal| {
+        *refusal.code() == SqlState::UNIQUE_VIOLATION
+            && refusal.constraint() == Some("one_open_run_a_job")
+    })
+}

@@ -1,0 +1,226 @@
+//! One run, from its claim to its record: call the function, whatever it does, and write how it
+//! ended.
+
+use std::any::Any;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{error, info, warn};
+
+use super::function::{Context, Failure, Functions};
+use super::held::Held;
+use super::lease::{Claimed, End, Leases, Next, Outcome, Standing};
+use super::running::{Reason, Running};
+use super::schedule::Schedule;
+use crate::db::{Attempt, Db, Error};
+
+/// What every run of a replica shares.
+pub(super) struct Runner {
+    pub(super) leases: Leases,
+    pub(super) functions: Functions,
+    pub(super) held: Held,
+    /// For the functions' steps.
+    pub(super) steps: Arc<Db>,
+    /// For the ends of runs, which must not wait for steps.
+    pub(super) records: Db,
+}
+
+const STACK_BYTES: usize = 512 * 1024;
+/// The longest one try to record an end waits for a connection.
+const CONNECTION_WAIT: Duration = Duration::from_secs(1);
+/// Between two tries to record an end while the database is away.
+const RECORD_RETRY: Duration = Duration::from_millis(250);
+
+/// What became of the record of a run.
+#[derive(Debug, PartialEq, Eq)]
+enum Record {
+    Written,
+    /// Somebody else has closed the run, or its job is gone.
+    Lost,
+}
+
+impl Runner {
+    /// Starts the thread of a run that is held already; false when there is none left.
+    pub(super) fn start(self: &Arc<Runner>, running: Arc<Running>) -> bool {
+        let runner = Arc::clone(self);
+        let run = Arc::clone(&running);
+        let spawned = spawn(&running.claimed.job, move || runner.run(&run));
+        if let Err(error) = &spawned {
+            self.end_without_a_thread(&running, error);
+        }
+        spawned.is_ok()
+    }
+
+    fn run(&self, running: &Arc<Running>) {
+        let _held = LetGo { running, held: &self.held };
+        log_start(running);
+        let end = self.call(running);
+        running.returned();
+        log_cancelled(running);
+        let record = self.record(running, &end);
+        log_end(running, &end, &record);
+    }
+
+    fn end_without_a_thread(&self, running: &Arc<Running>, error: &io::Error) {
+        let _held = LetGo { running, held: &self.held };
+        error!("event=runner_not_started job={} reason={error:?}", running.claimed.job);
+        running.returned();
+        let detail = format!("{} had no thread left: {error}", self.leases.server);
+        let end = End { outcome: Outcome::Cancelled, detail, progress: 0.0 };
+        // Once: this is the scheduler's thread. Else the lease runs out.
+        let _ = self.try_to_record(running, &end);
+    }
+
+    /// Calls the function; a panic in it is a failure like any other.
+    fn call(&self, running: &Arc<Running>) -> End {
+        let context = Context { running: Arc::clone(running), db: Arc::clone(&self.steps) };
+        let name = &running.claimed.function;
+        let result = match self.functions.get(name) {
+            Some(function) => panic::catch_unwind(AssertUnwindSafe(|| function(&context)))
+                .unwrap_or_else(|panic| Err(Failure::Failed(text_of(panic.as_ref())))),
+            None => Err(Failure::Failed(format!("this build has no function `{name}`"))),
+        };
+        end_of(result, running, &self.leases)
+    }
+
+    /// Writes the end, however long the database is away: until somebody else has taken the job
+    /// over, it is still true.
+    fn record(&self, running: &Running, end: &End) -> Record {
+        let mut told = false;
+        loop {
+            match self.try_to_record(running, end) {
+                Ok(Some(record)) => return record,
+                Ok(None) => {} // The schedule was changed in between: look again.
+                Err(error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        let Claimed { job, run_id, .. } = &running.claimed;
+                        let reason = error.reason();
+                        warn!("event=record_waits job={job} run={run_id} reason={reason:?}");
+                    }
+                    thread::sleep(RECORD_RETRY);
+                }
+            }
+        }
+    }
+
+    fn try_to_record(&self, running: &Running, end: &End) -> Result<Option<Record>, Error> {
+        let attempt = Attempt::within(CONNECTION_WAIT);
+        let run = &running.claimed;
+        match self.records.run(&attempt, |session| self.leases.standing(session, run))? {
+            // An earlier try may have been written without an answer; but who takes a job over
+            // writes `abandoned` as well.
+            Standing::Gone { outcome } => {
+                let ours = outcome.as_deref() == Some(end.outcome.as_str());
+                let written = ours && end.outcome != Outcome::Abandoned;
+                Ok(Some(if written { Record::Written } else { Record::Lost }))
+            }
+            Standing::Held { schedule, slot, requested, now } => {
+                // A slot that was run is behind, even if the clock was set back meanwhile.
+                let now = if requested { now } else { now.max(slot) };
+                let next = match end.outcome {
+                    Outcome::Cancelled | Outcome::Abandoned => Next::SameSlot,
+                    Outcome::Succeeded | Outcome::Failed => Schedule::parse(&schedule)
+                        .ok()
+                        .and_then(|schedule| schedule.next(slot, now))
+                        .map_or(Next::Paused, Next::Slot),
+                };
+                let write = |session: &mut _| self.leases.end(session, run, &schedule, end, next);
+                let written = self.records.run(&attempt, write)?;
+                if written && matches!(next, Next::Paused) {
+                    let job = &run.job;
+                    error!("event=job_paused job={job} reason=\"no instant in {schedule:?}\"");
+                }
+                Ok(written.then_some(Record::Written))
+            }
+        }
+    }
+}
+
+/// Lets the run go however its thread ends: what is not held is not renewed.
+struct LetGo<'a> {
+    running: &'a Running,
+    held: &'a Held,
+}
+
+impl Drop for LetGo<'_> {
+    fn drop(&mut self) {
+        self.running.returned();
+        self.held.remove(self.running);
+    }
+}
+
+fn spawn(job: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(format!("run {job}")).stack_size(STACK_BYTES).spawn(run).map(drop)
+}
+
+/// What the function's answer, or its silence, means for the history.
+fn end_of(result: Result<String, Failure>, running: &Running, leases: &Leases) -> End {
+    let progress = running.progress();
+    let end = |outcome, detail| End { outcome, detail, progress };
+    match (result, running.reason()) {
+        (Ok(detail), _) => End { outcome: Outcome::Succeeded, detail, progress: 1.0 },
+        (Err(Failure::Failed(text)), _) => end(Outcome::Failed, text),
+        (Err(Failure::Cancelled), Some(Reason::Drained)) => {
+            end(Outcome::Cancelled, format!("{} was shut down", leases.server))
+        }
+        (Err(Failure::Cancelled), Some(Reason::Expired | Reason::Lost)) => {
+            let server = &leases.server;
+            end(Outcome::Abandoned, format!("{server} could not renew its lease in time"))
+        }
+        (Err(Failure::Cancelled), None) => {
+            end(Outcome::Failed, "the function stopped although nobody had told it to".to_owned())
+        }
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", text.unwrap_or("without a text"))
+}
+
+fn log_start(running: &Running) {
+    let run = &running.claimed;
+    let (job, id, late) = (&run.job, run.run_id, run.late_seconds);
+    match &run.taken_from {
+        None => info!("event=run_started job={job} run={id} late_seconds={late:.3}"),
+        Some(server) => {
+            warn!("event=run_taken_over job={job} run={id} late_seconds={late:.3} from={server}");
+        }
+    }
+}
+
+fn log_cancelled(running: &Running) {
+    let (job, id) = (&running.claimed.job, running.claimed.run_id);
+    match running.reason() {
+        None => {}
+        Some(Reason::Drained) => info!("event=run_cancelled job={job} run={id} reason=drained"),
+        Some(Reason::Expired) => warn!(
+            "event=run_cancelled job={job} run={id} reason=\"its lease could not be renewed in \
+             time\""
+        ),
+        Some(Reason::Lost) => warn!(
+            "event=run_cancelled job={job} run={id} reason=\"the database has given its lease to \
+             somebody else\""
+        ),
+    }
+}
+
+fn log_end(running: &Running, end: &End, record: &Record) {
+    let run = &running.claimed;
+    let (job, id, outcome, detail) = (&run.job, run.run_id, end.outcome.as_str(), &end.detail);
+    let seconds = Instant::now().saturating_duration_since(running.started).as_secs_f64();
+    let line = format!("job={job} run={id} outcome={outcome} seconds={seconds:.3}");
+    match (record, end.outcome) {
+        (Record::Lost, _) => {
+            warn!(
+                "event=run_lost {line} reason=\"the lease was not held any more: nothing written\""
+            );
+        }
+        (Record::Written, Outcome::Succeeded) => info!("event=run_ended {line} detail={detail:?}"),
+        (Record::Written, _) => warn!("event=run_ended {line} detail={detail:?}"),
+    }
+}

@@ -1,0 +1,216 @@
+//! One run of this process, and for how long it may rely on its lease.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::lease::{Claimed, Sign};
+use crate::stop::Stop;
+
+/// The trust window: how long a holder may rely on a lease, counted on its own clock from before
+/// the round trip that took or renewed it. The lease's end in the database is later by that trip.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trust {
+    /// Past it the run is cancelled.
+    pub(super) cancel_after: Duration,
+    /// Past it the process ends, if the function has not returned.
+    pub(super) exit_after: Duration,
+}
+
+impl Trust {
+    pub(super) fn of_lease(term: Duration) -> Trust {
+        Trust { cancel_after: term * 4 / 5, exit_after: term * 9 / 10 }
+    }
+}
+
+/// A cancelled function has this long to return, also when the window had passed before anybody
+/// could see it: after a pause of the whole process.
+pub(super) const RETURN_GRACE: Duration = Duration::from_millis(500);
+
+/// Why a run was cancelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// This replica is about to end.
+    Drained,
+    /// The lease could not be renewed in time.
+    Expired,
+    /// The database says that the lease is another's, or gone.
+    Lost,
+}
+
+/// One run of this process.
+pub(super) struct Running {
+    pub(super) claimed: Claimed,
+    pub(super) started: Instant,
+    trust: Trust,
+    cancel: Stop,
+    cancelled: OnceLock<(Reason, Instant)>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// When the last round trip began that took or renewed the lease.
+    attempted: Instant,
+    progress: f64,
+    returned: bool,
+}
+
+impl Running {
+    /// A run whose claim was sent at `attempted`.
+    pub(super) fn new(claimed: Claimed, attempted: Instant, trust: Trust) -> Running {
+        Running {
+            claimed,
+            started: Instant::now(),
+            trust,
+            cancel: Stop::new(),
+            cancelled: OnceLock::new(),
+            state: Mutex::new(State { attempted, progress: 0.0, returned: false }),
+        }
+    }
+
+    /// Tells the function to return. The first reason stays.
+    pub(super) fn cancel(&self, reason: Reason) {
+        let _ = self.cancelled.set((reason, Instant::now()));
+        self.cancel.set();
+    }
+
+    /// Why it was cancelled, if it was. Looks at the clock itself, so that no step begins past the
+    /// trust window, whether or not the watch has come to it.
+    pub(super) fn cancelled(&self) -> Option<Reason> {
+        if !self.cancel.is_set() && Instant::now() >= self.trusted_until() {
+            self.cancel(Reason::Expired);
+        }
+        self.reason()
+    }
+
+    /// Why it was cancelled, if it was.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        self.cancelled.get().map(|(reason, _)| reason.clone())
+    }
+
+    /// Waits; true when it was cancelled.
+    pub(super) fn wait(&self, limit: Duration) -> bool {
+        self.cancel.wait_for(limit);
+        self.cancelled().is_some()
+    }
+
+    /// A renewal sent at `attempted` has succeeded. It counts from then, however slow it was.
+    pub(super) fn renewed(&self, attempted: Instant) {
+        let mut state = self.state.lock();
+        state.attempted = state.attempted.max(attempted);
+    }
+
+    /// The function has returned: nothing more is done in this run's name.
+    pub(super) fn returned(&self) {
+        self.state.lock().returned = true;
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.state.lock().returned
+    }
+
+    pub(super) fn set_progress(&self, progress: f64) {
+        if progress.is_finite() {
+            self.state.lock().progress = progress.clamp(0.0, 1.0);
+        }
+    }
+
+    pub(super) fn progress(&self) -> f64 {
+        self.state.lock().progress
+    }
+
+    pub(super) fn sign(&self) -> Sign {
+        let Claimed { job_id, token, .. } = self.claimed;
+        Sign { job_id, token, progress: self.progress() }
+    }
+
+    /// Until when the lease can be relied on.
+    pub(super) fn trusted_until(&self) -> Instant {
+        self.state.lock().attempted + self.trust.cancel_after
+    }
+
+    /// When the process has to end because of this run, which was cancelled; none once its
+    /// function has returned.
+    pub(super) fn exit_at(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        if state.returned {
+            return None;
+        }
+        let (reason, since) = self.cancelled.get()?;
+        let grace_ends = *since + RETURN_GRACE;
+        let lease_ends = state.attempted + self.trust.exit_after;
+        Some(match reason {
+            Reason::Lost => grace_ends,
+            Reason::Drained | Reason::Expired if *since < lease_ends => lease_ends,
+            Reason::Drained | Reason::Expired => grace_ends,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TERM: Duration = Duration::from_secs(10);
+
+    fn run(attempted: Instant) -> Running {
+        Running::new(Claimed::default(), attempted, Trust::of_lease(TERM))
+    }
+
+    fn seconds_ago(seconds: u64) -> Instant {
+        Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap()
+    }
+
+    #[test]
+    fn a_slow_success_does_not_extend_the_trust_window() {
+        let claimed_slowly = run(seconds_ago(9));
+        assert_eq!(claimed_slowly.cancelled(), Some(Reason::Expired));
+        let run = run(seconds_ago(7));
+        assert_eq!(run.cancelled(), None);
+        let renewed_slowly = seconds_ago(6);
+        run.renewed(renewed_slowly);
+        assert_eq!(run.trusted_until(), renewed_slowly + TERM * 4 / 5);
+    }
+
+    #[test]
+    fn answers_out_of_order_do_not_shorten_the_trust_window() {
+        let run = run(seconds_ago(5));
+        let late = seconds_ago(1);
+        run.renewed(late);
+        run.renewed(seconds_ago(4));
+        assert_eq!(run.trusted_until(), late + TERM * 4 / 5);
+    }
+
+    #[test]
+    fn what_was_cancelled_stays_cancelled() {
+        let run = run(seconds_ago(9));
+        assert_eq!(run.cancelled(), Some(Reason::Expired));
+        run.renewed(Instant::now());
+        run.cancel(Reason::Drained);
+        assert_eq!(run.cancelled(), Some(Reason::Expired));
+        assert!(run.wait(TERM), "and no wait is waited out");
+    }
+
+    #[test]
+    fn the_process_has_to_end_before_the_lease_does_unless_the_function_returned() {
+        let attempted = seconds_ago(5);
+        let run = run(attempted);
+        assert_eq!(run.exit_at(), None, "nothing is wrong yet");
+        run.cancel(Reason::Drained);
+        assert_eq!(run.exit_at(), Some(attempted + TERM * 9 / 10));
+        run.returned();
+        assert_eq!(run.exit_at(), None);
+    }
+
+    #[test]
+    fn after_a_pause_a_function_has_a_moment_to_return() {
+        let paused = run(seconds_ago(60));
+        let woken = Instant::now();
+        assert_eq!(paused.cancelled(), Some(Reason::Expired));
+        assert!(paused.exit_at().unwrap() >= woken + RETURN_GRACE);
+        let lost = run(seconds_ago(1));
+        lost.cancel(Reason::Lost);
+        assert!(lost.exit_at().unwrap() <= Instant::now() + RETURN_GRACE, "another may run it now");
+    }
+}

@@ -1,0 +1,285 @@
+//! When a job is to run: a pure function of its text and of an instant that the caller names.
+//!
+//! There are two forms. An interval, `every 1h30m`, lays a grid of equal steps over real time: it
+//! knows neither zones nor days. A cron expression, `0 3 * * * Europe/Berlin`, matches the wall
+//! clock of a zone, UTC when none is named. Its five fields are the minute, the hour, the day of
+//! the month, the month and the weekday; when both day fields are restricted, a day needs to
+//! match only one of them, as in every cron.
+//!
+//! Twice a year most zones move their clock, and a wall clock time then exists never or twice:
+//!
+//! - With a `*` in the minute or the hour field (`*/15 * * * *`, `0 * * * *`), the pattern runs at
+//!   every real minute whose wall clock time matches: nothing for the times that are left out,
+//!   both times for those that come twice. Every quarter of an hour stays that, and
+//!   `*/15 2 * * *` in Berlin has one day a year without a run and one with eight.
+//! - Without one (`30 2 * * *`, `0 2,14 * * *`), the pattern names times of the day, and each
+//!   happens once a day. One that is left out runs at the instant the clock is put forward, 03:00
+//!   summer time in Berlin; several that are left out together run once, there. One that comes
+//!   twice runs the first time.
+//!
+//! The changes are those that chrono-tz was built with, up to the year 2099.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, Datelike, LocalResult, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use chrono_tz::{GapInfo, Tz};
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+
+/// When a job is to run.
+#[derive(Clone)]
+pub struct Schedule {
+    form: Form,
+    text: String,
+}
+
+#[derive(Clone, PartialEq)]
+enum Form {
+    Every { seconds: i64 },
+    Cron { pattern: Box<Cron>, zone: Tz },
+}
+
+/// Not a schedule. Displays as a sentence with the rule and with what breaks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidSchedule(String);
+
+const LENGTH_MAX: usize = 100;
+const INTERVAL_SECONDS: RangeInclusive<i64> = 1..=366 * 24 * 3600;
+
+/// Where cron expressions have instants. Before, some zones moved their clock by a whole day;
+/// after, croner gives up.
+const YEARS: RangeInclusive<i32> = 1970..=4999;
+
+const MONTHS: [&str; 12] =
+    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
+
+/// The fields of a cron expression in their order, and what each may hold.
+const FIELDS: [(&str, &str); 5] = [
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31, L for the last, 15W for the working day nearest to the 15th"),
+    ("month", "1 to 12 or JAN to DEC"),
+    ("weekday", "0 to 7 or SUN to SAT, 5L for the last Friday, 5#2 for the second"),
+];
+
+impl Schedule {
+    /// Reads `every` with whole hours, minutes and seconds in this order (`every 90s`,
+    /// `every 1h30m`), 1 s to 8784 h in all; or five cron fields and, optionally, the IANA name of
+    /// a time zone. At most 100 characters; spaces may be repeated.
+    ///
+    /// # Errors
+    /// [`InvalidSchedule`], also for a cron expression that never matches, such as the 30th of
+    /// February.
+    pub fn parse(text: &str) -> Result<Schedule, InvalidSchedule> {
+        if text.chars().count() > LENGTH_MAX || text.contains(char::is_control) {
+            let rule = "a schedule has at most 100 characters and no control characters";
+            return Err(InvalidSchedule(rule.to_owned()));
+        }
+        let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
+        let form = match words[..] {
+            ["every", interval] => Form::Every { seconds: parse_interval(interval)? },
+            [a, b, c, d, e] => parse_cron([a, b, c, d, e], Tz::UTC)?,
+            [a, b, c, d, e, zone] => parse_cron([a, b, c, d, e], parse_zone(zone)?)?,
+            _ => {
+                let found = match words.len() {
+                    1 => "here is 1 word".to_owned(),
+                    count => format!("here are {count} words"),
+                };
+                return Err(InvalidSchedule(format!(
+                    "a schedule is `every` and a duration, such as `every 1h30m`, or five cron \
+                     fields and an optional time zone, such as `0 3 * * * Europe/Berlin`; {found}"
+                )));
+            }
+        };
+        Ok(Schedule { form, text: words.join(" ") })
+    }
+
+    /// What was read, with single spaces.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The first slot of a job that is created, resumed or rescheduled at `now`: one interval
+    /// later, or the cron expression's first instant after `now`.
+    ///
+    /// None when there is none: beyond the range of a [`DateTime`], and for a cron expression
+    /// outside the years 1970 to 4999.
+    pub fn first(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match &self.form {
+            Form::Every { seconds } => now.checked_add_signed(TimeDelta::try_seconds(*seconds)?),
+            Form::Cron { pattern, zone } => next_match(pattern, *zone, now),
+        }
+    }
+
+    /// The first slot after `now` for a job whose last slot was `slot`: on the grid of the
+    /// interval through `slot`, exact to the microsecond, and never before `slot`; or the cron
+    /// expression's first instant after `now`, whatever `slot` was.
+    ///
+    /// None as for [`Schedule::first`].
+    pub fn next(&self, slot: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match &self.form {
+            Form::Every { .. } if slot > now => Some(slot),
+            Form::Every { seconds } => {
+                let (slot_us, now_us) = (slot.timestamp_micros(), now.timestamp_micros());
+                let step_us = seconds * 1_000_000;
+                let since_last_us = now_us.checked_sub(slot_us)? % step_us;
+                DateTime::from_timestamp_micros(now_us.checked_add(step_us - since_last_us)?)
+            }
+            Form::Cron { pattern, zone } => next_match(pattern, *zone, now),
+        }
+    }
+}
+
+/// The length in seconds. Each unit at most once, the longest first.
+fn parse_interval(text: &str) -> Result<i64, InvalidSchedule> {
+    let read = || {
+        let (mut rest, mut total) = (text, 0i64);
+        for (unit, unit_seconds) in [('h', 3600), ('m', 60), ('s', 1)] {
+            if let Some((count, after)) = rest.split_once(unit) {
+                let count: i64 = count.parse().ok().filter(|_| is_number(count))?;
+                total = total.checked_add(count.checked_mul(unit_seconds)?)?;
+                rest = after;
+            }
+        }
+        Some(total).filter(|total| rest.is_empty() && INTERVAL_SECONDS.contains(total))
+    };
+    read().ok_or_else(|| {
+        InvalidSchedule(format!(
+            "an interval is whole hours, minutes and seconds in this order, such as 1h30m or 90s, \
+             from 1s to 8784h in all; `{text}` is not"
+        ))
+    })
+}
+
+fn parse_zone(name: &str) -> Result<Tz, InvalidSchedule> {
+    name.parse().map_err(|_| {
+        InvalidSchedule(format!(
+            "a cron expression has five fields, without seconds or a year, and then at most the \
+             IANA name of a time zone, such as Europe/Berlin; `{name}` is none"
+        ))
+    })
+}
+
+fn parse_cron(fields: [&str; 5], zone: Tz) -> Result<Form, InvalidSchedule> {
+    let wrong = fields.iter().enumerate().find(|(index, field)| !is_field(*index, field));
+    if let Some((index, field)) = wrong {
+        let (name, rule) = FIELDS[index];
+        return Err(InvalidSchedule(format!(
+            "the {name} of a cron expression is * or */n, or a list of values, ranges a-b and \
+             steps a-b/n ({rule}); `{field}` is not"
+        )));
+    }
+    let text = fields.join(" ");
+    let pattern = parse_pattern(&text).filter(has_instants).ok_or_else(|| {
+        InvalidSchedule(format!("a cron expression has to match some day; `{text}` never does"))
+    })?;
+    Ok(Form::Cron { pattern: Box::new(pattern), zone })
+}
+
+/// Croner alone is too lenient: it takes names in every field and glued to numbers (`1SUN` for
+/// 10), and an empty list, for which it then searches three thousand years minute by minute.
+fn is_field(index: usize, field: &str) -> bool {
+    let mut words = field.split(['*', '-', '/', '#', ',']).filter(|word| !word.is_empty());
+    let is_complete = field.split(',').all(|item| !item.is_empty());
+    let mut alone = ["*"; 5];
+    alone[index] = field;
+    is_complete
+        && words.all(|word| is_word(index, word))
+        && parse_pattern(&alone.join(" ")).is_some()
+}
+
+fn is_word(index: usize, word: &str) -> bool {
+    let word = word.to_ascii_uppercase();
+    match index {
+        2 => is_number(word.strip_suffix('W').unwrap_or(&word)) || ["L", "LW"].contains(&&*word),
+        3 => is_number(&word) || MONTHS.contains(&&*word),
+        4 => is_weekday(word.strip_suffix('L').unwrap_or(&word)),
+        _ => is_number(&word),
+    }
+}
+
+fn is_weekday(word: &str) -> bool {
+    is_number(word) || WEEKDAYS.contains(&word)
+}
+
+fn is_number(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn parse_pattern(text: &str) -> Option<Cron> {
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
+    parser.build().parse(text).ok()
+}
+
+/// Searches the last 400 years that croner knows: the calendar repeats after them, so what is not
+/// there is nowhere.
+fn has_instants(pattern: &Cron) -> bool {
+    let start =
+        NaiveDate::from_ymd_opt(*YEARS.end() - 399, 1, 1).and_then(|day| day.and_hms_opt(0, 0, 0));
+    start.is_some_and(|start| pattern.find_next_occurrence(&start, true).is_ok())
+}
+
+/// The first instant after `now`.
+///
+/// Croner's own rule for named times holds only for a single one: of `30 2,14 * * *` it would skip
+/// 02:30 in spring and run it twice in autumn. So it searches a wall clock that never moves, and
+/// the zone is applied here. What it finds first is the first in real time too, because the order
+/// of two named times never turns; in the second half of a repeated hour it finds what has already
+/// run, an hour's worth at most.
+fn next_match(pattern: &Cron, zone: Tz, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    // Also keeps the local time within what chrono can hold: it panics beyond.
+    if !YEARS.contains(&now.year()) {
+        return None;
+    }
+    let local = now.with_timezone(&zone);
+    if pattern.pattern.minutes.from_wildcard || pattern.pattern.hours.from_wildcard {
+        return pattern.find_next_occurrence(&local, false).ok().map(|found| found.to_utc());
+    }
+    let mut wall = local.naive_local();
+    loop {
+        wall = pattern.find_next_occurrence(&wall, false).ok()?;
+        let instant = instant_of(zone, wall)?;
+        if instant > now {
+            return Some(instant);
+        }
+    }
+}
+
+/// When the clock of a zone shows this: the first time, or the end of the gap that left it out.
+fn instant_of(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
+    let instant = match zone.from_local_datetime(&wall) {
+        LocalResult::Single(instant) | LocalResult::Ambiguous(instant, _) => instant,
+        LocalResult::None => GapInfo::new(&wall, &zone)?.end?,
+    };
+    Some(instant.to_utc())
+}
+
+/// By what they mean, not by how they are written.
+impl PartialEq for Schedule {
+    fn eq(&self, other: &Schedule) -> bool {
+        self.form == other.form
+    }
+}
+
+/// Croner's own would print a bit for each of five thousand years.
+impl fmt::Debug for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.form {
+            Form::Every { seconds } => write!(f, "Schedule(every {seconds}s)"),
+            Form::Cron { pattern, zone } => write!(f, "Schedule({pattern} {zone})"),
+        }
+    }
+}
+
+impl fmt::Display for InvalidSchedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InvalidSchedule {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,292 @@
+mod properties;
+
+use super::*;
+
+/// What was found wrong, or nothing.
+fn fault(text: &str) -> Option<String> {
+    Schedule::parse(text).err().map(|fault| fault.to_string())
+}
+
+fn schedule(text: &str) -> Schedule {
+    Schedule::parse(text).unwrap_or_else(|fault| panic!("{text}: {fault}"))
+}
+
+fn utc(text: &str) -> DateTime<Utc> {
+    format!("{text}Z").parse().unwrap()
+}
+
+/// The instants after the first and up to the last, as `day hour:minute` in UTC.
+fn runs(text: &str, after: &str, until: &str) -> Vec<String> {
+    let schedule = schedule(text);
+    let next = |at: &DateTime<Utc>| schedule.next(*at, *at);
+    let found = std::iter::successors(Some(utc(after)), next).skip(1);
+    found.take_while(|at| *at <= utc(until)).map(|at| at.format("%d %H:%M").to_string()).collect()
+}
+
+/// Numbers that look random and are the same in every run (splitmix64).
+/// Numbers that look random and are the same in every run (splitmix64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len() as u64) as usize]
+    }
+}
+
+#[test]
+fn an_interval_is_hours_minutes_and_seconds() {
+    for (text, seconds) in [
+        ("every 90s", 90),
+        ("every 5m", 300),
+        ("every 1h30m", 5400),
+        ("every 1h0m1s", 3601),
+        ("  every   24h ", 86_400),
+        ("every 8784h", 31_622_400),
+        ("every 0000000000000000000000001s", 1),
+    ] {
+        assert!(schedule(text).form == Form::Every { seconds }, "{text}");
+    }
+    let refused = "0s 0h0m 8784h1s 30 h 1h30 30m1h 1h1h 1d -1h +1h 1.5h 1H 1hm \
+         9223372036854775807h 99999999999999999999h 9223372036854775807s1m \
+         2562047788015215h9223372036854775807s ٣s";
+    for text in refused.split(' ') {
+        let fault = fault(&format!("every {text}")).unwrap();
+        assert!(fault.ends_with(&format!("from 1s to 8784h in all; `{text}` is not")), "{fault}");
+    }
+}
+
+#[test]
+fn an_interval_keeps_its_grid() {
+    let every = schedule("every 90s");
+    let slot = utc("2026-03-29T00:59:00.000001");
+    let next = |now| every.next(slot, utc(now));
+    assert_eq!(next("2026-03-29T00:58:59"), Some(slot));
+    assert_eq!(next("2026-03-29T00:59:00.000001"), Some(utc("2026-03-29T01:00:30.000001")));
+    assert_eq!(next("2026-03-29T01:00:30.000000"), Some(utc("2026-03-29T01:00:30.000001")));
+    assert_eq!(next("2026-03-29T01:00:30.000001"), Some(utc("2026-03-29T01:02:00.000001")));
+    assert_eq!(next("2126-03-29T00:59:00.000001"), Some(utc("2126-03-29T01:00:30.000001")));
+    assert_eq!(every.first(slot), Some(utc("2026-03-29T01:00:30.000001")));
+
+    let mut numbers = Numbers(1);
+    for _ in 0..20_000 {
+        let seconds = 1 + numbers.below(31_622_400) as i64;
+        let every = schedule(&format!("every {seconds}s"));
+        let micros = |numbers: &mut Numbers| numbers.below(8_000_000_000_000_000) as i64;
+        let (slot_us, now_us) = (micros(&mut numbers), micros(&mut numbers));
+        let instant = |us| DateTime::from_timestamp_micros(us).unwrap();
+        let next_us = every.next(instant(slot_us), instant(now_us)).unwrap().timestamp_micros();
+        let step_us = seconds * 1_000_000;
+        assert!(next_us > now_us && next_us >= slot_us && (next_us - slot_us) % step_us == 0);
+        assert!(next_us == slot_us || next_us - step_us <= now_us, "the slot before was also due");
+    }
+}
+
+#[test]
+fn five_fields_and_a_zone_are_a_cron_expression() {
+    for text in [
+        "* * * * *",
+        "0 3 * * * Europe/Berlin",
+        "  0  3  *  *  *   UTC ",
+        "*/15 0-6,22,23 1-31/2 jan-Mar,12 MON-FRI",
+        "0 0 L * *",
+        "0 0 LW,15W * *",
+        "0 0 * * 5L,MON#2,FRIL,7",
+        "0 0 29 2 *",
+        "0 0 31W 1 *",
+        "59 23 31 12 SAT-SUN America/Argentina/Buenos_Aires",
+    ] {
+        assert_eq!(fault(text), None, "{text}");
+    }
+    assert_eq!(schedule("0 3 * * 0"), schedule("00 03 * * SUN UTC"));
+    assert_ne!(schedule("0 3 * * *"), schedule("0 3 * * * Europe/Berlin"));
+    assert_eq!(format!("{:?}", schedule("0 3 * * * Asia/Tokyo")), "Schedule(0 3 * * * Asia/Tokyo)");
+}
+
+#[test]
+fn what_is_no_schedule_is_told_why() {
+    let long = format!("0 3 * * {}1", "1,".repeat(46));
+    for (text, part) in [
+        ("", "here are 0 words"),
+        ("every", "here is 1 word"),
+        ("@daily", "here is 1 word"),
+        ("every 1h 30m", "here are 3 words"),
+        ("* * * *", "here are 4 words"),
+        ("* * * * * UTC UTC", "here are 7 words"),
+        ("0 0 3 * * *", "without seconds or a year, and then at most the IANA name of a time zone"),
+        ("0 3 * * * europe/berlin", "`europe/berlin` is none"),
+        ("0 3 * * * +02:00", "`+02:00` is none"),
+        ("0\t3 * * *", "no control characters"),
+        ("0 3 * * *\n", "no control characters"),
+        (long.as_str(), "at most 100 characters"),
+        ("60 3 * * *", "the minute of a cron expression is * or */n, or a list"),
+        ("0 24 * * *", "the hour of"),
+        ("0 3 0 * *", "the day of the month of"),
+        ("0 3 * 13 *", "the month of"),
+        ("0 3 * * 8", "the weekday of"),
+        ("0 3 * * 1#6", "`1#6` is not"),
+        ("0 0 30 2 *", "`0 0 30 2 *` never does"),
+        ("0 0 31 2,4,6,9,11 *", "never does"),
+        ("0 0 30W 2 * Europe/Berlin", "never does"),
+    ] {
+        let fault = fault(text).unwrap_or_else(|| panic!("{text:?} is taken"));
+        assert!(fault.contains(part), "{text:?}: {fault}");
+    }
+}
+
+/// Each is taken by croner, and means something that nobody would guess.
+#[test]
+fn what_is_doubtful_is_refused() {
+    for text in [
+        ", * * * *",
+        "1, * * * *",
+        ",1 * * * *",
+        "1,,2 * * * *",
+        "0 , * * *",
+        "0 0 * * ,",
+        "0 0 1SUN * *",
+        "MON SUN * * *",
+        "0 0 * JAN0 *",
+        "0 0 * * MONTUE",
+        "0 0 15W3 * *",
+        "0 0 1WW * *",
+        "0 0 * * L",
+        "0 0 * * 5LL",
+        "0 0 ? * *",
+        "0 0 13 * +FRI",
+        "@daily * * * *",
+        "0 0 * * \u{17f}un",
+        "0 0 * *\u{a0}1",
+        "5-1 * * * *",
+        "*/0 * * * *",
+        "0/5 * * * *",
+        "0 0 L-3 * *",
+        "1-2-3 * * * *",
+        "*/65535 99999 * * *",
+        "0 0 * * #",
+        "0 0 W * *",
+        "- * * * *",
+    ] {
+        assert!(fault(text).is_some(), "{text:?}");
+    }
+}
+
+#[test]
+fn named_times_that_are_left_out_run_when_the_clock_is_put_forward() {
+    // Berlin leaves out 02:00 to 03:00 on the 29th; the clock moves at 01:00 UTC.
+    let around = |text| runs(text, "2026-03-28T00:00:00", "2026-03-30T12:00:00");
+    assert_eq!(around("30 2 * * * Europe/Berlin"), ["28 01:30", "29 01:00", "30 00:30"]);
+    assert_eq!(around("0 2 * * * Europe/Berlin"), ["28 01:00", "29 01:00", "30 00:00"]);
+    assert_eq!(around("0 3 * * * Europe/Berlin"), ["28 02:00", "29 01:00", "30 01:00"]);
+    assert_eq!(around("59 1 29 3 * Europe/Berlin"), ["29 00:59"]);
+    assert_eq!(around("30 2 * * 0 Europe/Berlin"), ["29 01:00"]);
+    let together =
+        runs("0,20,40 2,3 29 3 * Europe/Berlin", "2026-03-28T00:00:00", "2026-03-30T00:00:00");
+    assert_eq!(together, ["29 01:00", "29 01:20", "29 01:40"]);
+    let twice = "30 2,14 * * * Europe/Berlin";
+    assert_eq!(around(twice), ["28 01:30", "28 13:30", "29 01:00", "29 12:30", "30 00:30"]);
+    // Exactly at the change, and a moment before it.
+    let schedule = schedule("30 2 * * * Europe/Berlin");
+    let (before, change) = (utc("2026-03-29T00:59:59.999999"), utc("2026-03-29T01:00:00"));
+    assert_eq!(schedule.first(before), Some(change));
+    assert_eq!(schedule.next(before, change), Some(utc("2026-03-30T00:30:00")));
+}
+
+#[test]
+fn named_times_that_come_twice_run_the_first_time() {
+    // Berlin repeats 02:00 to 03:00 on the 25th: from 00:00 UTC and from 01:00 UTC.
+    let around = |text| runs(text, "2026-10-23T23:00:00", "2026-10-26T12:00:00");
+    assert_eq!(around("30 2 * * * Europe/Berlin"), ["24 00:30", "25 00:30", "26 01:30"]);
+    assert_eq!(around("0 2 * * * Europe/Berlin"), ["24 00:00", "25 00:00", "26 01:00"]);
+    assert_eq!(around("0 3 * * * Europe/Berlin"), ["24 01:00", "25 02:00", "26 02:00"]);
+    let twice = "30 2,14 * * * Europe/Berlin";
+    assert_eq!(around(twice), ["24 00:30", "24 12:30", "25 00:30", "25 13:30", "26 01:30"]);
+    let schedule = schedule("30 2 * * * Europe/Berlin");
+    for now in ["00:30:00", "00:45:00", "01:00:00", "01:29:59.5", "01:30:00", "01:59:59"] {
+        let now = utc(&format!("2026-10-25T{now}"));
+        assert_eq!(schedule.first(now), Some(utc("2026-10-26T01:30:00")), "{now}");
+    }
+}
+
+#[test]
+fn a_wildcard_runs_through_both_changes_in_real_time() {
+    for day in ["2026-03-29", "2026-10-25"] {
+        let day = utc(&format!("{day}T00:00:00"));
+        for (text, minutes) in [("*/15 * * * *", 15), ("0 * * * *", 60), ("* * * * *", 1)] {
+            let schedule = schedule(&format!("{text} Europe/Berlin"));
+            let mut at = day;
+            for _ in 0..240 / minutes {
+                let due = at + TimeDelta::minutes(minutes);
+                assert_eq!(schedule.first(due - TimeDelta::microseconds(1)), Some(due));
+                assert_eq!(schedule.first(at), Some(due), "{text}");
+                at = due;
+            }
+        }
+    }
+    let half = runs("*/30 2 * * * Europe/Berlin", "2026-10-24T12:00:00", "2026-10-25T12:00:00");
+    assert_eq!(half, ["25 00:00", "25 00:30", "25 01:00", "25 01:30"]);
+    let none = runs("*/30 2 * * * Europe/Berlin", "2026-03-28T12:00:00", "2026-03-29T12:00:00");
+    assert!(none.is_empty());
+}
+
+#[test]
+fn other_zones_move_their_clocks_otherwise() {
+    // Half an hour: 02:00 to 02:30 left out on 2026-10-04 (15:30 UTC the day before), 01:30 to
+    // 02:00 repeated on 2026-04-05 (15:00 UTC the day before).
+    let spring = |text| runs(text, "2026-10-03T12:00:00", "2026-10-03T17:00:00");
+    assert_eq!(spring("15 2 * * * Australia/Lord_Howe"), ["03 15:30"]);
+    assert_eq!(spring("45 2 * * * Australia/Lord_Howe"), ["03 15:45"]);
+    let hours = ["03 12:30", "03 13:30", "03 14:30", "03 16:00", "03 17:00"];
+    assert_eq!(spring("0 * * * * Australia/Lord_Howe"), hours);
+    let autumn = |text| runs(text, "2026-04-04T14:00:00", "2026-04-04T16:00:00");
+    assert_eq!(autumn("45 1 * * * Australia/Lord_Howe"), ["04 14:45"]);
+    let quarters = ["04 14:15", "04 14:30", "04 14:45", "04 15:00", "04 15:15", "04 15:30"];
+    assert_eq!(autumn("*/15 * * * * Australia/Lord_Howe")[..6], quarters);
+    // From 23:00 to midnight of the next day, whose weekday the pattern does not name.
+    let nuuk = runs("30 23 * * 6 America/Nuuk", "2026-03-28T00:00:00", "2026-03-30T00:00:00");
+    assert_eq!(nuuk, ["29 01:00"]);
+    // A whole day left out, 2011-12-30.
+    let apia = runs("0 9 30 * * Pacific/Apia", "2011-12-01T00:00:00", "2012-01-30T00:00:00");
+    assert_eq!(apia, ["30 10:00", "29 19:00"]);
+    // A zone that never moves.
+    let tokyo = runs("30 2 * * * Asia/Tokyo", "2026-03-28T00:00:00", "2026-03-30T12:00:00");
+    assert_eq!(tokyo, ["28 17:30", "29 17:30"]);
+}
+
+#[test]
+fn an_interval_knows_no_zone() {
+    let hours = runs("every 1h", "2026-03-28T23:30:00", "2026-03-29T02:30:00");
+    assert_eq!(hours, ["29 00:30", "29 01:30", "29 02:30"]);
+}
+
+#[test]
+fn instants_far_away_have_no_slot_instead_of_a_panic() {
+    let ends = [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC];
+    let far = ["-100000-01-01T00:00:00", "+200000-01-01T00:00:00", "0001-01-01T00:00:00"];
+    let near = ["1969-12-31T23:59:59.999999", "1970-01-01T00:00:00", "4999-12-31T23:59:59"];
+    let instants: Vec<_> = ends.into_iter().chain(far.map(utc)).chain(near.map(utc)).collect();
+    let texts =
+        ["* * * * * Asia/Kolkata", "0 0 29 2 *", "59 23 31 12 * Pacific/Apia", "every 8784h"];
+    for schedule in texts.map(schedule) {
+        for now in &instants {
+            assert!(schedule.first(*now).is_none_or(|first| first > *now));
+            for slot in &instants {
+                assert!(schedule.next(*slot, *now).is_none_or(|next| next > *now));
+            }
+        }
+    }
+    assert_eq!(schedule("every 1s").first(ends[1]), None);
+    assert_eq!(schedule("every 1s").next(ends[1], ends[1]), None);
+    assert_eq!(schedule("* * * * *").first(utc("1969-12-31T23:59:59")), None);
+    assert_eq!(
+        schedule("0 0 29 2 *").first(utc("2096-02-29T00:00:00")),
+        Some(utc("2104-02-29T00:00:00"))
+    );
+    assert_eq!(schedule("0 0 29 2 *").first(utc("4996-02-29T00:00:00")), None);
+}

@@ -1,0 +1,206 @@
+//! Properties that hold for any text and any instant, tried with many of them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use chrono::{Offset, Timelike};
+use chrono_tz::TZ_VARIANTS;
+
+use super::super::*;
+use super::{Numbers, fault, schedule, utc};
+
+#[test]
+fn no_text_panics_or_takes_long() {
+    const WORDS: [&str; 24] = [
+        " ",
+        " ",
+        "*",
+        "/",
+        "-",
+        ",",
+        "#",
+        "L",
+        "W",
+        "?",
+        "+",
+        "@daily",
+        "0",
+        "1",
+        "7",
+        "59",
+        "65535",
+        "MON",
+        "jan",
+        "every",
+        "h",
+        "m",
+        "Europe/Berlin",
+        "\u{17f}",
+    ];
+    const FIELDS: [&str; 10] = ["*", "*/7", "0", "30", "2", "29", "31", "1-5", "1W", "5L"];
+    let mut numbers = Numbers(2);
+    let (mut taken, mut longest) = (0, Duration::ZERO);
+    for round in 0..300_000 {
+        let text: String = match round % 20 {
+            0 => {
+                let fields: Vec<&str> = (0..5).map(|_| *numbers.pick(&FIELDS)).collect();
+                fields.join(" ") + *numbers.pick(&["", " Europe/Berlin", " Antarctica/Troll"])
+            }
+            _ => (0..numbers.below(24)).map(|_| *numbers.pick(&WORDS)).collect(),
+        };
+        let began = Instant::now();
+        if let Ok(schedule) = Schedule::parse(&text) {
+            let now = DateTime::from_timestamp(numbers.below(4_200_000_000) as i64, 7).unwrap();
+            assert!(schedule.first(now).is_some_and(|first| first > now), "{text}");
+            taken += 1;
+        }
+        longest = longest.max(began.elapsed());
+    }
+    assert!(taken > 1_000, "{taken} were schedules");
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
+}
+
+#[test]
+fn hostile_texts_take_no_longer() {
+    let began = Instant::now();
+    for text in [
+        ", , , , ,",
+        "* * 31 2 *",
+        "* * 30W 2 *",
+        "*/59 */23 31 4,6,9,11 *",
+        "* * * * 8#5",
+        "* 2 * 3 0L",
+        &"*".repeat(100),
+        &"1,".repeat(50),
+        &" ".repeat(100),
+        &"every ".repeat(16),
+    ] {
+        assert!(Schedule::parse(text).is_ok() == (text == "* 2 * 3 0L"), "{text}");
+    }
+    // Only times that Berlin leaves out, for as long as its changes are known.
+    let never = schedule("* 2 * 3 0L Europe/Berlin");
+    assert!(never.first(utc("2026-01-01T00:00:00")) >= Some(utc("2100-01-01T00:00:00")));
+    assert!(schedule("0 0 * 2 1#5").first(utc("2072-03-01T00:00:00")).is_some());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+/// A cron expression of plain values, and what it matches by the simplest possible reading.
+struct Sample {
+    text: String,
+    is_wild: bool,
+    values: [BTreeSet<u32>; 5],
+    is_star: [bool; 5],
+}
+
+impl Sample {
+    fn draw(numbers: &mut Numbers) -> Sample {
+        let mut fields = Vec::new();
+        let (mut is_wild, mut is_star) = (false, [false; 5]);
+        let ranges = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
+        let values = std::array::from_fn(|index| {
+            let (least, most) = ranges[index];
+            let odds = if index < 2 { 4 } else { 2 };
+            let (field, values): (String, BTreeSet<u32>) = match numbers.below(odds) {
+                0 => ("*".to_owned(), (least..=most).collect()),
+                1 if index > 1 => ("*".to_owned(), (least..=most).collect()),
+                1 => {
+                    let step = 1 + numbers.below(30);
+                    (format!("*/{step}"), (least..=most).step_by(step as usize).collect())
+                }
+                _ => {
+                    let width = u64::from(most - least + 1).min(if index == 1 { 5 } else { 60 });
+                    let value = |numbers: &mut Numbers| least + numbers.below(width) as u32;
+                    let values: BTreeSet<u32> = (0..4).map(|_| value(numbers)).collect();
+                    let list: Vec<String> = values.iter().map(u32::to_string).collect();
+                    (list.join(","), values)
+                }
+            };
+            is_star[index] = field == "*";
+            is_wild |= index < 2 && field.starts_with('*');
+            fields.push(field);
+            values
+        });
+        Sample { text: fields.join(" "), is_wild, values, is_star }
+    }
+
+    fn matches(&self, wall: NaiveDateTime) -> bool {
+        let has = |index: usize, value| self.values[index].contains(&value);
+        let day = has(2, wall.day());
+        let weekday = has(4, wall.weekday().num_days_from_sunday());
+        let is_day = match (self.is_star[2], self.is_star[4]) {
+            (false, false) => day || weekday,
+            _ => day && weekday,
+        };
+        has(0, wall.minute()) && has(1, wall.hour()) && has(3, wall.month()) && is_day
+    }
+
+    /// Every instant in these minutes, which follow each other; from the zone it asks only what
+    /// its clock shows at each.
+    fn instants(&self, minutes: &[DateTime<Utc>], zone: Tz) -> BTreeSet<DateTime<Utc>> {
+        let wall = |at: &DateTime<Utc>| at.with_timezone(&zone).naive_local();
+        if self.is_wild {
+            return minutes.iter().filter(|at| self.matches(wall(at))).copied().collect();
+        }
+        let mut shown = HashMap::new();
+        for at in minutes {
+            shown.entry(wall(at)).or_insert(*at);
+        }
+        let mut found = BTreeSet::new();
+        let (mut time, end) = (wall(&minutes[0]), wall(&minutes[minutes.len() - 1]));
+        while time <= end {
+            if self.matches(time) {
+                let later = || minutes.iter().find(|at| wall(at) > time).copied();
+                found.extend(shown.get(&time).copied().or_else(later));
+            }
+            time += TimeDelta::minutes(1);
+        }
+        found
+    }
+}
+
+/// The next change of a zone's clock after an instant, or the instant.
+fn near_a_change(zone: Tz, from: DateTime<Utc>) -> DateTime<Utc> {
+    let offset = |at: &DateTime<Utc>| zone.offset_from_utc_datetime(&at.naive_utc()).fix();
+    let days = (1..366).map(|day| from + TimeDelta::days(day));
+    days.into_iter().find(|at| offset(at) != offset(&from)).unwrap_or(from)
+}
+
+/// Compares with a look at every minute of four days, half of the time around a change of clock.
+fn compare(seed: u64, rounds: usize) {
+    let mut numbers = Numbers(seed);
+    for round in 0..rounds {
+        let sample = Sample::draw(&mut numbers);
+        let zone = if round % 4 == 0 { Tz::UTC } else { *numbers.pick(&TZ_VARIANTS) };
+        let day = TimeDelta::days(365 * 5 + numbers.below(365 * 65) as i64);
+        let middle = near_a_change(zone, DateTime::UNIX_EPOCH + day);
+        let minutes: Vec<DateTime<Utc>> =
+            (-2880..2880).map(|minute| middle + TimeDelta::minutes(minute)).collect();
+        let text = format!("{} {zone}", sample.text);
+        let Ok(schedule) = Schedule::parse(&text) else {
+            let never = fault(&text).unwrap();
+            assert!(never.contains("never does"), "{never}");
+            continue;
+        };
+        let expected = sample.instants(&minutes, zone);
+        // A day inside: the first minutes cannot tell which half of a repeated hour they are.
+        for _ in 0..20 {
+            let offset = TimeDelta::microseconds(numbers.below(2 * 86_400_000_000) as i64);
+            let mut now = middle - TimeDelta::days(1) + offset;
+            for due in expected.range(now + TimeDelta::nanoseconds(1)..).take(5) {
+                assert_eq!(schedule.next(now, now), Some(*due), "{text} after {now}");
+                now = *due;
+            }
+            let after = schedule.next(now, now);
+            assert!(after.is_none_or(|after| after > now), "{text} after {now}");
+            if expected.range(now + TimeDelta::nanoseconds(1)..).next().is_none() {
+                let end = minutes[minutes.len() - 1] - TimeDelta::days(1);
+                assert!(after.is_none_or(|after| after > end), "{text} after {now}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_out_and_nothing_added_in_any_zone() {
+    compare(3, 300);
+}

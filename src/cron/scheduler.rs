@@ -1,0 +1,180 @@
+//! The loop that looks for due jobs and claims them, one at a time.
+//!
+//! No replica knows of another, and still they share evenly: a replica that holds n jobs leaves
+//! each offered job to others for `handicap(n)`, counted from the offer, an instant that all
+//! replicas read from the same row. Whoever holds fewer comes first.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::lease::Offers;
+use super::random::Random;
+use super::runner::Runner;
+use super::running::{Running, Trust};
+use crate::db::{Dedicated, Error};
+
+pub(super) struct Scheduler {
+    pub(super) runner: Arc<Runner>,
+    pub(super) connection: Dedicated,
+    pub(super) poll: Duration,
+    pub(super) handicap: Duration,
+    pub(super) trust: Trust,
+    pub(super) random: Random,
+    pub(super) wave: Wave,
+    /// Jobs already reported as unknown to this build.
+    pub(super) unknown: Vec<String>,
+    /// Whether the last poll failed, which is logged once.
+    pub(super) failing: bool,
+    /// When the system last had no thread left for a run.
+    pub(super) no_thread: Option<Instant>,
+    /// Whether it was logged that nothing is claimed because the heartbeat is not answered.
+    pub(super) deaf: bool,
+}
+
+/// How long nothing is claimed after that.
+const THREAD_RETRY: Duration = Duration::from_secs(5);
+
+/// The due jobs since there last were none.
+#[derive(Default)]
+pub(super) struct Wave {
+    seen: i64,
+    claimed: i64,
+    told: Option<i64>,
+}
+
+/// How long a replica that holds `held` jobs leaves an offered one to others: `step` for the first
+/// job held, always rising, never above ten times `step`.
+pub(super) fn handicap(held: usize, step: Duration) -> Duration {
+    let held = u32::try_from(held).unwrap_or(u32::MAX - 9).min(1_000_000);
+    step * (10 * held) / (held + 9)
+}
+
+impl Scheduler {
+    /// Polls until this replica drains.
+    pub(super) fn run(mut self) {
+        let mut seen = 0;
+        while self.runner.held.begin_claiming() {
+            match self.poll() {
+                Ok(()) => self.failing = false,
+                Err(error) if !self.failing => {
+                    warn!("event=poll_failed reason={:?}", error.to_string());
+                    self.failing = true;
+                }
+                Err(_) => {}
+            }
+            self.runner.held.end_claiming();
+            // Without jitter the phases of two replicas stay as they are, and one of them comes
+            // first to every job.
+            let pause = self.poll.mul_f64(0.5 + self.random.fraction());
+            seen = self.runner.held.wait_for_an_end(seen, pause);
+        }
+    }
+
+    /// Offers what is due, then claims one job after the other for as long as it is this replica's
+    /// turn.
+    fn poll(&mut self) -> Result<(), Error> {
+        let runner = Arc::clone(&self.runner);
+        let looked = Instant::now();
+        let offers = self.connection.run(|session| runner.leases.offer(session))?;
+        self.tell_unknown(&offers.unknown);
+        self.wave.begin(&offers);
+        self.tell_deaf();
+        let mut left = offers.due;
+        while left > 0 && self.may_claim() {
+            let handicap = handicap(runner.held.count(), self.handicap);
+            let age = offers.oldest + looked.elapsed();
+            if age < handicap {
+                self.wave.tell_wait(left, runner.held.count(), handicap - age);
+                break;
+            }
+            if !self.claim(handicap)? {
+                break;
+            }
+            self.wave.claimed += 1;
+            left -= 1;
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, handicap: Duration) -> Result<bool, Error> {
+        let runner = &self.runner;
+        let attempted = Instant::now();
+        let claimed = self.connection.run(|session| runner.leases.claim(session, handicap))?;
+        let Some(claimed) = claimed else {
+            return Ok(false);
+        };
+        let running = Arc::new(Running::new(claimed, attempted, self.trust));
+        runner.held.add(Arc::clone(&running));
+        if !runner.start(running) {
+            self.no_thread = Some(Instant::now());
+        }
+        Ok(true)
+    }
+
+    fn may_claim(&self) -> bool {
+        let rested = self.no_thread.is_none_or(|since| since.elapsed() >= THREAD_RETRY);
+        rested && self.runner.held.may_claim()
+    }
+
+    fn tell_deaf(&mut self) {
+        let deaf = self.runner.held.is_deaf();
+        match (std::mem::replace(&mut self.deaf, deaf), deaf) {
+            (false, true) => warn!(
+                "event=claims_stop reason=\"a lease expired, and no renewal was answered since\""
+            ),
+            (true, false) => info!("event=claims_go_on"),
+            _ => {}
+        }
+    }
+
+    fn tell_unknown(&mut self, unknown: &[String]) {
+        for job in unknown.iter().filter(|job| !self.unknown.contains(job)) {
+            warn!("event=function_unknown job={job:?} hint=\"left to replicas of another build\"");
+        }
+        self.unknown = unknown.to_vec();
+    }
+}
+
+impl Wave {
+    fn begin(&mut self, offers: &Offers) {
+        if offers.due == 0 {
+            *self = Wave::default();
+        }
+        self.seen = self.seen.max(offers.due + self.claimed);
+    }
+
+    /// Once for each number of jobs held.
+    fn tell_wait(&mut self, due: i64, held: usize, wait: Duration) {
+        if self.told.replace(self.claimed) == Some(self.claimed) {
+            return;
+        }
+        info!(
+            "event=claims_wait note=\"{} of {} due jobs claimed, next in {:.1} s\" due={due} \
+             running={held}",
+            self.claimed,
+            self.seen,
+            wait.as_secs_f64()
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_handicap_always_rises_and_stays_below_ten_steps() {
+        let step = Duration::from_secs(3);
+        assert_eq!(handicap(0, step), Duration::ZERO);
+        assert_eq!(handicap(1, step), step);
+        assert!(handicap(2, step) > Duration::from_millis(5_454));
+        for held in 0..10_000 {
+            assert!(handicap(held + 1, step) > handicap(held, step), "{held}");
+            assert!(handicap(held + 1, step) < step * 10, "{held}");
+        }
+        assert!(handicap(usize::MAX, Duration::from_secs(60)) <= Duration::from_secs(600));
+        assert_eq!(handicap(7, Duration::ZERO), Duration::ZERO);
+    }
+}

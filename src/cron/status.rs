@@ -1,0 +1,279 @@
+//! Every job, live: one query over the rows that the replicas write, so that each replica gives
+//! the same answer.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use postgres::Row;
+use postgres::types::ToSql;
+use serde::Serialize;
+
+use super::function::Functions;
+use super::job::Name;
+use super::schedule::Schedule;
+use crate::db::{Attempt, Db, Error};
+use crate::instant;
+
+/// All jobs at one instant.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The database's clock.
+    #[serde(serialize_with = "instant::as_text")]
+    pub now: DateTime<Utc>,
+    /// The replica that answered.
+    pub served_by: String,
+    /// How many jobs are in each state.
+    pub counts: Counts,
+    /// By name.
+    pub jobs: Vec<Job>,
+}
+
+/// How many jobs are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// As of [`State`].
+    pub running: usize,
+    /// As of [`State`].
+    pub waiting: usize,
+    /// As of [`State`].
+    pub due: usize,
+    /// As of [`State`].
+    pub paused: usize,
+    /// As of [`State`].
+    pub stalled: usize,
+}
+
+/// Where a job is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// A replica runs it, and its lease is alive.
+    Running,
+    /// Its next run is in the future.
+    Waiting,
+    /// It waits for a replica to claim it.
+    Due,
+    /// It does not run until it is enabled.
+    Paused,
+    /// Its lease ran out, and nobody has taken it over yet.
+    Stalled,
+}
+
+/// One job.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// Unique.
+    pub name: String,
+    /// What it calls.
+    pub function: String,
+    /// Whether the build of the replica that answered has that function.
+    pub function_known: bool,
+    /// When it runs.
+    pub schedule: String,
+    /// Whether it runs at all.
+    pub enabled: bool,
+    /// Where it is in its life.
+    pub state: State,
+    /// The replica that runs it.
+    pub server: Option<String>,
+    /// The run that is open.
+    pub run_id: Option<i64>,
+    /// The slot that the open run is for.
+    #[serde(serialize_with = "instant::as_text_or_null")]
+    pub scheduled_at: Option<DateTime<Utc>>,
+    /// When the open run started.
+    #[serde(serialize_with = "instant::as_text_or_null")]
+    pub started_at: Option<DateTime<Utc>>,
+    /// Since then, in seconds.
+    pub elapsed_seconds: Option<f64>,
+    /// How much of the open run is done, from 0 to 1.
+    pub progress: Option<f64>,
+    /// The next slot; while it runs, the first one after now; none when it is paused.
+    #[serde(serialize_with = "instant::as_text_or_null")]
+    pub next_run_at: Option<DateTime<Utc>>,
+    /// The last run that has ended.
+    pub last_run: Option<LastRun>,
+}
+
+/// How the last run of a job ended.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastRun {
+    /// As the history has it.
+    pub run_id: i64,
+    /// Where it ran.
+    pub server: String,
+    /// `succeeded`, `failed`, `cancelled` or `abandoned`.
+    pub outcome: String,
+    /// When it started.
+    #[serde(serialize_with = "instant::as_text")]
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    #[serde(serialize_with = "instant::as_text")]
+    pub finished_at: DateTime<Utc>,
+    /// From one to the other.
+    pub duration_seconds: f64,
+    /// Its result, or why it did not come to its end.
+    pub detail: Option<String>,
+}
+
+/// Reads the status.
+pub struct StatusReader {
+    db: Arc<Db>,
+    replica_name: String,
+    functions: Vec<String>,
+}
+
+/// Of the jobs that the condition names. A row without a name says that there is none.
+macro_rules! status_where {
+    ($condition:literal) => {
+        concat!(
+            "\
+select clock.now, job.name, job.function, job.schedule, job.enabled, job.slot, job.requested_at,
+    case
+        when job.holder is not null and job.locked_until >= clock.now then 'running'
+        when job.holder is not null then 'stalled'
+        when not job.enabled then 'paused'
+        when job.locked_until >= clock.now then 'waiting'
+        else 'due'
+    end as state,
+    run.id as run_id, run.server, run.scheduled_at, run.started_at, run.progress,
+    greatest(0, extract(epoch from clock.now - run.started_at))::float8 as elapsed,
+    last.id as last_id, last.server as last_server, last.outcome as last_outcome,
+    last.started_at as last_started_at, last.finished_at as last_finished_at,
+    extract(epoch from last.finished_at - last.started_at)::float8 as last_seconds,
+    last.detail as last_detail
+from (select clock_timestamp() as now) as clock
+left join cron_jobs job on ",
+            $condition,
+            "
+left join cron_runs run on run.id = job.run_id
+left join lateral (
+    select * from cron_runs
+    where job_id = job.id and finished_at is not null
+    order by token desc limit 1
+) last on true
+order by job.name"
+        )
+    };
+}
+const STATUS: &str = status_where!("true");
+const STATUS_OF_ONE: &str = status_where!("job.name = $1");
+
+impl StatusReader {
+    /// Reads from this database, for this replica.
+    pub fn new(db: Arc<Db>, replica_name: &str, functions: &Functions) -> StatusReader {
+        StatusReader { db, replica_name: replica_name.to_owned(), functions: functions.names() }
+    }
+
+    /// All jobs.
+    ///
+    /// # Errors
+    /// A fault of the database.
+    pub fn all(&self, attempt: &Attempt) -> Result<Status, Error> {
+        self.read(attempt, STATUS, &[])
+    }
+
+    /// One job, if there is one of this name.
+    ///
+    /// # Errors
+    /// A fault of the database.
+    pub fn one(&self, attempt: &Attempt, name: &Name) -> Result<Option<Job>, Error> {
+        Ok(self.read(attempt, STATUS_OF_ONE, &[&name.as_str()])?.jobs.pop())
+    }
+
+    fn read(
+        &self,
+        attempt: &Attempt,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Status, Error> {
+        self.db.run(attempt, |session| {
+            let rows = session.query(sql, params)?;
+            let now = rows[0].get("now");
+            let jobs: Vec<Job> = rows.iter().filter_map(|row| self.job(row, now)).collect();
+            Ok(Status { now, served_by: self.replica_name.clone(), counts: count(&jobs), jobs })
+        })
+    }
+
+    fn job(&self, row: &Row, now: DateTime<Utc>) -> Option<Job> {
+        let name: String = row.get::<_, Option<_>>("name")?;
+        let function: String = row.get("function");
+        let state = state(row.get("state"));
+        let started_at: Option<DateTime<Utc>> = row.get("started_at");
+        Some(Job {
+            name,
+            function_known: self.functions.contains(&function),
+            function,
+            schedule: row.get("schedule"),
+            enabled: row.get("enabled"),
+            state,
+            server: row.get("server"),
+            run_id: row.get("run_id"),
+            scheduled_at: row.get("scheduled_at"),
+            started_at,
+            elapsed_seconds: started_at.and(row.get::<_, Option<f64>>("elapsed")).map(to_millis),
+            progress: row.get::<_, Option<f64>>("progress").map(to_millis),
+            next_run_at: next_run_at(row, state, now),
+            last_run: last_run(row),
+        })
+    }
+}
+
+fn next_run_at(row: &Row, state: State, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    if !row.get::<_, bool>("enabled") {
+        return None;
+    }
+    let slot: DateTime<Utc> = row.get("slot");
+    match state {
+        State::Running | State::Stalled => {
+            let asked_for: Option<DateTime<Utc>> = row.get("requested_at");
+            let after = if asked_for.is_some() { now } else { now.max(slot) };
+            Schedule::parse(row.get("schedule")).ok()?.next(slot, after)
+        }
+        _ => Some(row.get::<_, Option<_>>("requested_at").unwrap_or(slot)),
+    }
+}
+
+fn last_run(row: &Row) -> Option<LastRun> {
+    Some(LastRun {
+        run_id: row.get::<_, Option<_>>("last_id")?,
+        server: row.get("last_server"),
+        outcome: row.get("last_outcome"),
+        started_at: row.get("last_started_at"),
+        finished_at: row.get("last_finished_at"),
+        duration_seconds: to_millis(row.get("last_seconds")),
+        detail: row.get("last_detail"),
+    })
+}
+
+fn state(text: &str) -> State {
+    match text {
+        "running" => State::Running,
+        "stalled" => State::Stalled,
+        "paused" => State::Paused,
+        "waiting" => State::Waiting,
+        _ => State::Due,
+    }
+}
+
+fn count(jobs: &[Job]) -> Counts {
+    let mut counts = Counts::default();
+    for job in jobs {
+        *match job.state {
+            State::Running => &mut counts.running,
+            State::Waiting => &mut counts.waiting,
+            State::Due => &mut counts.due,
+            State::Paused => &mut counts.paused,
+            State::Stalled => &mut counts.stalled,
+        } += 1;
+    }
+    counts
+}
+
+/// Rounded to three digits behind the point.
+pub(super) fn to_millis(number: f64) -> f64 {
+    (number * 1_000.0).round() / 1_000.0
+}

@@ -1,0 +1,45 @@
+//! A connection that one thread keeps for itself: it waits for nobody's work but its own.
+
+use super::connection::{Limits, Session, connect};
+use super::error::Error;
+
+/// Opened when first needed, and opened anew after it broke.
+pub struct Dedicated {
+    config: postgres::Config,
+    limits: Limits,
+    session: Option<Session>,
+}
+
+impl Dedicated {
+    /// Not opened yet.
+    pub fn new(config: postgres::Config, limits: Limits) -> Dedicated {
+        Dedicated { config, limits, session: None }
+    }
+
+    /// Runs `work`, once.
+    ///
+    /// # Errors
+    /// [`Outcome::NotApplied`](super::Outcome::NotApplied) when no connection could be opened or
+    /// the database refused the work; else [`Outcome::Unknown`](super::Outcome::Unknown).
+    pub fn run<T>(
+        &mut self,
+        work: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
+    ) -> Result<T, Error> {
+        let session = match &mut self.session {
+            Some(session) if session.is_usable() => session,
+            broken => broken.insert(connect(&self.config, self.limits)?),
+        };
+        work(session).map_err(|error| {
+            let error = Error::from(error);
+            if error.breaks_connection() {
+                self.session = None;
+            }
+            error
+        })
+    }
+
+    /// Gives the connection up; the next work opens another.
+    pub fn close(&mut self) {
+        self.session = None;
+    }
+}

@@ -1,0 +1,205 @@
+//! The handlers about jobs and their runs.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::call::Call;
+use super::handlers::{Api, PAGE_DEFAULT, PAGE_MAX, next_page, unavailable};
+use super::input::{Fields, Query};
+use super::problem::Problem;
+use super::reply::Reply;
+use crate::cron::{
+    Asked, Change, Deleted, Filter, FinishedRun, InvalidSchedule, Name, Saved, Schedule, Settings,
+};
+use crate::db::{Attempt, Outcome};
+
+const OUTCOMES: [&str; 4] = ["succeeded", "failed", "cancelled", "abandoned"];
+
+#[derive(Serialize)]
+struct RunList {
+    runs: Vec<FinishedRun>,
+    next: Option<i64>,
+}
+
+impl Api {
+    pub(super) fn cron_status(
+        &self,
+        call: &Call,
+        attempt: &Arc<Attempt>,
+    ) -> Result<Reply, Problem> {
+        Query::parse(call.query()).end()?;
+        let status = self.status.all(attempt).map_err(|error| unavailable(call, &error))?;
+        Ok(Reply::json(200, &status))
+    }
+
+    pub(super) fn cron_history(
+        &self,
+        call: &Call,
+        attempt: &Arc<Attempt>,
+    ) -> Result<Reply, Problem> {
+        let filter = read_filter(call)?;
+        let runs =
+            self.history.page(attempt, &filter).map_err(|error| unavailable(call, &error))?;
+        let next = next_page(&runs, filter.limit, |run| run.run_id);
+        Ok(Reply::json(200, &RunList { runs, next }))
+    }
+
+    pub(super) fn read_job(
+        &self,
+        call: &Call,
+        attempt: &Arc<Attempt>,
+        name: &str,
+    ) -> Result<Reply, Problem> {
+        Query::parse(call.query()).end()?;
+        let job = self.status.one(attempt, &existing(name)?);
+        let job = job.map_err(|error| unavailable(call, &error))?;
+        job.map(|job| Reply::json(200, &job)).ok_or_else(|| Problem::job_not_found(name))
+    }
+
+    pub(super) fn put_job(
+        &self,
+        call: &Call,
+        attempt: &Arc<Attempt>,
+        name: &str,
+    ) -> Result<Reply, Problem> {
+        let name = read_name("name", name)?;
+        let Change { function, schedule, enabled } = read_change(call)?;
+        let settings = Settings {
+            function: function.ok_or_else(|| Problem::missing("function"))?,
+            schedule: schedule.ok_or_else(|| Problem::missing("schedule"))?,
+            enabled: enabled.ok_or_else(|| Problem::missing("enabled"))?,
+        };
+        let saved = self.jobs.put(attempt, &name, &settings);
+        self.saved_reply(call, attempt, &name, saved.map_err(|error| unavailable(call, &error))?)
+    }
+
+    pub(super) fn patch_job(
+        &self,
+        call: &Call,
+        attempt: &Arc<Attempt>,
+        name: &str,
+    ) -> Result<Reply, Problem> {
+        let change = read_change(call)?;
+        if change.function.is_none() && change.schedule.is_none() && change.enabled.is_none() {
+            let rule = "give at least one of `function`, `schedule` and `enabled`";
+            return Err(Problem::invalid_request("body", rule));
+        }
+        let name = existing(name)?;
+        let saved = self.jobs.patch(attempt, &name, &change);
+        self.saved_reply(call, attempt, &name, saved.map_err(|error| unavailable(call, &error))?)
+    }
+
+    pub(super) fn delete_job(
+        &self,
+        call: &Call,
+        attempt: &Arc<Attempt>,
+        name: &str,
+    ) -> Result<Reply, Problem> {
+        let name = existing(name)?;
+        match self.jobs.delete(attempt, &name).map_err(|error| unavailable(call, &error))? {
+            Deleted::Done => Ok(Reply::no_content()),
+            Deleted::Running => Err(Problem::job_running(name.as_str())),
+            Deleted::NotFound => Err(Problem::job_not_found(name.as_str())),
+        }
+    }
+
+    pub(super) fn run_job(
+        &self,
+        call: &Call,
+        attempt: &Arc<Attempt>,
+        name: &str,
+    ) -> Result<Reply, Problem> {
+        let name = existing(name)?;
+        match self.jobs.run_now(attempt, &name).map_err(|error| unavailable(call, &error))? {
+            Asked::Due => self.changed_reply(call, attempt, 202, &name),
+            Asked::Running => Err(Problem::job_running(name.as_str())),
+            Asked::Paused => Err(Problem::job_paused(name.as_str())),
+            Asked::NotFound => Err(Problem::job_not_found(name.as_str())),
+        }
+    }
+
+    fn saved_reply(
+        &self,
+        call: &Call,
+        attempt: &Arc<Attempt>,
+        name: &Name,
+        saved: Saved,
+    ) -> Result<Reply, Problem> {
+        match saved {
+            Saved::Created => {
+                let location = format!("/api/cron/jobs/{}", name.as_str());
+                let reply = self.changed_reply(call, attempt, 201, name)?;
+                Ok(reply.with_header("Location", location))
+            }
+            Saved::Changed => self.changed_reply(call, attempt, 200, name),
+            Saved::NotFound => Err(Problem::job_not_found(name.as_str())),
+            Saved::NoInstant => {
+                let rule = "`schedule` names no instant from now on";
+                Err(Problem::invalid_request("schedule", rule))
+            }
+        }
+    }
+
+    /// The job after a change: where it cannot be read, the change has been made all the same.
+    fn changed_reply(
+        &self,
+        call: &Call,
+        attempt: &Arc<Attempt>,
+        status: u16,
+        name: &Name,
+    ) -> Result<Reply, Problem> {
+        let job = self.status.one(attempt, name).map_err(|error| {
+            unavailable(call, &error);
+            Problem::database_unavailable(Outcome::Unknown)
+        })?;
+        let job = job.ok_or_else(|| Problem::job_not_found(name.as_str()))?;
+        Ok(Reply::json(status, &job))
+    }
+}
+
+fn read_name(field: &'static str, text: &str) -> Result<Name, Problem> {
+    Name::parse(text).map_err(|_| {
+        let rule = format!(
+            "`{field}` must be 1 to 63 small letters, digits and hyphens, and not begin with a \
+             hyphen"
+        );
+        Problem::invalid_request(field, rule)
+    })
+}
+
+/// What cannot be a name cannot be a job's.
+fn existing(name: &str) -> Result<Name, Problem> {
+    Name::parse(name).map_err(|_| Problem::job_not_found(name))
+}
+
+fn read_change(call: &Call) -> Result<Change, Problem> {
+    let mut fields = Fields::parse(&call.body)?;
+    let function = fields.take_text("function")?;
+    let schedule = fields.take_text("schedule")?;
+    let enabled = fields.take_flag("enabled")?;
+    fields.end()?;
+    let function = function.map(|text| read_name("function", &text)).transpose()?;
+    let schedule = schedule.map(|text| Schedule::parse(&text)).transpose();
+    let schedule = schedule.map_err(|fault: InvalidSchedule| {
+        Problem::invalid_request("schedule", fault.to_string())
+    })?;
+    Ok(Change { function, schedule, enabled })
+}
+
+fn read_filter(call: &Call) -> Result<Filter, Problem> {
+    let mut query = Query::parse(call.query());
+    let filter = Filter {
+        job: query.take_text("job")?,
+        server: query.take_text("server")?,
+        outcome: query.take_text("outcome")?,
+        before: query.take_integer("before", 0..=i64::MAX)?,
+        limit: query.take_integer("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT),
+    };
+    query.end()?;
+    if filter.outcome.as_deref().is_some_and(|outcome| !OUTCOMES.contains(&outcome)) {
+        let rule = format!("`outcome` must be one of {}", OUTCOMES.join(", "));
+        return Err(Problem::invalid_request("outcome", rule));
+    }
+    Ok(filter)
+}

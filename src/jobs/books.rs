@@ -1,0 +1,202 @@
+//! Jobs over users and their changes. Each step is one statement, and so sees one instant.
+
+use super::Pace;
+use crate::cron::Failure;
+
+const USERS_A_STEP: i64 = 200;
+const CHANGES_A_STEP: i64 = 5_000;
+/// So a step reads 20,000 changes at most; a user with more is summed in steps of its own.
+const CHANGES_SUMMED_AT_ONCE: i64 = 100;
+/// Between two steps over many rows: the requests come first.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+const RANKS: usize = 10;
+
+type Params<'a> = &'a [&'a (dyn postgres::types::ToSql + Sync)];
+
+const LAST_USER: &str = "select coalesce(max(id), 0) from users";
+
+/// Users with more changes than `$3` are only named.
+const RECONCILE: &str = "\
+with page as (
+    select id, balance from users where id > $1 order by id limit $2
+), summed as (
+    select page.id, balance, count(amount) as changes, coalesce(sum(amount), 0) as total
+    from page left join lateral (
+        select amount from balance_changes where user_id = page.id order by id limit $3::bigint + 1
+    ) as ledger on true
+    group by page.id, balance
+)
+select max(id) as last, count(*) as users,
+    coalesce(array_agg(id) filter (where changes <= $3 and balance <> total), '{}') as wrong,
+    coalesce(array_agg(id) filter (where changes > $3), '{}') as long
+from summed";
+
+/// The balance and the last change that made it, at one instant.
+const LONG: &str = "\
+select balance, (select max(id) from balance_changes where user_id = $1) as last
+from users where id = $1";
+const SUM: &str = "\
+select max(id) as last, coalesce(sum(amount), 0)::text as total from (
+    select id, amount from balance_changes
+    where user_id = $1 and id > $2 and id <= $3 order by id limit $4
+) as part";
+
+/// A user's first change starts from zero; `$3` is what the last change of the page before left.
+const AUDIT: &str = "\
+with page as (
+    select user_id, id, amount, balance_after from balance_changes
+    where (user_id, id) > ($1, $2) order by user_id, id limit $4
+), followed as (
+    select user_id, id, balance_after,
+        balance_after <> amount + coalesce(
+            lag(balance_after) over (partition by user_id order by id),
+            case when user_id = $1 then $3::bigint else 0 end
+        ) as wrong
+    from page
+)
+select user_id, id, balance_after, count(*) over () as changes,
+    count(*) filter (where wrong) over () as wrong
+from followed order by user_id desc, id desc limit 1";
+
+/// One statement, so that the totals are of one instant: a second or so for ten million users, and
+/// at most what a step may take.
+const SNAPSHOT: &str = "\
+insert into daily_totals (day, users, balance, taken_at)
+select (now() at time zone 'UTC')::date, count(*), coalesce(sum(balance), 0), now() from users
+on conflict (day) do update
+set users = excluded.users, balance = excluded.balance, taken_at = excluded.taken_at
+returning day::text, users, balance::text";
+
+const LARGEST: &str = "\
+with page as (
+    select id, balance from users where id > $1 order by id limit $2
+)
+select id, balance, max(id) over () as last from page order by balance desc, id limit $3";
+
+/// Compares every balance with the sum of its changes.
+pub(super) fn reconcile(pace: &Pace<'_>) -> Result<String, Failure> {
+    let last_user = last_user(pace)?;
+    let (mut after, mut users) = (0_i64, 0);
+    let mut wrong: Vec<i64> = Vec::new();
+    loop {
+        let params: Params<'_> = &[&after, &USERS_A_STEP, &CHANGES_SUMMED_AT_ONCE];
+        let rows = pace.context.step(|session| session.query(RECONCILE, params))?;
+        let Some(last) = rows[0].get("last") else {
+            break;
+        };
+        after = last;
+        users += rows[0].get::<_, i64>("users");
+        wrong.extend(rows[0].get::<_, Vec<i64>>("wrong"));
+        for user_id in rows[0].get::<_, Vec<i64>>("long") {
+            if !is_sum_of_many(pace, user_id)? {
+                wrong.push(user_id);
+            }
+        }
+        pace.done(share(after, last_user))?;
+        pace.context.wait(PAUSE)?;
+    }
+    match wrong.iter().min() {
+        None => Ok(format!("{users} balances are the sums of their changes")),
+        Some(first) => Err(Failure::Failed(format!(
+            "{} of {users} balances are not the sums of their changes; the first is user {first}'s",
+            wrong.len()
+        ))),
+    }
+}
+
+/// The same for a user with many changes, part by part. Changes of one user are made one after the
+/// other, so all up to the last are there.
+fn is_sum_of_many(pace: &Pace<'_>, user_id: i64) -> Result<bool, Failure> {
+    let user = pace.context.step(|session| session.query_opt(LONG, &[&user_id]))?;
+    let Some(user) = user else {
+        return Ok(true);
+    };
+    let (balance, last): (i64, Option<i64>) = (user.get("balance"), user.get("last"));
+    let (mut after, mut total) = (0_i64, 0_i128);
+    loop {
+        let params: Params<'_> = &[&user_id, &after, &last, &CHANGES_A_STEP];
+        let rows = pace.context.step(|session| session.query(SUM, params))?;
+        let Some(read) = rows[0].get("last") else {
+            return Ok(total == i128::from(balance));
+        };
+        after = read;
+        // A sum of 64-bit numbers, as many as a step takes.
+        total += rows[0].get::<_, &str>("total").parse::<i128>().unwrap_or(0);
+        pace.context.wait(PAUSE)?;
+    }
+}
+
+/// Checks that each change follows from the one before it.
+pub(super) fn audit(pace: &Pace<'_>) -> Result<String, Failure> {
+    let last_user = last_user(pace)?;
+    let (mut user_id, mut id, mut balance) = (0_i64, 0_i64, 0_i64);
+    let (mut changes, mut wrong) = (0_i64, 0_i64);
+    let mut page_of_wrong = None;
+    loop {
+        let row = pace.context.step(|session| {
+            session.query_opt(AUDIT, &[&user_id, &id, &balance, &CHANGES_A_STEP])
+        })?;
+        let Some(row) = row else {
+            break;
+        };
+        let wrong_here: i64 = row.get("wrong");
+        if wrong_here > 0 {
+            page_of_wrong = page_of_wrong.or(Some((user_id, id)));
+        }
+        (user_id, id) = (row.get("user_id"), row.get("id"));
+        balance = row.get("balance_after");
+        changes += row.get::<_, i64>("changes");
+        wrong += wrong_here;
+        pace.done(share(user_id, last_user))?;
+        pace.context.wait(PAUSE)?;
+    }
+    match page_of_wrong {
+        None => Ok(format!("{changes} changes follow from one another")),
+        Some((user_id, id)) => Err(Failure::Failed(format!(
+            "{wrong} of {changes} changes do not follow from the one before; the first comes after \
+             user {user_id}, change {id}"
+        ))),
+    }
+}
+
+/// Writes today's totals.
+pub(super) fn snapshot(pace: &Pace<'_>) -> Result<String, Failure> {
+    let rows = pace.context.step(|session| session.query(SNAPSHOT, &[]))?;
+    let (day, users, balance): (String, i64, String) =
+        (rows[0].get(0), rows[0].get(1), rows[0].get(2));
+    Ok(format!("{day}: {users} users with {balance} in all"))
+}
+
+/// Finds the largest balances, page by page.
+pub(super) fn rank(pace: &Pace<'_>) -> Result<String, Failure> {
+    let last_user = last_user(pace)?;
+    let mut after = 0_i64;
+    let mut largest: Vec<(i64, i64)> = Vec::new();
+    loop {
+        let limit = RANKS as i64;
+        let rows = pace
+            .context
+            .step(|session| session.query(LARGEST, &[&after, &CHANGES_A_STEP, &limit]))?;
+        let Some(first) = rows.first() else {
+            break;
+        };
+        after = first.get("last");
+        largest.extend(rows.iter().map(|row| (row.get("balance"), row.get("id"))));
+        largest.sort_by_key(|(balance, id)| (std::cmp::Reverse(*balance), *id));
+        largest.truncate(RANKS);
+        pace.done(share(after, last_user))?;
+        pace.context.wait(PAUSE)?;
+    }
+    let ranks: Vec<String> =
+        largest.iter().map(|(balance, id)| format!("user {id} has {balance}")).collect();
+    Ok(if ranks.is_empty() { "there are no users".to_owned() } else { ranks.join(", ") })
+}
+
+fn last_user(pace: &Pace<'_>) -> Result<i64, Failure> {
+    pace.context.step(|session| Ok(session.query(LAST_USER, &[])?[0].get(0)))
+}
+
+/// How far `at` is on the way to `last`.
+fn share(at: i64, last: i64) -> f64 {
+    if last <= 0 { 1.0 } else { at as f64 / last as f64 }
+}

@@ -1,0 +1,69 @@
+//! Jobs that delete what is no longer needed, a thousand rows a step.
+
+use super::Pace;
+use crate::cron::Failure;
+
+const ROWS_A_STEP: i64 = 1_000;
+
+/// A key is promised to be kept for 24 hours.
+const KEYS: &str = "\
+with old as (
+    select user_id, key from idempotency_keys
+    where created_at < now() - interval '24 hours'
+    order by created_at limit $1
+), gone as (
+    delete from idempotency_keys using old
+    where idempotency_keys.user_id = old.user_id and idempotency_keys.key = old.key
+    returning 1
+)
+select count(*) from gone";
+
+/// A job's last run stays, however old, so that the status can show it.
+const RUNS: &str = "\
+with old as (
+    select id from cron_runs run
+    where finished_at < now() - make_interval(days => $2)
+        and (
+            exists (
+                select from cron_runs later
+                where later.job_id = run.job_id and later.token > run.token
+                    and later.finished_at is not null
+            )
+            or not exists (select from cron_jobs where id = run.job_id)
+        )
+    order by finished_at limit $1
+), gone as (
+    delete from cron_runs using old where cron_runs.id = old.id returning 1
+)
+select count(*) from gone";
+
+/// Deletes idempotency keys that have been kept for a day.
+pub(super) fn idempotency_keys(pace: &Pace<'_>) -> Result<String, Failure> {
+    let gone = in_steps(pace, |pace| {
+        pace.context.step(|session| Ok(session.query(KEYS, &[&ROWS_A_STEP])?[0].get(0)))
+    })?;
+    Ok(format!("{gone} keys older than 24 hours deleted"))
+}
+
+/// Deletes runs older than this.
+pub(super) fn runs(pace: &Pace<'_>, days: u32) -> Result<String, Failure> {
+    let days = i32::try_from(days).unwrap_or(i32::MAX);
+    let gone = in_steps(pace, |pace| {
+        pace.context.step(|session| Ok(session.query(RUNS, &[&ROWS_A_STEP, &days])?[0].get(0)))
+    })?;
+    Ok(format!("{gone} runs older than {days} days deleted"))
+}
+
+fn in_steps(
+    pace: &Pace<'_>,
+    step: impl Fn(&Pace<'_>) -> Result<i64, Failure>,
+) -> Result<i64, Failure> {
+    let mut gone = 0;
+    loop {
+        let now_gone = step(pace)?;
+        gone += now_gone;
+        if now_gone < ROWS_A_STEP {
+            return Ok(gone);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Samples: they compute something in steps that are spread over the time a run takes.
+
+use super::Pace;
+use crate::cron::Failure;
+
+const STEPS: u32 = 60;
+/// The share of the least time that one step rests; together they rest for nearly all of it.
+const REST: f64 = 0.95 / STEPS as f64;
+
+const PRIMES_BELOW: u32 = 300_000;
+const TERMS_A_STEP: u32 = 100_000;
+
+/// Counts prime numbers, by trial division.
+pub(super) fn count_primes(pace: &Pace<'_>) -> Result<String, Failure> {
+    let mut primes = 0;
+    for step in 0..STEPS {
+        let (from, to) = (PRIMES_BELOW / STEPS * step, PRIMES_BELOW / STEPS * (step + 1));
+        primes += (from..to).filter(|number| is_prime(*number)).count();
+        pace.done(f64::from(step + 1) / f64::from(STEPS))?;
+        pace.rest(REST)?;
+    }
+    Ok(format!("{primes} primes below {PRIMES_BELOW}"))
+}
+
+/// Adds up Leibniz's series, 4 − 4/3 + 4/5 − …
+pub(super) fn estimate_pi(pace: &Pace<'_>) -> Result<String, Failure> {
+    let mut sum = 0.0;
+    for step in 0..STEPS {
+        for term in TERMS_A_STEP * step..TERMS_A_STEP * (step + 1) {
+            let sign = if term % 2 == 0 { 4.0 } else { -4.0 };
+            sum += sign / f64::from(2 * term + 1);
+        }
+        pace.done(f64::from(step + 1) / f64::from(STEPS))?;
+        pace.rest(REST)?;
+    }
+    Ok(format!("pi is about {sum:.6}, after {} terms", TERMS_A_STEP * STEPS))
+}
+
+fn is_prime(number: u32) -> bool {
+    number >= 2 && (2..).take_while(|d| d * d <= number).all(|d| !number.is_multiple_of(d))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn primes_are_primes() {
+        let found: Vec<u32> = (0..30).filter(|number| is_prime(*number)).collect();
+        assert_eq!(found, [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]);
+    }
+}
