@@ -4,10 +4,19 @@
 mod support;
 
 mod balance;
+mod claim;
+mod cron;
 mod deadline;
+mod disturbed;
 mod front;
 mod http;
 mod idempotency;
+mod jobs;
 mod migrations;
+mod outage;
 mod replicas;
+mod soak;
+mod spread;
+mod steer;
+mod takeover;
 mod tidy;

@@ -1,15 +1,21 @@
 //! What the tests stand on: a private PostgreSQL, a database for each test, replicas in this
 //! process and as processes, and a plain HTTP client.
 
+mod child;
 mod client;
 mod postgres;
 mod replica;
+mod scheduler;
+mod witness;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use child::Child;
 pub(crate) use client::{Answer, Client, ask, change, get, post};
 pub(crate) use postgres::{Database, Postgres};
 pub(crate) use replica::{Local, LocalOptions, Process};
+pub(crate) use scheduler::{Scheduler, endless, only, options};
+pub(crate) use witness::{witness, witness_command};
 
 /// Waits until something is so, and fails with its name when it is not so in time.
 pub(crate) fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
@@ -17,5 +23,18 @@ pub(crate) fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool
     while !is_so() {
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A time in seconds that a variable can make longer than the suite has time for.
+pub(crate) fn seconds(variable: &str, default: u64) -> Duration {
+    Duration::from_secs(number(variable, default))
+}
+
+/// A number that a variable can make larger than the suite has time for.
+pub(crate) fn number(variable: &str, default: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text}: not a number")),
+        Err(_) => default,
     }
 }

@@ -35,11 +35,14 @@ fn modules_use_only_what_they_may() {
     for (module, allowed) in [
         ("stop", vec![]),
         ("config", vec![]),
+        ("instant", vec![]),
         ("db", vec!["stop"]),
         ("migrate", vec!["db", "stop"]),
         ("balance", vec!["db"]),
-        ("users", vec!["db"]),
-        ("http", vec!["balance", "users", "db", "config"]),
+        ("users", vec!["db", "instant"]),
+        ("cron", vec!["db", "stop", "instant"]),
+        ("jobs", vec!["cron"]),
+        ("http", vec!["balance", "users", "cron", "db", "config"]),
     ] {
         let mut sources = vec![Path::new(ROOT).join(format!("src/{module}.rs"))];
         if Path::new(ROOT).join(format!("src/{module}")).is_dir() {
@@ -66,6 +69,16 @@ fn only_the_front_names_the_server_library() {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let names = code.clone().any(|line| line.contains("tiny_http::"));
         assert_eq!(names, path.ends_with("http/front.rs"), "{}", path.display());
+    }
+}
+
+/// Every decision about time is the database's, or a monotonic clock's.
+#[test]
+fn the_wall_clock_is_read_for_the_date_header_alone() {
+    for path in files("src", ".rs") {
+        let text = read(&path);
+        let reads = ["SystemTime", "Utc::now", "Local::now"].iter().any(|word| text.contains(word));
+        assert_eq!(reads, path.ends_with("http/reply.rs"), "{}", path.display());
     }
 }
 

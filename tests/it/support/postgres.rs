@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use balanced::migrate::{self, MIGRATIONS};
 use balanced::stop::Stop;
@@ -68,6 +69,14 @@ impl Postgres {
         self.create("template1")
     }
 
+    /// A database that is migrated now.
+    pub(crate) fn prepared(&self) -> Database {
+        let database = self.empty();
+        let config = database.url.parse().expect("a URL");
+        migrate::run(&config, MIGRATIONS, &Stop::new()).expect("the migrations");
+        database
+    }
+
     /// A database with every migration applied; of the shared server only.
     pub(crate) fn migrated(&self) -> Database {
         self.create("migrated")
@@ -89,17 +98,43 @@ impl Postgres {
 
     /// Ends every process at once, as a crash does, and starts again.
     pub(crate) fn crash_and_restart(&self) {
+        self.script("restart");
+    }
+
+    /// Ends cleanly.
+    pub(crate) fn stop(&self) {
+        self.script("stop");
+    }
+
+    /// Ends every process at once, as a crash does.
+    pub(crate) fn crash(&self) {
+        let postmaster = self.postmaster();
+        signal("-QUIT", std::slice::from_ref(&postmaster));
+        super::until("the postmaster has ended", Duration::from_secs(30), || {
+            !PathBuf::from(format!("/proc/{postmaster}")).exists()
+        });
+    }
+
+    pub(crate) fn start(&self) {
+        self.script("start");
+    }
+
+    fn script(&self, command: &str) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres.sh");
-        let done = Command::new(script).arg("restart").arg(&self.folder).output().unwrap();
+        let done = Command::new(script).arg(command).arg(&self.folder).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    fn postmaster(&self) -> String {
+        let file = std::fs::read_to_string(self.folder.join("postgres/postmaster.pid"));
+        let file = file
+            .or_else(|_| std::fs::read_to_string(self.folder.join("postgres/data/postmaster.pid")));
+        file.expect("postmaster.pid").lines().next().unwrap().to_owned()
     }
 
     /// Stops every process where it stands; they go on when the guard is dropped.
     pub(crate) fn pause(&self) -> Paused {
-        let file = std::fs::read_to_string(self.folder.join("postgres/postmaster.pid"));
-        let file = file
-            .or_else(|_| std::fs::read_to_string(self.folder.join("postgres/data/postmaster.pid")));
-        let postmaster = file.expect("postmaster.pid").lines().next().unwrap().to_owned();
+        let postmaster = self.postmaster();
         let children = Command::new("pgrep").args(["-P", &postmaster]).output().expect("pgrep");
         let mut pids = vec![postmaster];
         pids.extend(String::from_utf8_lossy(&children.stdout).lines().map(str::to_owned));

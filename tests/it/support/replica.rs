@@ -1,16 +1,16 @@
-use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::ops::{Deref, DerefMut};
+use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use balanced::config::{Config, Token};
 use balanced::db::{Db, Limits, Manager, Probe, Pulse, parameters};
 use balanced::http::{Api, Handler, Listener, Options, Readiness, Server};
+use balanced::jobs;
 use balanced::stop::Stop;
 
+use super::child::Child;
 use super::{get, until};
 
 /// A replica in this process, without a signal handler and without migrations.
@@ -48,7 +48,9 @@ impl Local {
         let stop = Stop::new();
         let manager = Manager::new(parameters.clone(), limits);
         let db = Arc::new(Db::open(manager, options.pool_size, Arc::clone(&pulse)));
-        let api = Api::new(&db, options.token.map(token), readiness);
+        let functions =
+            jobs::functions(jobs::Options { least: Duration::ZERO, run_history_days: 14 });
+        let api = Api::new(&db, options.token.map(token), readiness, "local", &functions);
         Probe::start(parameters, limits, Arc::clone(&pulse), stop.clone()).expect("a thread");
         let handler: Handler = Arc::new(move |call, attempt| api.answer(call, attempt));
         let mut local = Local::serve(options.workers, options.request_timeout, pulse, handler);
@@ -97,7 +99,6 @@ fn token(text: &str) -> Token {
 pub(crate) struct Process {
     pub(crate) addr: SocketAddr,
     child: Child,
-    log: PathBuf,
 }
 
 impl Process {
@@ -120,49 +121,27 @@ impl Process {
 
     /// Starts one and waits until it listens.
     pub(crate) fn spawn(command: &mut Command) -> Process {
-        static COUNTER: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("balanced-test-{}-{number}.log", std::process::id());
-        let log = std::env::temp_dir().join(name);
-        let file = File::create(&log).expect("a log file");
-        let child = command.stdin(Stdio::null()).stderr(file).spawn().expect("a process");
+        let child = Child::spawn(command);
         let mut addr = None;
         until("the process listens", Duration::from_secs(30), || {
-            let text = std::fs::read_to_string(&log).unwrap();
+            let text = child.log();
             addr = text.split("listen=").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
             addr.is_some()
         });
-        Process { addr: addr.unwrap(), child, log }
-    }
-
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).expect("the log")
-    }
-
-    pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill");
-        assert!(sent.success(), "kill {signal}");
-    }
-
-    /// Waits for its end.
-    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let mut status = None;
-        until("the process ends", limit, || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap()
+        Process { addr: addr.unwrap(), child }
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("the log of process {}:\n{}", self.child.id(), self.log());
-        }
-        let _ = std::fs::remove_file(&self.log);
+impl Deref for Process {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.child
+    }
+}
+
+impl DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.child
     }
 }

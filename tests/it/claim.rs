@@ -1,0 +1,97 @@
+//! Many schedulers against many due jobs: each slot is run once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use balanced::cron::Functions;
+
+use crate::support::{Postgres, Scheduler, only, options, seconds};
+
+const SCHEDULERS: usize = 8;
+const JOBS: usize = 200;
+const SOON: Duration = Duration::from_secs(60);
+
+/// Counts wrongly as soon as two do it at the same time.
+fn count_carelessly(counter: &AtomicUsize) {
+    let count = counter.load(Ordering::Relaxed);
+    std::thread::sleep(Duration::from_millis(1));
+    counter.store(count + 1, Ordering::Relaxed);
+}
+
+/// The time is `CLAIM_RACE_SECONDS`, 5 unless told.
+#[test]
+fn schedulers_that_race_for_short_jobs_run_each_slot_once() {
+    let database = Postgres::shared().migrated().without_jobs();
+    let jobs: Vec<String> = (0..JOBS).map(|number| format!("job-{number}")).collect();
+    for job in &jobs {
+        database.add_job(job, "every 1s");
+    }
+    let counters: Arc<Vec<AtomicUsize>> = Arc::new((0..JOBS).map(|_| 0.into()).collect());
+    let mut schedulers = Vec::new();
+    for number in 0..SCHEDULERS {
+        let mut options = options(&format!("replica-{number}"));
+        (options.handicap, options.poll) = (Duration::ZERO, Duration::from_millis(20));
+        options.lease = Duration::from_secs(15);
+        let functions =
+            jobs.iter().enumerate().fold(Functions::new(), |functions, (index, job)| {
+                let counters = Arc::clone(&counters);
+                functions.with(job, move |_| {
+                    count_carelessly(&counters[index]);
+                    Ok(String::new())
+                })
+            });
+        schedulers.push(Scheduler::start(database.url(), &options, functions));
+    }
+    std::thread::sleep(seconds("CLAIM_RACE_SECONDS", 5));
+    for scheduler in &schedulers {
+        scheduler.0.begin_drain();
+    }
+    for scheduler in &schedulers {
+        assert!(scheduler.0.wait_drained(Instant::now() + SOON));
+    }
+    let count = |sql: &str| database.number(sql);
+    let runs = count("select count(*) from cron_runs");
+    assert_eq!(count("select count(*) from cron_runs where outcome = 'succeeded'"), runs);
+    let slots =
+        "select count(*) from (select distinct job_id, scheduled_at from cron_runs) as slot";
+    assert_eq!(count(slots), runs, "a slot was run twice");
+    let counted: usize = counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum();
+    assert_eq!(i64::try_from(counted).unwrap(), runs, "two ran at the same time");
+    assert!(runs >= JOBS as i64, "only {runs} runs");
+    let servers = count("select count(distinct server) from cron_runs");
+    assert!(servers > 1, "no race: one scheduler ran everything");
+    println!("{runs} runs of {JOBS} jobs on {servers} schedulers");
+}
+
+#[test]
+fn among_ten_thousand_jobs_and_many_runs_nothing_reads_a_whole_table() {
+    let database = Postgres::shared().migrated().without_jobs();
+    let fill = "insert into cron_jobs (name, function, schedule, slot, locked_until) \
+                select 'job-' || n, 'quick', 'every 1h', now() + interval '1 h', \
+                now() + interval '1 h' from generate_series(1, 10000) n; \
+                insert into cron_runs (job_id, job, function, token, server, scheduled_at, \
+                started_at, finished_at, outcome) select n % 10000, 'job-' || n % 10000, 'quick', \
+                n, 'z', now(), now(), now(), 'succeeded' from generate_series(1, 100000) n";
+    database.connect().batch_execute(fill).unwrap();
+    database.add_job("quick", "every 1s");
+    database.connect().batch_execute("vacuum analyze cron_jobs").unwrap();
+    database.connect().batch_execute("vacuum analyze cron_runs").unwrap();
+    // Behind the statistics' back, as it always is: open runs come and go.
+    let open = "insert into cron_runs (job_id, job, function, token, server, scheduled_at, \
+                started_at) select -n, 'gone', 'quick', 1, 'z', now(), now() \
+                from generate_series(1, 500) n";
+    database.connect().batch_execute(open).unwrap();
+    let whole = "select sum(seq_scan)::bigint from pg_stat_user_tables where relname like 'cron_%'";
+    let before = database.number(whole);
+    let indexes =
+        "select idx_scan from pg_stat_user_indexes where indexrelname = 'cron_runs_by_end'";
+    let by_end = database.number(indexes);
+    let _replica =
+        Scheduler::start(database.url(), &options("a"), only("quick", |_| Ok(String::new())));
+    let claims = "select least(idx_scan, 20) from pg_stat_user_indexes \
+                  where indexrelname = 'one_open_run_a_job'";
+    database.wait_for("twenty claims in the statistics", SOON, 20, claims);
+    assert_eq!(database.number(whole), before, "a whole table was read");
+    assert_eq!(database.number(indexes), by_end, "all open runs were read");
+}

@@ -1,0 +1,56 @@
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{self, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::until;
+
+/// A process with a log, killed at the end of the test.
+pub(crate) struct Child {
+    child: process::Child,
+    log: PathBuf,
+}
+
+impl Child {
+    pub(crate) fn spawn(command: &mut Command) -> Child {
+        static COUNTER: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("balanced-test-{}-{number}.log", process::id());
+        let log = std::env::temp_dir().join(name);
+        let file = File::create(&log).expect("a log file");
+        let child = command.stdin(Stdio::null()).stderr(file).spawn().expect("a process");
+        Child { child, log }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("the log")
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill");
+        assert!(sent.success(), "kill {signal}");
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        until("the process ends", limit, || !self.is_alive());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the log of process {}:\n{}", self.child.id(), self.log());
+        }
+        let _ = std::fs::remove_file(&self.log);
+    }
+}

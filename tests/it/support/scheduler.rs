@@ -1,0 +1,89 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use balanced::cron::{Context, Cron, Failure, Functions, Options};
+use balanced::db::{Pulse, parameters};
+
+use super::{Database, until};
+
+/// One replica's scheduler in this process, drained at the end of the test.
+pub(crate) struct Scheduler(pub(crate) Cron);
+
+pub(crate) fn options(server: &str) -> Options {
+    Options {
+        server: server.to_owned(),
+        lease: Duration::from_secs(3),
+        handicap: Duration::from_millis(300),
+        poll: Duration::from_millis(50),
+    }
+}
+
+impl Scheduler {
+    pub(crate) fn start(database_url: &str, options: &Options, functions: Functions) -> Scheduler {
+        let parameters = parameters(&database_url.parse().expect("a URL"), &options.server);
+        let pulse = Arc::new(Pulse::default());
+        Scheduler(Cron::start(options, functions, &parameters, &pulse).expect("threads"))
+    }
+}
+
+/// Functions whose one does nothing, at once.
+pub(crate) fn only(
+    name: &str,
+    function: impl Fn(&Context) -> Result<String, Failure> + Send + Sync + 'static,
+) -> Functions {
+    Functions::new().with(name, function)
+}
+
+/// Does nothing until it is cancelled.
+pub(crate) fn endless(context: &Context) -> Result<String, Failure> {
+    loop {
+        context.wait(Duration::from_secs(60))?;
+    }
+}
+
+impl Database {
+    /// A database whose only jobs are the test's own.
+    pub(crate) fn without_jobs(self) -> Database {
+        self.connect().batch_execute("delete from cron_jobs").expect("no jobs");
+        self
+    }
+
+    /// A job of this name that calls the function of the same name, due now.
+    pub(crate) fn add_job(&self, name: &str, schedule: &str) {
+        self.add_job_calling(name, name, schedule);
+    }
+
+    pub(crate) fn add_job_calling(&self, name: &str, function: &str, schedule: &str) {
+        let insert = "insert into cron_jobs (name, function, schedule, slot, locked_until) \
+                      values ($1, $2, $3, now(), now())";
+        self.connect().execute(insert, &[&name, &function, &schedule]).expect("a job");
+    }
+
+    /// Makes the only job one that the replica `dead` had claimed before it died.
+    pub(crate) fn orphan_the_job(&self) {
+        let claimed = "with run as (insert into cron_runs \
+            (job_id, job, function, token, server, scheduled_at, started_at) \
+            select id, name, function, 1, 'dead', slot, now() from cron_jobs returning id) \
+            update cron_jobs set token = 1, holder = 'dead#1', run_id = run.id, \
+            locked_until = now() from run";
+        self.connect().batch_execute(claimed).expect("an orphan");
+    }
+
+    /// `outcome on server` of each finished run, in the order of their starts.
+    pub(crate) fn outcomes(&self, job: &str) -> Vec<String> {
+        let sql = "select outcome || ' on ' || server from cron_runs \
+                   where job = $1 and finished_at is not null order by id";
+        let rows = self.connect().query(sql, &[&job]).expect("runs");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    pub(crate) fn text(&self, sql: &str) -> String {
+        self.connect().query_one(sql, &[]).expect(sql).get(0)
+    }
+
+    /// Waits until as many rows, or whatever the statement counts, are there.
+    pub(crate) fn wait_for(&self, what: &str, limit: Duration, count: i64, sql: &str) {
+        let mut client = self.connect();
+        until(what, limit, || client.query_one(sql, &[]).expect(sql).get::<_, i64>(0) == count);
+    }
+}

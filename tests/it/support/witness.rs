@@ -1,0 +1,110 @@
+//! A scheduler as a process of its own, with functions that leave a trace of every step in a table
+//! that knows no lease: what was done, not what was recorded.
+
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use balanced::cron::{Context, Failure, Functions};
+use postgres::{Client, NoTls};
+
+use super::child::Child;
+use super::{Database, Scheduler, options};
+
+const URL: &str = "WITNESS_DATABASE_URL";
+const NAME: &str = "WITNESS_NAME";
+const LEASE_MS: &str = "WITNESS_LEASE_MS";
+const STEP: Duration = Duration::from_millis(20);
+/// For runs that are many.
+const LONG_STEP: Duration = Duration::from_millis(100);
+const DRAIN_MAX: Duration = Duration::from_secs(20);
+
+const TABLE: &str = "create table witness (
+    job text, run_id bigint, process integer, at timestamptz default clock_timestamp()
+)";
+
+/// Not a test: what the process runs, until it is killed or told to end.
+#[test]
+#[ignore = "other tests start it as a process of its own"]
+fn process() {
+    let Ok(url) = std::env::var(URL) else {
+        return;
+    };
+    let config = simplelog::Config::default();
+    simplelog::WriteLogger::init(log::LevelFilter::Info, config, std::io::stderr()).unwrap();
+    let mut options = options(&std::env::var(NAME).unwrap());
+    options.lease = Duration::from_millis(std::env::var(LEASE_MS).unwrap().parse().unwrap());
+    let functions = {
+        let (polite, stubborn, brief) = (url.clone(), url.clone(), url.clone());
+        Functions::new()
+            .with("witness", move |context| steps(&polite, context, true))
+            .with("stubborn", move |context| steps(&stubborn, context, false))
+            .with("short", move |context| short_steps(&brief, context))
+    };
+    let (told, end) = mpsc::channel();
+    ctrlc::set_handler(move || told.send(()).unwrap()).unwrap();
+    log::info!("event=ready process={}", std::process::id());
+    let scheduler = Scheduler::start(&url, &options, functions);
+    end.recv().unwrap();
+    scheduler.0.begin_drain();
+    assert!(scheduler.0.wait_drained(Instant::now() + DRAIN_MAX), "runs are left");
+}
+
+/// Steps for ever, or until told to stop if it asks.
+fn steps(url: &str, context: &Context, polite: bool) -> Result<String, Failure> {
+    let mut client = Client::connect(url, NoTls).expect("the database");
+    loop {
+        if polite {
+            context.check()?;
+        }
+        step(&mut client, context);
+        std::thread::sleep(STEP);
+    }
+}
+
+/// Steps for as many milliseconds as the end of the job's name says: `short-250`. A pause of the
+/// process is not counted, so that a run which is not told to end goes on for long after it.
+fn short_steps(url: &str, context: &Context) -> Result<String, Failure> {
+    let millis = context.job().rsplit('-').next().and_then(|text| text.parse().ok());
+    let mut left = Duration::from_millis(millis.expect("a length in the job's name"));
+    let mut client = Client::connect(url, NoTls).expect("the database");
+    loop {
+        context.check()?;
+        step(&mut client, context);
+        if left.is_zero() {
+            return Ok(String::new());
+        }
+        let pause = left.min(LONG_STEP);
+        context.wait(pause)?;
+        left -= pause;
+    }
+}
+
+fn step(client: &mut Client, context: &Context) {
+    let process = std::process::id().cast_signed();
+    let insert = "insert into witness (job, run_id, process) values ($1, $2, $3)";
+    client.execute(insert, &[&context.job(), &context.run_id(), &process]).expect("a step");
+}
+
+/// Starts such a process.
+pub(crate) fn witness(database: &Database, name: &str, lease: Duration) -> Child {
+    Child::spawn(&mut witness_command(database, name, lease))
+}
+
+pub(crate) fn witness_command(database: &Database, name: &str, lease: Duration) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command
+        .args(["--exact", "support::witness::process", "--ignored", "--nocapture"])
+        .env(URL, database.url())
+        .env(NAME, name)
+        .env(LEASE_MS, lease.as_millis().to_string())
+        .stdout(Stdio::null());
+    command
+}
+
+impl Database {
+    pub(crate) fn with_witness_table(self) -> Database {
+        self.connect().batch_execute(TABLE).expect("a table");
+        self
+    }
+}
