@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole service as a stranger starts it: run-replicas.sh on an empty state folder, a burst
-# through the door and one at the replicas, a killed replica, a clean stop, and a second start on
-# the same data. Uses ports of its own and leaves nothing behind.
+# through the door and one at the replicas, a look at the jobs, a killed replica, a clean stop, and
+# a second start on the same data. Uses ports of its own and leaves nothing behind.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -68,6 +68,7 @@ grep '^Ready: ' "$folder/output"
 burst --targets "$door"
 replicas=http://127.0.0.1:$BASE_PORT,http://127.0.0.1:$((BASE_PORT + 1)),http://127.0.0.1:$((BASE_PORT + 2))
 burst --targets "$replicas"
+"${CARGO_TARGET_DIR:-$repository/target}/release/loadtest" cron --targets "$replicas" --duration 12
 
 victim=$(<"$STATE_DIR/run/replica-2.pid")
 kill -KILL "$victim"

@@ -4,6 +4,7 @@ mod answer;
 mod call;
 mod request;
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream as BlockingStream, ToSocketAddrs};
 use std::time::Duration;
@@ -50,6 +51,12 @@ impl BaseUrl {
             Some(Ok(port)) if port > 0 => Ok(BaseUrl { authority: authority.to_owned() }),
             Some(_) => Err(format!("{url}: a port is a number from 1 to 65535")),
         }
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "http://{}", self.authority)
     }
 }
 

@@ -3,15 +3,18 @@
 //! - `loadtest burst`: one withdrawal on each of N connections at the same moment, then a verdict
 //!   on every answer and on the money.
 //! - `loadtest bench`: a sustained closed loop, then the rate and the latencies.
+//! - `loadtest cron`: the jobs of the cluster watched through every replica, then a verdict on who
+//!   ran what, and when.
 //!
 //! One thread and non-blocking sockets: the machine's cores belong to what is measured.
-//! In reading order: [`options`] → [`burst`] or [`bench`] → [`client`] (connections, answers) →
-//! [`outcome`] (what an answer means) → [`report`] (figures, text, JSON). Nothing here knows the
-//! service's code; what it relies on is the documented API.
+//! In reading order: [`options`] → [`burst`], [`bench`] or [`cron`] → [`client`] (connections,
+//! answers) → [`outcome`] (what an answer means) → [`report`] (figures, text, JSON). Nothing here
+//! knows the service's code; what it relies on is the documented API.
 
 mod bench;
 mod burst;
 mod client;
+mod cron;
 mod options;
 mod outcome;
 mod process;
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Ok(Command::Say(text)) => Ok(Output { text, fine: true }),
         Ok(Command::Burst(options)) => burst::run(&options),
         Ok(Command::Bench(options)) => bench::run(&options),
+        Ok(Command::Cron(options)) => cron::run(&options),
         Err(usage) => {
             complain(&format!("{usage}\nTry `loadtest --help`."));
             return ExitCode::from(EXIT_USAGE);

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use crate::client::BaseUrl;
-use crate::{bench, burst};
+use crate::{bench, burst, cron};
 
 const HELP: &str = "\
 Proves and measures a cluster of `balanced` replicas from outside.
@@ -16,6 +16,7 @@ Usage: loadtest <command> [options]
 Commands:
   burst   one withdrawal on each of N connections at the same moment, and a verdict
   bench   a sustained closed loop: rate and latencies
+  cron    the jobs watched through every target, and a verdict
 
 Options:
   -h, --help      this page; `loadtest <command> --help` lists a command's options
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Burst(burst::Options),
     /// `loadtest bench`.
     Bench(bench::Options),
+    /// `loadtest cron`.
+    Cron(cron::Options),
 }
 
 impl Command {
@@ -43,7 +46,7 @@ impl Command {
     pub(crate) fn parse(words: Vec<String>) -> Result<Command, String> {
         let mut words = VecDeque::from(words);
         let Some(first) = words.pop_front() else {
-            return Err("a command is missing: burst or bench".to_owned());
+            return Err("a command is missing: burst, bench or cron".to_owned());
         };
         let mut arguments = Arguments { words, option: String::new(), attached: None };
         match first.as_str() {
@@ -53,9 +56,11 @@ impl Command {
             }
             "burst" if arguments.ask_for_help() => Ok(Command::Say(burst::HELP.to_owned())),
             "bench" if arguments.ask_for_help() => Ok(Command::Say(bench::HELP.to_owned())),
+            "cron" if arguments.ask_for_help() => Ok(Command::Say(cron::HELP.to_owned())),
             "burst" => burst::Options::parse(&mut arguments).map(Command::Burst),
             "bench" => bench::Options::parse(&mut arguments).map(Command::Bench),
-            other => Err(format!("`{other}` is not a command: burst or bench")),
+            "cron" => cron::Options::parse(&mut arguments).map(Command::Cron),
+            other => Err(format!("`{other}` is not a command: burst, bench or cron")),
         }
     }
 }
@@ -181,8 +186,8 @@ mod tests {
     #[test]
     fn wrong_usage_is_a_sentence() {
         for (line, sentence) in [
-            ("", "a command is missing: burst or bench"),
-            ("fire", "`fire` is not a command: burst or bench"),
+            ("", "a command is missing: burst, bench or cron"),
+            ("fire", "`fire` is not a command: burst, bench or cron"),
             ("burst now", "`now` is not an option"),
             ("burst --bust", "--bust is not an option of this command"),
             ("burst --json=yes", "--json takes no value, but got `yes`"),
@@ -192,6 +197,7 @@ mod tests {
             ("bench --amount 0", "--amount must not be 0"),
             ("burst --targets https://a", "https://a: only http:// is spoken here"),
             ("bench --rate 5", "--rate is not an option of this command"),
+            ("cron --poll 1", "--poll must be a whole number from 10 to 60000, not `1`"),
         ] {
             let given = parse(line).err().unwrap_or_default();
             assert!(given.starts_with(sentence), "{line}: {given}");
@@ -200,7 +206,7 @@ mod tests {
 
     #[test]
     fn help_wins_over_everything_else_on_the_line() {
-        for line in ["--help", "burst --help", "burst -n 0 --help", "bench -h"] {
+        for line in ["--help", "burst --help", "burst -n 0 --help", "bench -h", "cron --help"] {
             assert!(matches!(parse(line), Ok(Command::Say(text)) if text.contains("Usage")));
         }
     }

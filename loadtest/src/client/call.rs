@@ -1,4 +1,4 @@
-//! Single calls, one after the other, around a test: read a balance, list users.
+//! Single calls, one after the other: read a balance, list users, watch the jobs.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -19,6 +19,7 @@ const PAGE_ROWS: usize = 1_000;
 pub(crate) struct Caller<'a> {
     target: &'a Target,
     token: Option<&'a str>,
+    limit: Duration,
 }
 
 #[derive(Deserialize)]
@@ -28,9 +29,14 @@ struct UserPage {
 }
 
 impl<'a> Caller<'a> {
-    /// Calls `target`.
+    /// Calls `target`; an answer may take 35 s.
     pub(crate) fn new(target: &'a Target, token: Option<&'a str>) -> Caller<'a> {
-        Caller { target, token }
+        Caller { target, token, limit: CALL_LIMIT }
+    }
+
+    /// The same with another limit, to connect and then again to answer.
+    pub(crate) fn within(self, limit: Duration) -> Caller<'a> {
+        Caller { limit, ..self }
     }
 
     /// Reads a user's balance.
@@ -83,7 +89,11 @@ impl<'a> Caller<'a> {
         })
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+    /// Reads the JSON document at `path`.
+    ///
+    /// # Errors
+    /// Anything but a 200 with such a document, as a sentence.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
         let mut request = Vec::new();
         Request::new(self.target, self.token, "GET", path).write(
             &mut request,
@@ -105,10 +115,10 @@ impl<'a> Caller<'a> {
         read: impl FnOnce(&Answer<'_>) -> Result<T, String>,
     ) -> Result<T, String> {
         let talk = || -> Result<T, String> {
-            let mut stream = TcpStream::connect_timeout(&self.target.address(), CALL_LIMIT)
+            let mut stream = TcpStream::connect_timeout(&self.target.address(), self.limit)
                 .map_err(|error| error.to_string())?;
             stream.write_all(request).map_err(|error| error.to_string())?;
-            let bytes = read_answer(&mut stream)?;
+            let bytes = read_answer(&mut stream, self.limit)?;
             let answer = Answer::parse(&bytes).map_err(|failure| failure.to_string())?;
             answer.map_or_else(|| Err("answered nothing".to_owned()), |answer| read(&answer))
         };
@@ -121,14 +131,14 @@ impl<'a> Caller<'a> {
 }
 
 /// Reads until a whole answer is there.
-fn read_answer(stream: &mut TcpStream) -> Result<Vec<u8>, String> {
-    let end = Instant::now() + CALL_LIMIT;
+fn read_answer(stream: &mut TcpStream, limit: Duration) -> Result<Vec<u8>, String> {
+    let end = Instant::now() + limit;
     let mut bytes = Vec::new();
     let mut scratch = [0; super::SCRATCH_BYTES];
     while Answer::parse(&bytes).map_err(|failure| failure.to_string())?.is_none() {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(format!("no answer within {} s", CALL_LIMIT.as_secs()));
+            return Err(format!("no answer within {} s", limit.as_secs()));
         }
         stream.set_read_timeout(Some(left)).map_err(|error| error.to_string())?;
         match stream.read(&mut scratch) {

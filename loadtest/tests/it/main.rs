@@ -3,6 +3,7 @@
 
 mod bench;
 mod burst;
+mod cron;
 mod server;
 
 use std::process::Command;
@@ -63,7 +64,7 @@ fn wrong_usage_is_told_from_a_wrong_server() {
 
 #[test]
 fn help_and_version_go_to_standard_output() {
-    for line in ["--help", "burst --help", "bench --help"] {
+    for line in ["--help", "burst --help", "bench --help", "cron --help"] {
         let help = Run::line(line);
         assert_eq!(help.code, Some(0), "{help}");
         assert!(help.stdout.contains("Usage: loadtest"), "{help}");

@@ -216,7 +216,7 @@ impl Bank {
 }
 
 /// Method, path without its query, `Idempotency-Key`, body; nothing at the connection's end.
-fn read_request(
+pub(crate) fn read_request(
     stream: &mut TcpStream,
     bytes: &mut Vec<u8>,
 ) -> Option<(String, String, Option<String>, Value)> {
@@ -246,7 +246,8 @@ fn read_request(
     }
 }
 
-fn bytes(status: u16, server: &str, closes: bool, body: &Value) -> Vec<u8> {
+/// One whole answer.
+pub(crate) fn bytes(status: u16, server: &str, closes: bool, body: &Value) -> Vec<u8> {
     let body = body.to_string();
     let connection = if closes { "Connection: close\r\n" } else { "" };
     let length = body.len();
