@@ -44,7 +44,7 @@ install_what_is_needed() {
 check_door() {
     local servers
     servers=$(mktemp)
-    printf 'backend replicas\n    server replica-1 127.0.0.1:3001\n' >"$servers"
+    printf 'backend replicas from whole-requests\n    server replica-1 127.0.0.1:3001\n' >"$servers"
     PROXY_PORT=8080 "$(haproxy_program)" -dW -c -f deploy/haproxy.cfg -f "$servers"
     rm -f "$servers"
 }

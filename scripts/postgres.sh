@@ -27,9 +27,9 @@ Usage: scripts/postgres.sh COMMAND [DIR]
   url [DIR]      prints DATABASE_URL
   status [DIR]   says whether it runs; exit code 0 = yes, 3 = no
   bindir [DIR]   prints the folder of PostgreSQL's programs (psql, pgbench …)
-  lend           for tests: starts an empty one in a temporary folder, prints DATABASE_URL and, on a
-                 second line, the folder (a DIR for the commands above); ends it and removes the
-                 folder when its standard input closes
+  lend [URL]     for tests: starts an empty one, or a standby of the one at URL, in a temporary
+                 folder, prints DATABASE_URL and, on a second line, the folder (a DIR for the commands
+                 above); ends it and removes the folder when its standard input closes
   --help         prints this
 
 DIR is a state folder: the data go to DIR/postgres and stay there between runs.
@@ -164,6 +164,13 @@ initialize() {
     as_owner mv -- "$made" "$home/data"
 }
 
+copy() { # the primary's URL
+    local output
+    output=$(cd "$home" && as_owner "$bin/pg_basebackup" -d "$1" -D "$home/data" --write-recovery-conf \
+        --checkpoint=fast --no-sync 2>&1 </dev/null) ||
+        die "PostgreSQL's pg_basebackup failed:" $'\n'"$output"
+}
+
 configure() {
     as_owner tee -- "$home/data/balanced.conf" >/dev/null <<CONF || die "Cannot write to $home/data. Is the disk full?"
 # Written by scripts/postgres.sh at every start. To change a setting use ALTER SYSTEM, which wins.
@@ -292,7 +299,7 @@ lend() {
     locate "$lent"
     make_folders
     find_programs
-    initialize --no-sync
+    if [[ -z $1 ]]; then initialize --no-sync; else copy "$1"; fi
     configure "$SETTINGS_LENT"
     launch
     create_database
@@ -319,7 +326,7 @@ main() {
             find_programs
             printf '%s\n' "$bin"
             ;;
-        lend) lend ;;
+        lend) lend "${2:-}" ;;
         -h | --help | help) help ;;
         *)
             say "Unknown command '$command'. See scripts/postgres.sh --help"

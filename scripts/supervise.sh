@@ -114,7 +114,7 @@ write_door_servers() {
     ((door_maxconn >= 10100)) || say "The door takes at most $door_maxconn clients at the same moment," \
         "because this user may have $limit files open (ulimit -Hn)."
     {
-        printf 'backend replicas\n'
+        printf 'backend replicas from whole-requests\n'
         for ((i = 1; i <= REPLICAS; i++)); do
             printf '    server replica-%d 127.0.0.1:%d\n' "$i" $((BASE_PORT + i - 1))
         done

@@ -85,8 +85,12 @@ impl Db {
             if let Some(trouble) = trouble.filter(|trouble| trouble.concerns(attempt)) {
                 return Err(Error::unsent(trouble.to_string()));
             }
-            if let Ok(session) = self.pool.get_timeout(SLICE.min(attempt.remaining())) {
-                return Ok(session);
+            if let Ok(mut session) = self.pool.get_timeout(SLICE.min(attempt.remaining())) {
+                if !self.pulse.may_be_demoted(session.opened()) {
+                    return Ok(session);
+                }
+                session.forget();
+                continue;
             }
             if attempt.is_over() {
                 return Err(Error::unsent("no connection came free in time"));
@@ -125,6 +129,9 @@ impl Connection<'_> {
                 }
                 Err(error) if error.breaks_connection() => {
                     self.session.forget();
+                    if error.is_of_a_demoted_server() {
+                        self.db.pulse.demoted();
+                    }
                     if error.stage() != Stage::Unsent || attempt.unsend().is_err() {
                         return Err(error);
                     }

@@ -101,6 +101,7 @@ fn not_connected(error: postgres::Error) -> Error {
 pub struct Session {
     client: Client,
     statements: Vec<(&'static str, Statement)>,
+    opened: Instant,
     used: Instant,
     forgotten: bool,
 }
@@ -123,7 +124,8 @@ impl Session {
             statement.as_millis().max(1),
         );
         client.batch_execute(&settings).map_err(not_connected)?;
-        Ok(Session { client, statements: Vec::new(), used: Instant::now(), forgotten: false })
+        let now = Instant::now();
+        Ok(Session { client, statements: Vec::new(), opened: now, used: now, forgotten: false })
     }
 
     /// All rows of a statement: one round trip, and one more the first time on a connection.
@@ -162,6 +164,11 @@ impl Session {
         let statement = self.client.prepare(sql)?;
         self.statements.push((sql, statement.clone()));
         Ok(statement)
+    }
+
+    /// When it was opened.
+    pub(super) fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Notes that the connection has just worked.

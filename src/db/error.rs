@@ -25,12 +25,21 @@ pub enum Stage {
     Unanswered,
 }
 
+/// What the connection is good for after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Usable,
+    Broken,
+    /// The server takes no changes any more, for as long as the connection lives.
+    Demoted,
+}
+
 /// The database did not do what it was asked.
 #[derive(Debug)]
 pub struct Error {
     stage: Stage,
     reason: String,
-    breaks_connection: bool,
+    left: Left,
     passing: bool,
 }
 
@@ -38,13 +47,13 @@ impl Error {
     /// Given up before anything was sent.
     pub fn unsent(reason: impl Into<String>) -> Error {
         let reason = reason.into();
-        Error { stage: Stage::Unsent, reason, breaks_connection: false, passing: true }
+        Error { stage: Stage::Unsent, reason, left: Left::Usable, passing: true }
     }
 
     /// The thread that was to send the work, or had sent it, ended without a word.
     pub fn unanswered(reason: impl Into<String>) -> Error {
         let reason = reason.into();
-        Error { stage: Stage::Unanswered, reason, breaks_connection: true, passing: true }
+        Error { stage: Stage::Unanswered, reason, left: Left::Broken, passing: true }
     }
 
     /// How far the work had come.
@@ -73,7 +82,12 @@ impl Error {
 
     /// Whether the connection is of no more use.
     pub(super) fn breaks_connection(&self) -> bool {
-        self.breaks_connection
+        self.left != Left::Usable
+    }
+
+    /// Whether the server takes no changes any more.
+    pub(super) fn is_of_a_demoted_server(&self) -> bool {
+        self.left == Left::Demoted
     }
 }
 
@@ -82,17 +96,21 @@ impl From<postgres::Error> for Error {
         let reason = explain(&error);
         if is_wrong_type(&error) {
             let stage = Stage::Refused;
-            return Error { stage, reason, breaks_connection: false, passing: false };
+            return Error { stage, reason, left: Left::Usable, passing: false };
         }
         let Some(refusal) = error.as_db_error() else {
             let stage = if is_broken_pipe(&error) { Stage::Unsent } else { Stage::Unanswered };
-            return Error { stage, reason, breaks_connection: true, passing: true };
+            return Error { stage, reason, left: Left::Broken, passing: true };
         };
         // A FATAL message can follow a commit (a backend told to end while its commit waits for
         // a standby); an ERROR says that the statement was rolled back.
         let refused = refusal.parsed_severity() == Some(Severity::Error);
-        // A demoted primary stays read-only for as long as the connection lives.
         let demoted = *refusal.code() == SqlState::READ_ONLY_SQL_TRANSACTION;
+        let left = match (demoted, refused) {
+            (true, _) => Left::Demoted,
+            (false, true) => Left::Usable,
+            (false, false) => Left::Broken,
+        };
         let stage = if refused { Stage::Refused } else { Stage::Unanswered };
         let in_the_way = [
             SqlState::T_R_SERIALIZATION_FAILURE,
@@ -100,7 +118,7 @@ impl From<postgres::Error> for Error {
             SqlState::LOCK_NOT_AVAILABLE,
         ];
         let passing = !refused || demoted || in_the_way.contains(refusal.code());
-        Error { stage, reason, breaks_connection: !refused || demoted, passing }
+        Error { stage, reason, left, passing }
     }
 }
 

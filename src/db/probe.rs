@@ -69,7 +69,10 @@ impl Probe {
         let row = row.map_err(|error| error.to_string())?;
         in_flight.end();
         match row.is_some_and(|row| row.get::<_, bool>(0)) {
-            true => Err("the database is read-only".to_owned()),
+            true => {
+                self.pulse.demoted();
+                Err("the database is read-only".to_owned())
+            }
             false => Ok(()),
         }
     }

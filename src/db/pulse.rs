@@ -29,6 +29,8 @@ pub struct Pulse {
 struct Health {
     answered: Option<Instant>,
     outage: Option<Outage>,
+    /// When a server was last found to take no changes any more.
+    demoted: Option<Instant>,
 }
 
 #[derive(Clone)]
@@ -62,7 +64,7 @@ impl Default for Pulse {
             started: Instant::now(),
             in_flight: AtomicUsize::new(0),
             moved_ms: AtomicU64::new(0),
-            health: Mutex::new(Health { answered: None, outage: None }),
+            health: Mutex::new(Health { answered: None, outage: None, demoted: None }),
         }
     }
 }
@@ -90,6 +92,16 @@ impl Pulse {
         let reason = reason.to_owned();
         health.outage = Some(Outage { since: since.unwrap_or(tried), tried, reason });
         since.is_none()
+    }
+
+    /// Notes that a server takes no changes any more: who reads from it reads the past.
+    pub(super) fn demoted(&self) {
+        self.health.lock().demoted = Some(Instant::now());
+    }
+
+    /// Whether a connection opened at this instant may lead to a demoted server.
+    pub(super) fn may_be_demoted(&self, opened: Instant) -> bool {
+        self.health.lock().demoted.is_some_and(|demoted| opened <= demoted)
     }
 
     /// Why a request need not wait for the database; none while it works, and while an outage is

@@ -8,6 +8,7 @@ mod claim;
 mod cron;
 mod deadline;
 mod disturbed;
+mod faults;
 mod front;
 mod http;
 mod idempotency;

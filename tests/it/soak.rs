@@ -8,12 +8,12 @@ mod judge;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use balanced::cron::LEASE_LOST;
 use chrono::{DateTime, Utc};
 
-use crate::support::{Child, Database, Postgres, number, seconds, until, witness};
+use crate::support::{Child, Database, Postgres, Random, seconds, seed, until, witness};
 use judge::{History, Job};
 
 const REPLICAS: usize = 5;
@@ -32,9 +32,7 @@ const LAST: &str = "last";
 #[test]
 #[ignore = "takes half an hour: SOAK_SECONDS"]
 fn no_slot_is_lost_whatever_happens_to_the_replicas() {
-    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the clock");
-    let seed = number("SOAK_SEED", clock.as_secs());
-    println!("SOAK_SEED={seed}");
+    let seed = seed("SOAK_SEED");
     let database = Postgres::shared().migrated().without_jobs().with_witness_table();
     let jobs: Vec<Job> = (0..JOBS).map(|number| Job::add(&database, number)).collect();
     let mut soak = Soak::start(&database, Random(seed));
@@ -44,26 +42,6 @@ fn no_slot_is_lost_whatever_happens_to_the_replicas() {
     run_alone(&database);
     soak.judge(&jobs);
     println!("SOAK_SEED={seed}");
-}
-
-/// splitmix64: enough to choose by, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let bits = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-
-    fn millis(&mut self, range: Range<u64>) -> Duration {
-        Duration::from_millis(range.start + self.bits() % (range.end - range.start))
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.bits() % end as u64) as usize
-    }
 }
 
 struct Soak<'a> {

@@ -3,7 +3,9 @@
 
 mod child;
 mod client;
+mod door;
 mod postgres;
+mod random;
 mod replica;
 mod scheduler;
 mod witness;
@@ -12,7 +14,9 @@ use std::time::{Duration, Instant};
 
 pub(crate) use child::Child;
 pub(crate) use client::{Answer, Client, ask, change, get, post};
+pub(crate) use door::{Door, free_addr};
 pub(crate) use postgres::{Database, Postgres};
+pub(crate) use random::{Random, seed};
 pub(crate) use replica::{Local, LocalOptions, Process};
 pub(crate) use scheduler::{Scheduler, endless, only, options};
 pub(crate) use witness::{witness, witness_command};

@@ -24,8 +24,16 @@ impl Client {
     }
 
     pub(crate) fn try_connect(addr: SocketAddr) -> std::io::Result<Client> {
+        Client::try_connect_with(addr, PATIENCE)
+    }
+
+    /// One that waits for each part of an answer no longer than this.
+    pub(crate) fn try_connect_with(
+        addr: SocketAddr,
+        patience: Duration,
+    ) -> std::io::Result<Client> {
         let stream = TcpStream::connect(addr)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
         stream.set_nodelay(true)?;
         Ok(Client(BufReader::new(stream)))
     }

@@ -20,6 +20,7 @@ pub(crate) struct Postgres {
 
 /// A database of its own, dropped at the end.
 pub(crate) struct Database {
+    /// Empty for a server's first one, which nobody else made.
     name: String,
     url: String,
 }
@@ -41,9 +42,18 @@ impl Postgres {
 
     /// One to stop, restart and pause.
     pub(crate) fn lend() -> Postgres {
+        Postgres::lent_by(&["lend"])
+    }
+
+    /// One that follows this one.
+    pub(crate) fn lend_standby(&self) -> Postgres {
+        Postgres::lent_by(&["lend", &self.url])
+    }
+
+    fn lent_by(arguments: &[&str]) -> Postgres {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres.sh");
         let mut keeper = Command::new(script)
-            .arg("lend")
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -62,6 +72,11 @@ impl Postgres {
 
     pub(crate) fn admin(&self) -> Client {
         Client::connect(&self.url, NoTls).expect("the private PostgreSQL")
+    }
+
+    /// Its first database, which ends with the server.
+    pub(crate) fn first_database(&self) -> Database {
+        Database { name: String::new(), url: self.url.clone() }
     }
 
     /// An empty database.
@@ -182,6 +197,9 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        if self.name.is_empty() {
+            return;
+        }
         // A server that the test has stopped takes its databases with it.
         let url = self.url.replacen(&format!("///{}?", self.name), "///balanced?", 1);
         if let Ok(mut admin) = Client::connect(&url, NoTls) {

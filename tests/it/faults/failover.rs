@@ -1,0 +1,147 @@
+//! Two database servers: a primary and a standby that follows it synchronously.
+
+use std::net::SocketAddr;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::bank::Bank;
+use crate::support::{Database, Postgres, Process, change, get, post, seed, until};
+
+const REPLICAS: usize = 3;
+const JOBS: i64 = 10;
+const SOON: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_secs(3);
+/// How long replicas may take to find the new primary.
+const FOUND_MAX: Duration = Duration::from_secs(10);
+/// More than a pool has connections.
+const READERS: usize = 16;
+const RUNNING: &str =
+    "select count(*) from cron_jobs where holder is not null and locked_until > now()";
+
+struct Pair {
+    primary: Postgres,
+    standby: Postgres,
+}
+
+impl Pair {
+    fn start() -> Pair {
+        let primary = Postgres::lend();
+        let standby = primary.lend_standby();
+        // Only now, or the standby would wait for one of its own once it is promoted.
+        let synchronous = "alter system set synchronous_standby_names = '*'";
+        let mut admin = primary.admin();
+        admin.batch_execute(synchronous).expect("a setting");
+        admin.batch_execute("select pg_reload_conf()").expect("a reload");
+        let follows = "select count(*) from pg_stat_replication where sync_state = 'sync'";
+        primary.first_database().wait_for("the standby follows", SOON, 1, follows);
+        Pair { primary, standby }
+    }
+
+    /// An address that names both, and takes whichever can be written to.
+    fn url(&self) -> String {
+        let (_, standby) = self.standby.url().split_once("host=").expect("a host");
+        let (standby, _) = standby.split_once('&').expect("more parameters");
+        let primary = self.primary.url();
+        format!("{primary}&host={standby}&target_session_attrs=read-write")
+    }
+
+    fn replicas(&self) -> Vec<Process> {
+        let start = |number| {
+            let (name, lease) = (format!("replica-{number}"), LEASE.as_secs().to_string());
+            let variables = [
+                ("REPLICA_NAME", name.as_str()),
+                ("JOB_MIN_SECONDS", "600"),
+                ("CRON_LEASE_SECONDS", &lease),
+                ("CRON_HANDICAP_MS", "300"),
+            ];
+            Process::start(&self.url(), &variables)
+        };
+        let replicas = (1..=REPLICAS).map(start).collect();
+        self.primary.first_database().wait_for("all jobs run", SOON, JOBS, RUNNING);
+        replicas
+    }
+}
+
+/// Waits until each replica changes balances in the new primary; how long that took.
+fn until_found(addrs: &[SocketAddr]) -> Duration {
+    let start = Instant::now();
+    for addr in addrs {
+        until("the replica has found the new primary", SOON, || {
+            post(*addr, "/api/balance", &change(1, 1)).status == 200
+                && get(*addr, "/health").status == 200
+        });
+    }
+    start.elapsed()
+}
+
+/// Runs that the failover interrupted run again, and those that it did not go on: a lease whose
+/// renewal was acknowledged is in the new primary, too.
+fn judge_jobs(database: &Database) {
+    thread::sleep(LEASE * 2);
+    database.wait_for("all jobs run under a lease", SOON, JOBS, RUNNING);
+    let open = "select count(*) from cron_runs where outcome is null";
+    assert_eq!(database.number(open), JOBS, "a run of the old primary is left open");
+}
+
+#[test]
+fn replicas_find_a_promoted_standby_by_themselves_and_nothing_acknowledged_is_lost() {
+    let pair = Pair::start();
+    let mut replicas = pair.replicas();
+    let addrs: Vec<SocketAddr> = replicas.iter().map(|replica| replica.addr).collect();
+    let seed = seed("FAILOVER_SEED");
+    let bank = Bank::open(addrs[0]);
+    let database = pair.standby.first_database();
+    let mut found = Duration::ZERO;
+    let audit = bank.work(&addrs, seed, &database, || {
+        thread::sleep(Duration::from_secs(1));
+        pair.primary.crash();
+        pair.standby.admin().execute("select pg_promote()", &[]).expect("a promotion");
+        found = until_found(&addrs);
+        thread::sleep(Duration::from_secs(1));
+    });
+    println!(
+        "found {found:.1?} after the promotion; {} changes applied, the longest took {:.1?}",
+        audit.applied, audit.longest
+    );
+    assert!(found < FOUND_MAX, "{found:?}");
+    judge_jobs(&database);
+    replicas.iter_mut().for_each(|replica| assert!(replica.is_alive(), "{}", replica.log()));
+}
+
+/// A switch-over without an end of the old primary: sessions that can only read are of no use.
+#[test]
+fn connections_to_a_demoted_primary_are_dropped() {
+    let pair = Pair::start();
+    let replicas = pair.replicas();
+    let addrs: Vec<SocketAddr> = replicas.iter().map(|replica| replica.addr).collect();
+    let mut admin = pair.primary.admin();
+    for statement in [
+        "alter system set default_transaction_read_only = on",
+        "alter system set synchronous_standby_names = ''",
+        "select pg_reload_conf()",
+    ] {
+        admin.batch_execute(statement).expect(statement);
+    }
+    pair.standby.admin().execute("select pg_promote()", &[]).expect("a promotion");
+    let found = until_found(&addrs);
+    println!("found {found:.1?} after the promotion");
+    assert!(found < FOUND_MAX, "{found:?}");
+    judge_jobs(&pair.standby.first_database());
+    // Every connection of every pool, also those that nothing was asked of meanwhile.
+    let balance = pair.standby.first_database().number("select balance from users where id = 1");
+    let old = pair.primary.first_database().number("select balance from users where id = 1");
+    assert_ne!(old, balance, "the old primary still tells the past");
+    let start = Barrier::new(READERS * REPLICAS);
+    thread::scope(|scope| {
+        for addr in addrs.iter().cycle().take(READERS * REPLICAS) {
+            let start = &start;
+            scope.spawn(move || {
+                start.wait();
+                for _ in 0..10 {
+                    assert_eq!(get(*addr, "/api/users/1").balance(), balance);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,95 @@
+use std::fs::{File, remove_file, write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::{get, until};
+
+/// HAProxy with the settings of `deploy/`, in front of some replicas; ended with the test.
+pub(crate) struct Door {
+    pub(crate) addr: SocketAddr,
+    child: Child,
+    files: [PathBuf; 2],
+}
+
+/// Below the ports that the kernel hands out to outgoing connections, and apart from those of the
+/// smoke test.
+const PORTS: std::ops::Range<u32> = 12_000..20_000;
+
+/// An address that nothing listens at, for a server that must come back to the same one.
+pub(crate) fn free_addr() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id() * 101;
+    loop {
+        let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS.len() as u32;
+        let port = u16::try_from(PORTS.start + number).expect("a port");
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(addr).is_ok() {
+            return addr;
+        }
+    }
+}
+
+impl Door {
+    /// Starts one, and waits until it lets requests through; none, and a word about it, where
+    /// HAProxy is not installed.
+    pub(crate) fn start(replicas: &[SocketAddr]) -> Option<Door> {
+        let Some(program) = program() else {
+            eprintln!("HAProxy is not installed: this test is left out");
+            return None;
+        };
+        let addr = free_addr();
+        let file = |ending: &str| {
+            let name = format!("balanced-door-{}-{}.{ending}", std::process::id(), addr.port());
+            std::env::temp_dir().join(name)
+        };
+        let files = [file("cfg"), file("log")];
+        let mut servers = "backend replicas from whole-requests\n".to_owned();
+        for (number, replica) in replicas.iter().enumerate() {
+            servers.push_str(&format!("    server replica-{} {replica}\n", number + 1));
+        }
+        write(&files[0], servers).expect("a file of servers");
+        let child = Command::new(program)
+            .arg("-db")
+            .args(["-f", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/haproxy.cfg"), "-f"])
+            .arg(&files[0])
+            .env("PROXY_PORT", addr.port().to_string())
+            .env("DOOR_MAXCONN", "19000")
+            .stdin(Stdio::null())
+            .stdout(File::create(&files[1]).expect("a log"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("HAProxy");
+        let door = Door { addr, child, files };
+        until("the door is open", Duration::from_secs(20), || {
+            TcpStream::connect(addr).is_ok() && get(addr, "/health").status == 200
+        });
+        Some(door)
+    }
+
+    /// Its log: one line for each request that did not go well.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.files[1]).expect("the door's log")
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let last: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("the door's last words, newest first:\n{}", last.join("\n"));
+        }
+        self.files.iter().for_each(|file| drop(remove_file(file)));
+    }
+}
+
+fn program() -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let folders = path.split(':').chain(["/usr/local/sbin", "/usr/sbin"]);
+    folders.map(|folder| PathBuf::from(folder).join("haproxy")).find(|file| file.exists())
+}
