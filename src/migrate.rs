@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 use postgres::Transaction;
+use postgres::error::SqlState;
 
 use crate::db::{explain, open};
 use crate::stop::Stop;
@@ -247,8 +248,16 @@ fn unreachable(error: &postgres::Error) -> Fault {
     Fault::Unreachable(explain(error))
 }
 
-/// A broken connection is worth another try; what the database itself refuses is not.
+/// A broken connection is worth another try, and so is a standby, which may be promoted; what the
+/// database itself refuses is not.
 fn refused(error: &postgres::Error, what: &str) -> Fault {
+    if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+        return Fault::Unreachable(
+            "the database is read-only, and its schema is not as this program needs it: name the \
+             primary in DATABASE_URL, or all hosts with target_session_attrs=read-write"
+                .to_owned(),
+        );
+    }
     match error.as_db_error() {
         Some(refusal) if !is_passing(refusal.code().code()) => {
             Fault::Refused(format!("{what}: {}", explain(error)))

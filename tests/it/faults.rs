@@ -6,9 +6,9 @@
 
 mod bank;
 mod chaos;
-//mod deploy;
+mod deploy;
 mod failover;
-//mod floods;
-//mod hang;
-//mod network;
-//mod startup;
+mod floods;
+mod hang;
+mod network;
+mod startup;

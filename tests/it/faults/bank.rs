@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Client, Database, Random, change, post};
+use crate::support::{Answer, Client, Database, Random, SetOnDrop, change, post};
 
 const USERS: usize = 5;
 const OPENING: i64 = 20_000;
@@ -73,7 +73,7 @@ impl Bank {
         disturb: impl FnOnce(),
     ) -> Audit {
         let stop = AtomicBool::new(false);
-        let reports = thread::scope(|scope| {
+        let reports: Vec<Report> = thread::scope(|scope| {
             let (stop, users) = (&stop, &self.users);
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|index| {
@@ -87,12 +87,10 @@ impl Bank {
                     })
                 })
                 .collect();
-            // Also when the disturbance fails, or the clients would never end.
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(disturb));
-            stop.store(true, Ordering::Relaxed);
-            let reports = clients.into_iter().map(|client| client.join().expect("a client"));
-            let reports: Vec<Report> = reports.collect();
-            result.map(|()| reports).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let end = SetOnDrop(stop);
+            disturb();
+            drop(end);
+            clients.into_iter().map(|client| client.join().expect("a client")).collect()
         });
         self.audit(database, &reports)
     }

@@ -38,6 +38,11 @@ impl Client {
         Ok(Client(BufReader::new(stream)))
     }
 
+    /// The connection, to write to while answers are read.
+    pub(crate) fn try_clone(&self) -> TcpStream {
+        self.0.get_ref().try_clone().expect("a descriptor")
+    }
+
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.get_mut().write_all(bytes.as_ref()).expect("sent");
     }
