@@ -66,12 +66,9 @@ fn replace(
     start: impl FnOnce() -> Process,
 ) -> Duration {
     let name = get(replica.addr, "/health").header("x-served-by").expect("a name").to_owned();
-    let mine = format!(
-        "select coalesce(string_agg(id::text, ','), '0') from cron_jobs where holder like '{name}#%'"
-    );
-    let holder =
-        format!("select coalesce(max(holder), '') from cron_jobs where holder like '{name}#%'");
-    let (mine, holder) = (database.text(&mine), database.text(&holder));
+    let held = format!("from cron_jobs where holder like '{name}#%'");
+    let mine = database.text(&format!("select coalesce(string_agg(id::text, ','), '0') {held}"));
+    let holder = database.text(&format!("select coalesce(max(holder), '') {held}"));
     replica.signal("-TERM");
     let told = Instant::now();
     let elsewhere = format!(

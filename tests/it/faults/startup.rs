@@ -1,5 +1,5 @@
-//! What is wrong when a replica starts, and that it says so with what to do about it. Wrong settings
-//! and a taken port are in `replicas`.
+//! What is wrong when a replica starts, and that it says so with what to do about it. Wrong
+//! settings and a taken port are in `replicas`.
 //!
 //! `STARTUP_SECONDS` is how long the database is away at first (3 unless told).
 
