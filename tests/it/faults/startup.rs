@@ -52,7 +52,8 @@ fn a_newer_schema_is_a_warning_and_the_replica_runs() {
     let database = Postgres::shared().migrated();
     set(
         &database,
-        "insert into schema_migrations (number, name, checksum) values (9999, '9999_later.sql', 'x')",
+        "insert into schema_migrations (number, name, checksum) \
+         values (9999, '9999_later.sql', 'x')",
     );
     let replica = Process::start(database.url(), &[]);
     let log = replica.log();
