@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole service as a stranger starts it: run-replicas.sh on an empty state folder, a burst
-# through the door and one at the replicas, a look at the jobs, a killed replica, a clean stop, and
-# a second start on the same data. Uses ports of its own and leaves nothing behind.
+# through the door and one at the replicas, a look at the jobs, a killed replica, all of them replaced,
+# a clean stop, and a second start on the same data. Uses ports of its own and leaves nothing behind.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -74,6 +74,13 @@ victim=$(<"$STATE_DIR/run/replica-2.pid")
 kill -KILL "$victim"
 for _ in {1..50}; do balance >/dev/null || fail "the door does not answer while a replica is away"; done
 wait_until 20 "the killed replica is back" killed_is_back "$victim"
+
+(while [[ ! -e $folder/rolled ]]; do balance >/dev/null || touch "$folder/failed"; done) &
+asking=$!
+scripts/roll.sh
+touch "$folder/rolled"
+wait "$asking"
+[[ ! -e $folder/failed ]] || fail "a request failed while the replicas were replaced"
 kept=$(balance)
 stop
 

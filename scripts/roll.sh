@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Replaces the replicas of a running ./run-replicas.sh one after the other, without a failed request:
+# each ends what it has begun, hands its jobs over, and starts again with the program as built by then.
+# Reads STATE_DIR and BASE_PORT as run-replicas.sh does.
+set -euo pipefail
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/checks.sh
+source "$repository/scripts/checks.sh"
+
+readonly READY_SECONDS_MAX=60
+readonly DOOR_NOTICES=1 # the door asks each replica every 0.3 s
+
+say() { printf '%s\n' "$*" >&2 || true; }
+
+is_ready() { curl -sf -m 2 -o /dev/null "http://127.0.0.1:$1/health/ready"; }
+
+replace() { # number
+    local file=$run_dir/replica-$1.pid port=$((BASE_PORT + $1 - 1)) old new begun=$SECONDS
+    old=$(<"$file")
+    kill -TERM "$old" || die "Replica $1 (process $old) does not run. Is ./run-replicas.sh running?"
+    until new=$(<"$file") && [[ -n $new && $new != "$old" ]] && is_ready "$port"; do
+        ((SECONDS - begun < READY_SECONDS_MAX)) ||
+            die "Replica $1 is not ready after $READY_SECONDS_MAX s: the others are left as they are. Its log: $STATE_DIR/log/replica-$1.log"
+        sleep 0.2
+    done
+    sleep "$DOOR_NOTICES"
+    say "Replica $1 is replaced: process $old, now $new."
+}
+
+read_env_file "$repository/.env"
+STATE_DIR=$(realpath -m -- "${STATE_DIR:-$repository/var}")
+BASE_PORT=${BASE_PORT:-3001}
+run_dir=$STATE_DIR/run
+replicas=("$run_dir"/replica-*.pid)
+[[ -e ${replicas[0]} ]] || die "No replica runs in $STATE_DIR. Start them: ./run-replicas.sh"
+for ((i = 1; i <= ${#replicas[@]}; i++)); do replace "$i"; done
