@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use balanced::db::{Target, Trust};
 use balanced::migrate::{self, MIGRATIONS};
 use balanced::stop::Stop;
 use postgres::{Client, NoTls};
@@ -24,6 +25,11 @@ pub(crate) struct Database {
     url: String,
 }
 
+/// The way to a database, in plain text or to anybody, for a replica of this name.
+pub(crate) fn target(url: &str, replica_name: &str) -> Target {
+    Target::new(&url.parse().expect("a URL"), Trust::Anyone, replica_name).expect("a target")
+}
+
 impl Postgres {
     /// The one that all tests share which do not harm it.
     pub(crate) fn shared() -> &'static Postgres {
@@ -33,8 +39,8 @@ impl Postgres {
             let mut admin = server.admin();
             admin.batch_execute("create database migrated").expect("a template");
             let migrated = server.url_of("migrated");
-            let config = migrated.parse().expect("a URL");
-            migrate::run(&config, MIGRATIONS, &Stop::new()).expect("the migrations");
+            migrate::run(&target(&migrated, "tests"), MIGRATIONS, &Stop::new())
+                .expect("the migrations");
             server
         })
     }
@@ -72,8 +78,8 @@ impl Postgres {
     /// A database that is migrated now.
     pub(crate) fn prepared(&self) -> Database {
         let database = self.empty();
-        let config = database.url.parse().expect("a URL");
-        migrate::run(&config, MIGRATIONS, &Stop::new()).expect("the migrations");
+        migrate::run(&target(&database.url, "tests"), MIGRATIONS, &Stop::new())
+            .expect("the migrations");
         database
     }
 
