@@ -20,3 +20,4 @@ mod spread;
 mod steer;
 mod takeover;
 mod tidy;
+mod tls;

@@ -1,5 +1,5 @@
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,6 +64,11 @@ impl Postgres {
     /// The URL of its first, empty database.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The folder that is removed with it, writable for the tests.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(crate) fn admin(&self) -> Client {
