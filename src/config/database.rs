@@ -37,7 +37,9 @@ impl Database {
         let mut parameters = words.rest.parse::<postgres::Config>().map_err(|error| {
             format!("a PostgreSQL URL or key=value string ({})", super::chain(&error))
         })?;
-        let is_socket = |host: &Host| matches!(host, Host::Unix(_));
+        // The driver goes to the address where one is given, even beside a socket folder.
+        let is_addressed = !parameters.get_hostaddrs().is_empty();
+        let is_socket = |host: &Host| matches!(host, Host::Unix(_)) && !is_addressed;
         let sockets = parameters.get_hosts().iter().filter(|host| is_socket(host)).count();
         let hosts = parameters.get_hosts().len().max(parameters.get_hostaddrs().len());
         if hosts == 0 {

@@ -89,6 +89,7 @@ fn the_words_on_tls_reach_the_driver() {
         ("host=/run/a sslmode=require", SslMode::Disable),
         ("postgresql:///x?host=%2Frun%2Fa&sslmode=verify-full", SslMode::Disable),
         ("host=/run/a,db", SslMode::Prefer),
+        ("host=/run/a hostaddr=10.0.0.1 sslmode=require", SslMode::Require),
     ] {
         let config = read(&[("DATABASE_URL", url)]).unwrap_or_else(|faults| panic!("{faults}"));
         assert_eq!(config.database.parameters.get_ssl_mode(), mode, "{url}");

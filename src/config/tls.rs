@@ -12,6 +12,7 @@ pub(super) struct Words {
     mode: Option<String>,
     root_file: Option<String>,
     has_client_certificate: bool,
+    is_ambiguous: bool,
 }
 
 /// What the words ask for.
@@ -47,10 +48,12 @@ impl Words {
     fn take_from_url(url: &str) -> Words {
         // The driver takes all before the first '@' for user and password, a '?' in it included.
         let host = url.find('@').map_or(0, |at| at + 1);
+        let is_word = |part: &str| part.starts_with("sslmode=") || part.starts_with("sslrootcert=");
+        let is_ambiguous = url[..host].split(['?', '&']).skip(1).any(is_word);
+        let mut words = Words { is_ambiguous, ..Words::default() };
         let Some(query) = url[host..].find('?').map(|at| host + at) else {
-            return Words { rest: url.to_owned(), ..Words::default() };
+            return Words { rest: url.to_owned(), ..words };
         };
-        let mut words = Words::default();
         let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let is_kept = |parameter: &&str| match parameter.split_once('=') {
             Some((key, value)) => !words.accept(&decoded(key), decoded(value)),
@@ -89,6 +92,12 @@ impl Words {
 
     /// What they ask for together, or the rule they break.
     pub(super) fn demand(&self) -> Result<Demand, String> {
+        if self.is_ambiguous {
+            // An '@' in the query would otherwise turn the demand for TLS into a user's name.
+            let rule = "given with %3F for every '?' of the password, and %40 for every '@' of \
+                        the query";
+            return Err(rule.to_owned());
+        }
         if self.has_client_certificate {
             let rule = "given no sslcert or sslkey: certificates of clients are not supported, \
                         a password is";
@@ -172,8 +181,8 @@ mod tests {
                 Some("/a b.pem"),
             ),
             (
-                "postgresql://me:a?sslmode=disable@db/x?a=b&ssl%6dode=verify-ca&c=d",
-                "postgresql://me:a?sslmode=disable@db/x?a=b&c=d",
+                "postgresql://me:a?b@db/x?a=b&ssl%6dode=verify-ca&c=d",
+                "postgresql://me:a?b@db/x?a=b&c=d",
                 Some("verify-ca"),
                 None,
             ),
@@ -224,6 +233,8 @@ mod tests {
             ("sslmode=allow sslrootcert=/ca.pem", "sslmode=allow verifies nothing"),
             ("sslmode=verify-full sslrootcert=system", "not `system`"),
             ("sslmode=VERIFY-FULL sslrootcert=/ca.pem", "given one of sslmode=disable"),
+            ("postgresql://db/x?sslmode=verify-full&sslrootcert=/a@b.pem", "%40 for every '@'"),
+            ("postgresql://me@db/x?a=b@c&sslmode=verify-ca", "given sslrootcert=FILE"),
             ("sslmode=''", "given one of sslmode=disable"),
             ("sslmode=require sslcert=/me.pem sslkey=/me.key", "given no sslcert or sslkey"),
         ] {
