@@ -1,23 +1,24 @@
 //! Settings: read once from the environment, through a look-up closure; every fault is reported,
 //! not only the first; relations between settings are checked here and nowhere else.
 
+mod database;
 mod fault;
 mod setting;
+mod tls;
 
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use postgres::config::SslMode;
-
+pub use database::{Database, Proof};
 pub use fault::{Fault, Faults};
 pub use setting::{SETTINGS, Setting};
 
 /// Everything a replica is told from outside.
 #[derive(Clone)]
 pub struct Config {
-    /// Where the database is and how to log in; without any of this program's own limits.
-    pub database: postgres::Config,
+    /// Where the database is, how to log in, and what it has to prove.
+    pub database: Database,
     /// Where HTTP is served.
     pub listen_addr: SocketAddr,
     /// The name shown as `server`; the host's name and the port unless told.
@@ -152,7 +153,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         }
     }
 
-    fn database(&mut self) -> Option<postgres::Config> {
+    fn database(&mut self) -> Option<Database> {
         let name = "DATABASE_URL";
         let Some(text) = self.text(name) else {
             let rule = "required: a PostgreSQL URL, such as \
@@ -160,26 +161,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             self.fault(name, "", rule.to_owned());
             return None;
         };
-        let parsed = text.parse::<postgres::Config>();
-        let required = |config: &postgres::Config| config.get_ssl_mode() == SslMode::Require;
-        if demands_tls(&text) || parsed.as_ref().is_ok_and(required) {
-            let rule = "without a demand for TLS, which is not supported yet: use sslmode=disable \
-                        or sslmode=prefer, over a private network";
-            self.fault(name, &text, rule.to_owned());
-            return None;
-        }
-        match parsed {
-            Ok(config) if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() => {
-                self.fault(name, &text, "must name a host (or a socket folder)".to_owned());
-                None
-            }
-            Ok(config) => Some(config),
-            Err(error) => {
-                let rule = format!("a PostgreSQL URL or key=value string ({})", chain(&error));
-                self.fault(name, &text, rule);
-                None
-            }
-        }
+        Database::read(&text).map_err(|rule| self.fault(name, &text, rule)).ok()
     }
 
     fn listen_addr(&mut self) -> SocketAddr {
@@ -238,16 +220,6 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             self.fault("CRON_POLL_MS", &poll.as_millis().to_string(), rule);
         }
     }
-}
-
-/// `sslmode` values that forbid plain text. The driver's own parser knows `require` alone.
-fn demands_tls(url: &str) -> bool {
-    let url = url.to_ascii_lowercase();
-    url.split(|c: char| c.is_whitespace() || c == '?' || c == '&').any(|word| {
-        let demand = word.strip_prefix("sslmode=").map(|mode| mode.trim_matches('\''));
-        matches!(demand, Some("require" | "verify-ca" | "verify-full"))
-            || word == "sslnegotiation=direct"
-    })
 }
 
 /// An error with its sources, outermost first.

@@ -58,7 +58,7 @@ pub use schedule::{InvalidSchedule, Schedule};
 pub use status::{Counts, Job, LastRun, State, Status, StatusReader};
 pub use watch::LEASE_LOST;
 
-use crate::db::{Db, Dedicated, Limits, Manager, Pulse};
+use crate::db::{Db, Dedicated, Limits, Manager, Pulse, Target};
 use heartbeat::Heartbeat;
 use held::Held;
 use lease::Leases;
@@ -104,7 +104,7 @@ impl Cron {
     pub fn start(
         options: &Options,
         functions: Functions,
-        parameters: &postgres::Config,
+        target: &Target,
         pulse: &Arc<Pulse>,
     ) -> io::Result<Cron> {
         let Options { server, lease, handicap, poll } = options;
@@ -121,13 +121,13 @@ impl Cron {
         // renewal that a lock holds up is given up in time for another.
         let limits = Limits::within((*lease / 6).min(STATEMENT_MAX));
         let pool = |size| {
-            let manager = Manager::new(parameters.clone(), limits);
+            let manager = Manager::new(target.clone(), limits);
             Db::open_on_demand(manager, size, Arc::clone(pulse))
         };
         let (steps, records) = (Arc::new(pool(STEPS_POOL_SIZE)), pool(RECORDS_POOL_SIZE));
         let held = Held::default();
         let runner = Arc::new(Runner { leases, functions, held, steps, records });
-        let connection = || Dedicated::new(parameters.clone(), limits);
+        let connection = || Dedicated::new(target.clone(), limits);
         let heartbeat =
             Heartbeat { runner: Arc::clone(&runner), connection: connection(), failing: false };
         let scheduler = Scheduler {

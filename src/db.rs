@@ -9,6 +9,8 @@ mod dedicated;
 mod error;
 mod probe;
 mod pulse;
+mod target;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +18,13 @@ use std::time::Duration;
 use log::debug;
 
 pub use attempt::{Attempt, GivenUp};
-pub use connection::{Limits, Manager, Session, open, parameters};
+pub use connection::{Limits, Manager, Session};
 pub use dedicated::Dedicated;
 pub use error::{Error, Outcome, Stage, explain};
 pub use probe::Probe;
 pub use pulse::{Pulse, Trouble};
+pub use target::Target;
+pub use trust::Trust;
 
 /// How long one wait for a connection lasts before the attempt is looked at again.
 const SLICE: Duration = Duration::from_millis(100);

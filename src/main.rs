@@ -4,9 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use balanced::config::{Config, SETTINGS};
+use balanced::config::{Config, Proof, SETTINGS};
 use balanced::cron::{self, Cron, Functions};
-use balanced::db::{Db, Limits, Manager, Probe, Pulse, parameters};
+use balanced::db::{Db, Limits, Manager, Probe, Pulse, Target, Trust};
 use balanced::http::{Api, Handler, Listener, Options, Readiness, Server, self_check};
 use balanced::jobs;
 use balanced::migrate::{self, MIGRATIONS};
@@ -63,22 +63,22 @@ fn serve() -> Result<(), Failure> {
     let name = &config.replica_name;
     info!("event=started version={} server={name} listen={addr}", env!("CARGO_PKG_VERSION"));
 
-    let parameters = parameters(&config.database, name);
+    let target = target(&config)?;
     let limits = Limits::for_requests(config.request_timeout);
     let pulse = Arc::new(Pulse::default());
     let readiness = Arc::new(Readiness::new(Arc::clone(&pulse)));
     let options =
         jobs::Options { least: config.job_min, run_history_days: config.run_history_days };
     let functions = jobs::functions(options);
-    let manager = Manager::new(parameters.clone(), limits);
+    let manager = Manager::new(target.clone(), limits);
     let db = Arc::new(Db::open(manager, config.db_pool_size, Arc::clone(&pulse)));
     let api = Api::new(&db, config.api_token.clone(), Arc::clone(&readiness), name, &functions);
     let server = serve_http(&config, listener, &pulse, api)?;
-    let cron = match migrate::run_until_done(&parameters, MIGRATIONS, &stop) {
+    let cron = match migrate::run_until_done(&target, MIGRATIONS, &stop) {
         Ok(()) => {
-            let cron = start_cron(&config, functions, &parameters, &pulse)?;
+            let cron = start_cron(&config, functions, &target, &pulse)?;
             // Not ended by the signal: requests in flight are judged by it while they drain.
-            Probe::start(parameters, limits, pulse, Stop::new()).map_err(no_thread)?;
+            Probe::start(target, limits, pulse, Stop::new()).map_err(no_thread)?;
             readiness.migrated();
             info!("event=serving server={name} url=http://{addr}");
             stop.wait();
@@ -89,6 +89,23 @@ fn serve() -> Result<(), Failure> {
     };
     drain(&config, &readiness, server, cron);
     Ok(())
+}
+
+fn target(config: &Config) -> Result<Target, Failure> {
+    let database = &config.database;
+    if database.is_encrypted_only() {
+        warn!(
+            "event=tls_not_verified hint=\"connections are encrypted, and whoever answers is taken \
+             for the database: set sslmode=verify-full and sslrootcert in DATABASE_URL\""
+        );
+    }
+    let trust = match database.proof.clone() {
+        Proof::None => Trust::Anyone,
+        Proof::Chain(authorities) => Trust::Chain(authorities),
+        Proof::ChainAndName(authorities) => Trust::ChainAndName(authorities),
+    };
+    let target = Target::new(&database.parameters, trust, &config.replica_name);
+    target.map_err(|error| Failure::Run(error.to_string()))
 }
 
 fn serve_http(
@@ -109,7 +126,7 @@ fn serve_http(
 fn start_cron(
     config: &Config,
     functions: Functions,
-    parameters: &postgres::Config,
+    target: &Target,
     pulse: &Arc<Pulse>,
 ) -> Result<Option<Cron>, Failure> {
     if !config.cron.enabled {
@@ -122,7 +139,7 @@ fn start_cron(
         handicap: config.cron.handicap,
         poll: config.cron.poll,
     };
-    Cron::start(&options, functions, parameters, pulse).map(Some).map_err(no_thread)
+    Cron::start(&options, functions, target, pulse).map(Some).map_err(no_thread)
 }
 
 /// Hands the jobs over first, since that needs no proxy to notice; then requests and runs have
@@ -146,8 +163,8 @@ fn drain(config: &Config, readiness: &Readiness, server: Server, cron: Option<Cr
 fn migrate_only() -> Result<(), Failure> {
     let config = settings()?;
     let stop = stop_on_signal()?;
-    let parameters = parameters(&config.database, &config.replica_name);
-    migrate::run(&parameters, MIGRATIONS, &stop).map_err(|fault| Failure::Run(fault.to_string()))
+    let target = target(&config)?;
+    migrate::run(&target, MIGRATIONS, &stop).map_err(|fault| Failure::Run(fault.to_string()))
 }
 
 fn health() -> Result<(), Failure> {

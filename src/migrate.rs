@@ -13,7 +13,7 @@ use log::{info, warn};
 use postgres::Transaction;
 use postgres::error::SqlState;
 
-use crate::db::{explain, open};
+use crate::db::{Target, explain};
 use crate::stop::Stop;
 
 /// One file of `sql/`.
@@ -74,14 +74,10 @@ const TRY_LOCK: &str = "select pg_try_advisory_xact_lock($1)";
 ///
 /// # Errors
 /// [`Fault::Refused`] with a sentence that says what to do, or [`Fault::Stopped`].
-pub fn run_until_done(
-    config: &postgres::Config,
-    migrations: &[Migration],
-    stop: &Stop,
-) -> Result<(), Fault> {
+pub fn run_until_done(target: &Target, migrations: &[Migration], stop: &Stop) -> Result<(), Fault> {
     let mut told = false;
     loop {
-        match run(config, migrations, stop) {
+        match run(target, migrations, stop) {
             Err(Fault::Unreachable(reason)) => {
                 if !told {
                     warn!(
@@ -103,9 +99,10 @@ pub fn run_until_done(
 ///
 /// # Errors
 /// Each case of [`Fault`].
-pub fn run(config: &postgres::Config, migrations: &[Migration], stop: &Stop) -> Result<(), Fault> {
+pub fn run(target: &Target, migrations: &[Migration], stop: &Stop) -> Result<(), Fault> {
     let numbered = number(migrations)?;
-    let mut client = open(config).map_err(|error| Fault::Unreachable(error.reason().to_owned()))?;
+    let mut client =
+        target.open().map_err(|error| Fault::Unreachable(error.reason().to_owned()))?;
     client.batch_execute(LIMITS).map_err(|error| unreachable(&error))?;
     let mut waited = false;
     loop {

@@ -1,3 +1,5 @@
+use postgres::config::SslMode;
+
 use super::*;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, Faults> {
@@ -73,28 +75,50 @@ fn a_fault_says_name_value_and_rule_and_no_secret() {
     assert!(!text.contains("s3cret"), "{text}");
 }
 
+fn tls_rule(url: &str) -> String {
+    let faults = read(&[("DATABASE_URL", url)]).err().unwrap_or_else(|| panic!("{url}: read"));
+    faults.to_string()
+}
+
 #[test]
-fn a_url_that_demands_tls_is_refused_clearly() {
-    for mode in ["require", "verify-ca", "verify-full"] {
-        for url in [
-            format!("postgresql://me@db/x?sslmode={mode}"),
-            format!("host=db user=me sslmode='{mode}'"),
-            format!("host=db user=me sslmode ={mode}")
-                .replace("verify-ca", "require")
-                .replace("verify-full", "require"),
-        ] {
-            let text = read(&[("DATABASE_URL", &url)]).err().expect("refused").to_string();
-            assert!(text.contains("TLS, which is not supported yet"), "{text}");
-        }
+fn the_words_on_tls_reach_the_driver() {
+    for (url, mode) in [
+        ("postgresql://me@db/x", SslMode::Prefer),
+        ("postgresql://me@db/x?sslmode=disable", SslMode::Disable),
+        ("host=db sslmode=require sslnegotiation=direct", SslMode::Require),
+        ("host=/run/a sslmode=require", SslMode::Disable),
+        ("postgresql:///x?host=%2Frun%2Fa&sslmode=verify-full", SslMode::Disable),
+        ("host=/run/a,db", SslMode::Prefer),
+        ("host=/run/a hostaddr=10.0.0.1 sslmode=require", SslMode::Require),
+    ] {
+        let config = read(&[("DATABASE_URL", url)]).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(config.database.parameters.get_ssl_mode(), mode, "{url}");
+        assert_eq!(config.database.is_encrypted_only(), mode == SslMode::Require, "{url}");
     }
-    assert!(read(&[("DATABASE_URL", "postgresql://me@db/x?sslmode=prefer")]).is_ok());
+}
+
+#[test]
+fn what_cannot_be_kept_of_tls_is_refused() {
+    for (url, rule) in [
+        ("postgresql://me@db/x?sslmode=verify-full", "must be given sslrootcert=FILE"),
+        ("postgresql://me@db/x?sslmode=tls", "must be given one of sslmode=disable"),
+        ("host=/run/a,db sslmode=require", "must be of hosts alone"),
+        ("host=db sslnegotiation=direct", "must be given sslmode=require or stronger"),
+        ("sslmode=require", "must be one that names a host"),
+        ("host=db sslmode=verify-ca sslrootcert=/no/such.pem", "/no/such.pem: No such file"),
+        ("host=db sslmode=verify-ca sslrootcert=/dev/null", "holds no certificate in PEM form"),
+        ("host=db sslrootcert=/ca.pem password=s3cret", "sslmode=prefer verifies nothing"),
+    ] {
+        assert!(tls_rule(url).contains(rule), "{url}: {}", tls_rule(url));
+        assert!(!tls_rule(url).contains("s3cret"), "{url}: {}", tls_rule(url));
+    }
 }
 
 #[test]
 fn several_hosts_are_accepted() {
     let url = "postgresql://me@a:5432,b:5433/x?target_session_attrs=read-write";
     let config = read(&[("DATABASE_URL", url)]).expect("several hosts");
-    assert_eq!(config.database.get_hosts().len(), 2);
+    assert_eq!(config.database.parameters.get_hosts().len(), 2);
 }
 
 #[test]

@@ -1,18 +1,15 @@
-//! One connection: how it is opened, what it may take, which statements it has prepared, and how
-//! a dead one is noticed before it is used.
+//! One connection: what it may take, which statements it has prepared, and how a dead one is
+//! noticed before it is used.
 
-use std::fs::File;
-use std::io;
-use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::ToSql;
-use postgres::{Client, NoTls, Row, Statement};
+use postgres::{Client, Row, Statement};
 use r2d2::ManageConnection;
-use r2d2_postgres::PostgresConnectionManager;
 
-use super::error::{Error, explain};
+use super::error::Error;
+use super::target::{Target, not_connected};
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -44,59 +41,6 @@ impl Limits {
     }
 }
 
-/// `database` with this program's own bounds, wherever the URL is silent. A host that vanishes
-/// without a word would otherwise hold a statement for a quarter of an hour.
-pub fn parameters(database: &postgres::Config, replica_name: &str) -> postgres::Config {
-    let mut config = database.clone();
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(2));
-    }
-    if config.get_tcp_user_timeout().is_none() {
-        config.tcp_user_timeout(Duration::from_secs(5));
-    }
-    if config.get_keepalives_interval().is_none() {
-        config.keepalives_idle(Duration::from_secs(5));
-        config.keepalives_interval(Duration::from_secs(2));
-        config.keepalives_retries(3);
-    }
-    if config.get_application_name().is_none() {
-        config.application_name(&format!("balanced {replica_name}"));
-    }
-    config
-}
-
-/// Opens one connection outside of the pool, without any limits of this program's.
-///
-/// # Errors
-/// What the driver says, or the system.
-pub fn open(config: &postgres::Config) -> Result<Client, Error> {
-    guarded(|| config.connect(NoTls))
-}
-
-/// Opens one connection outside of the pool.
-///
-/// # Errors
-/// As of [`open`].
-pub(super) fn connect(config: &postgres::Config, limits: Limits) -> Result<Session, Error> {
-    Session::new(open(config)?, limits)
-}
-
-/// The driver panics where the system has no descriptor left for it, and takes down whose thread
-/// it is: the pool would wait for that connection for ever.
-fn guarded(connect: impl FnOnce() -> Result<Client, postgres::Error>) -> Result<Client, Error> {
-    let spare: io::Result<Vec<File>> =
-        (0..DESCRIPTORS_TO_CONNECT).map(|_| File::open("/dev/null")).collect();
-    spare.map(drop).map_err(|error| Error::unsent(format!("cannot connect: {error}")))?;
-    match panic::catch_unwind(AssertUnwindSafe(connect)) {
-        Ok(result) => result.map_err(not_connected),
-        Err(_) => Err(Error::unsent("cannot connect: the driver has panicked")),
-    }
-}
-
-fn not_connected(error: postgres::Error) -> Error {
-    Error::unsent(format!("cannot connect: {}", explain(&error)))
-}
-
 /// A connection with the statements it has prepared.
 pub struct Session {
     client: Client,
@@ -106,15 +50,18 @@ pub struct Session {
     forgotten: bool,
 }
 
-/// What the driver needs to open one: a socket, and those of its event loop.
-const DESCRIPTORS_TO_CONNECT: usize = 6;
 /// A connection unused for this long is looked at before it is used.
 const IDLE: Duration = Duration::from_millis(100);
 /// How long that look takes at least; the driver's clock makes a millisecond of it.
 const LOOK: Duration = Duration::from_nanos(1);
 
 impl Session {
-    fn new(mut client: Client, limits: Limits) -> Result<Session, Error> {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// As of [`Target::open`], or what the database says of the limits.
+    pub(super) fn open(target: &Target, limits: Limits) -> Result<Session, Error> {
+        let mut client = target.open()?;
         let Limits { statement, lock } = limits;
         let settings = format!(
             "set statement_timeout = {}; set lock_timeout = {}; \
@@ -196,16 +143,15 @@ impl Session {
 }
 
 /// What the pool asks for connections.
-#[derive(Debug)]
 pub struct Manager {
-    inner: PostgresConnectionManager<NoTls>,
+    target: Target,
     limits: Limits,
 }
 
 impl Manager {
-    /// Connections with these parameters and limits.
-    pub fn new(config: postgres::Config, limits: Limits) -> Manager {
-        Manager { inner: PostgresConnectionManager::new(config, NoTls), limits }
+    /// Connections to this database, with these limits.
+    pub fn new(target: Target, limits: Limits) -> Manager {
+        Manager { target, limits }
     }
 }
 
@@ -214,7 +160,7 @@ impl ManageConnection for Manager {
     type Error = Error;
 
     fn connect(&self) -> Result<Session, Error> {
-        Session::new(guarded(|| self.inner.connect())?, self.limits)
+        Session::open(&self.target, self.limits)
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), Error> {

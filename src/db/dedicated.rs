@@ -1,19 +1,20 @@
 //! A connection that one thread keeps for itself: it waits for nobody's work but its own.
 
-use super::connection::{Limits, Session, connect};
+use super::connection::{Limits, Session};
 use super::error::Error;
+use super::target::Target;
 
 /// Opened when first needed, and opened anew after it broke.
 pub struct Dedicated {
-    config: postgres::Config,
+    target: Target,
     limits: Limits,
     session: Option<Session>,
 }
 
 impl Dedicated {
     /// Not opened yet.
-    pub fn new(config: postgres::Config, limits: Limits) -> Dedicated {
-        Dedicated { config, limits, session: None }
+    pub fn new(target: Target, limits: Limits) -> Dedicated {
+        Dedicated { target, limits, session: None }
     }
 
     /// Runs `work`, once.
@@ -27,7 +28,7 @@ impl Dedicated {
     ) -> Result<T, Error> {
         let session = match &mut self.session {
             Some(session) if session.is_usable() => session,
-            broken => broken.insert(connect(&self.config, self.limits)?),
+            broken => broken.insert(Session::open(&self.target, self.limits)?),
         };
         work(session).map_err(|error| {
             let error = Error::from(error);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::{Dedicated, Limits, Pulse};
+use super::{Dedicated, Limits, Pulse, Target};
 use crate::stop::Stop;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -30,12 +30,12 @@ impl Probe {
     /// # Errors
     /// When the system has no thread left.
     pub fn start(
-        config: postgres::Config,
+        target: Target,
         limits: Limits,
         pulse: Arc<Pulse>,
         stop: Stop,
     ) -> std::io::Result<JoinHandle<()>> {
-        let mut probe = Probe { connection: Dedicated::new(config, limits), pulse };
+        let mut probe = Probe { connection: Dedicated::new(target, limits), pulse };
         thread::Builder::new()
             .name("probe".to_owned())
             .stack_size(STACK_BYTES)

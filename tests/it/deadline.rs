@@ -4,12 +4,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use balanced::db::{Limits, Manager, parameters};
+use balanced::db::{Limits, Manager};
 use postgres::NoTls;
 use r2d2::ManageConnection;
 
 use crate::support::{
-    Answer, Client, Local, LocalOptions, Postgres, Process, change, get, post, until,
+    Answer, Client, Local, LocalOptions, Postgres, Process, change, get, post, target, until,
 };
 
 const POOL: u32 = 4;
@@ -52,8 +52,8 @@ fn after_a_crash_of_the_database_the_next_request_on_every_connection_succeeds()
 #[test]
 fn a_connection_that_died_while_idle_is_noticed_before_it_is_used() {
     let database = Postgres::shared().migrated();
-    let config = parameters(&database.url().parse().unwrap(), "idle");
-    let manager = Manager::new(config, Limits::for_requests(Duration::from_secs(30)));
+    let manager =
+        Manager::new(target(database.url(), "idle"), Limits::for_requests(Duration::from_secs(30)));
     for (number, dies) in [false, true, false].into_iter().enumerate() {
         let mut session = manager.connect().unwrap();
         let pid: i32 = session.query_opt("select pg_backend_pid()", &[]).unwrap().unwrap().get(0);

@@ -21,3 +21,4 @@ mod spread;
 mod steer;
 mod takeover;
 mod tidy;
+mod tls;

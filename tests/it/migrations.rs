@@ -6,10 +6,10 @@ use std::thread;
 use balanced::migrate::{Fault, MIGRATIONS, Migration, run};
 use balanced::stop::Stop;
 
-use crate::support::{Database, Postgres};
+use crate::support::{Database, Postgres, target};
 
 fn migrate(database: &Database, migrations: &[Migration]) -> Result<(), Fault> {
-    run(&database.url().parse().unwrap(), migrations, &Stop::new())
+    run(&target(database.url(), "tests"), migrations, &Stop::new())
 }
 
 fn refusal(database: &Database, migrations: &[Migration]) -> String {

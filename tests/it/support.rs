@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub(crate) use child::Child;
 pub(crate) use client::{Answer, Client, ask, change, get, post};
 pub(crate) use door::{Door, free_addr};
-pub(crate) use postgres::{Database, Postgres};
+pub(crate) use postgres::{Database, Postgres, target};
 pub(crate) use random::{Random, seed};
 pub(crate) use replica::{Local, LocalOptions, Process};
 pub(crate) use scheduler::{Scheduler, endless, only, options};

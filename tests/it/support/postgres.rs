@@ -1,10 +1,11 @@
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use balanced::db::{Target, Trust};
 use balanced::migrate::{self, MIGRATIONS};
 use balanced::stop::Stop;
 use postgres::{Client, NoTls};
@@ -25,6 +26,11 @@ pub(crate) struct Database {
     url: String,
 }
 
+/// The way to a database, in plain text or to anybody, for a replica of this name.
+pub(crate) fn target(url: &str, replica_name: &str) -> Target {
+    Target::new(&url.parse().expect("a URL"), Trust::Anyone, replica_name).expect("a target")
+}
+
 impl Postgres {
     /// The one that all tests share which do not harm it.
     pub(crate) fn shared() -> &'static Postgres {
@@ -34,8 +40,8 @@ impl Postgres {
             let mut admin = server.admin();
             admin.batch_execute("create database migrated").expect("a template");
             let migrated = server.url_of("migrated");
-            let config = migrated.parse().expect("a URL");
-            migrate::run(&config, MIGRATIONS, &Stop::new()).expect("the migrations");
+            migrate::run(&target(&migrated, "tests"), MIGRATIONS, &Stop::new())
+                .expect("the migrations");
             server
         })
     }
@@ -70,6 +76,11 @@ impl Postgres {
         &self.url
     }
 
+    /// The folder that is removed with it, writable for the tests.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(crate) fn admin(&self) -> Client {
         Client::connect(&self.url, NoTls).expect("the private PostgreSQL")
     }
@@ -87,8 +98,8 @@ impl Postgres {
     /// A database that is migrated now.
     pub(crate) fn prepared(&self) -> Database {
         let database = self.empty();
-        let config = database.url.parse().expect("a URL");
-        migrate::run(&config, MIGRATIONS, &Stop::new()).expect("the migrations");
+        migrate::run(&target(&database.url, "tests"), MIGRATIONS, &Stop::new())
+            .expect("the migrations");
         database
     }
 

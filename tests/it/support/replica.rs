@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use balanced::config::{Config, Token};
-use balanced::db::{Db, Limits, Manager, Probe, Pulse, parameters};
+use balanced::db::{Db, Limits, Manager, Probe, Pulse};
 use balanced::http::{Api, Handler, Listener, Options, Readiness, Server};
 use balanced::jobs;
 use balanced::stop::Stop;
 
 use super::child::Child;
-use super::{get, until};
+use super::{get, target, until};
 
 /// A replica in this process, without a signal handler and without migrations.
 pub(crate) struct Local {
@@ -40,18 +40,18 @@ impl Local {
     }
 
     pub(crate) fn start_with(database_url: &str, options: LocalOptions) -> Local {
-        let parameters = parameters(&database_url.parse().expect("a URL"), "local");
+        let target = target(database_url, "local");
         let limits = Limits::for_requests(options.request_timeout);
         let pulse = Arc::new(Pulse::default());
         let readiness = Arc::new(Readiness::new(Arc::clone(&pulse)));
         readiness.migrated();
         let stop = Stop::new();
-        let manager = Manager::new(parameters.clone(), limits);
+        let manager = Manager::new(target.clone(), limits);
         let db = Arc::new(Db::open(manager, options.pool_size, Arc::clone(&pulse)));
         let functions =
             jobs::functions(jobs::Options { least: Duration::ZERO, run_history_days: 14 });
         let api = Api::new(&db, options.token.map(token), readiness, "local", &functions);
-        Probe::start(parameters, limits, Arc::clone(&pulse), stop.clone()).expect("a thread");
+        Probe::start(target, limits, Arc::clone(&pulse), stop.clone()).expect("a thread");
         let handler: Handler = Arc::new(move |call, attempt| api.answer(call, attempt));
         let mut local = Local::serve(options.workers, options.request_timeout, pulse, handler);
         local.stop = stop;

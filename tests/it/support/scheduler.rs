@@ -2,9 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use balanced::cron::{Context, Cron, Failure, Functions, Options};
-use balanced::db::{Pulse, parameters};
+use balanced::db::Pulse;
 
-use super::{Database, until};
+use super::{Database, target, until};
 
 /// One replica's scheduler in this process, drained at the end of the test.
 pub(crate) struct Scheduler(pub(crate) Cron);
@@ -20,9 +20,9 @@ pub(crate) fn options(server: &str) -> Options {
 
 impl Scheduler {
     pub(crate) fn start(database_url: &str, options: &Options, functions: Functions) -> Scheduler {
-        let parameters = parameters(&database_url.parse().expect("a URL"), &options.server);
+        let target = target(database_url, &options.server);
         let pulse = Arc::new(Pulse::default());
-        Scheduler(Cron::start(options, functions, &parameters, &pulse).expect("threads"))
+        Scheduler(Cron::start(options, functions, &target, &pulse).expect("threads"))
     }
 }
 

@@ -1,0 +1,106 @@
+//! Whom a connection over TLS trusts, and the one connector that keeps to it.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Which servers are trusted where the connection is encrypted.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// Any: whoever only listens learns nothing, whoever stands between learns all.
+    Anyone,
+    /// Whoever has a certificate from these authorities, for whatever host: enough where they
+    /// give certificates to one's own servers alone.
+    Chain(RootCertStore),
+    /// Whoever has a certificate from these authorities for the host that was asked for.
+    ChainAndName(RootCertStore),
+}
+
+/// What PostgreSQL 17 wants to hear where TLS comes first, and older ones do not mind.
+const PROTOCOL: &[u8] = b"postgresql";
+
+/// The driver's way to TLS.
+///
+/// # Errors
+/// When the library has no version of TLS that it thinks safe.
+pub(super) fn connector(trust: Trust) -> Result<MakeRustlsConnect, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let lax = |authorities| Arc::new(Lax { authorities, algorithms });
+    let builder = match trust {
+        Trust::ChainAndName(authorities) => builder.with_root_certificates(authorities),
+        Trust::Chain(authorities) => {
+            builder.dangerous().with_custom_certificate_verifier(lax(Some(authorities)))
+        }
+        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(lax(None)),
+    };
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    Ok(MakeRustlsConnect::new(config))
+}
+
+/// Asks for less than the library does by itself. One thing it always promises: the server holds
+/// the key of the certificate that it shows.
+#[derive(Debug)]
+struct Lax {
+    /// Where none are given, any certificate will do, also an expired one of another host.
+    authorities: Option<RootCertStore>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Lax {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if let Some(authorities) = &self.authorities {
+            // All that the library verifies, but for the name.
+            let certificate = ParsedCertificate::try_from(certificate)?;
+            let algorithms = self.algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(
+                &certificate,
+                authorities,
+                intermediates,
+                now,
+                algorithms,
+            )?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
