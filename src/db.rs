@@ -110,8 +110,8 @@ pub struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    /// Runs `work`, for `attempt`; once more on another connection where this one is found dead
-    /// before anything was sent.
+    /// Runs `work`, for `attempt`; again on another connection where this one is found dead before
+    /// anything was sent, or leads to a server that takes no changes any more.
     ///
     /// # Errors
     /// [`Outcome::NotApplied`] when the attempt was given up before, or the database refused the
@@ -133,10 +133,12 @@ impl Connection<'_> {
                 }
                 Err(error) if error.breaks_connection() => {
                     self.session.forget();
-                    if error.is_of_a_demoted_server() {
+                    let demoted = error.is_of_a_demoted_server();
+                    if demoted {
                         self.db.pulse.demoted();
                     }
-                    if error.stage() != Stage::Unsent || attempt.unsend().is_err() {
+                    let untouched = demoted || error.stage() == Stage::Unsent;
+                    if !untouched || attempt.unsend().is_err() {
                         return Err(error);
                     }
                     self.session = self.db.session(attempt)?;
