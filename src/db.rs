@@ -7,6 +7,7 @@ mod attempt;
 mod connection;
 mod dedicated;
 mod error;
+mod host;
 mod probe;
 mod pulse;
 mod target;

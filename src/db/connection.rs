@@ -9,7 +9,8 @@ use postgres::{Client, Row, Statement};
 use r2d2::ManageConnection;
 
 use super::error::Error;
-use super::target::{Target, not_connected};
+use super::host::not_connected;
+use super::target::Target;
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 

@@ -1,30 +1,26 @@
 //! The way to the database: where it is, what is trusted there, and the bounds of every try.
 
-use std::fs::File;
-use std::io;
+use std::cmp::max;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 use std::time::Duration;
 
 use postgres::Client;
-use postgres::config::SslMode;
-use postgres::error::SqlState;
-use r2d2::ManageConnection;
-use r2d2_postgres::PostgresConnectionManager;
-use tokio_postgres_rustls::MakeRustlsConnect;
+use postgres::config::{Host as Place, LoadBalanceHosts};
 
-use super::error::{Error, explain};
+use super::error::Error;
+use super::host::Host;
 use super::trust::{Trust, connector};
 
 /// Where and how to connect.
 #[derive(Clone)]
 pub struct Target {
-    parameters: postgres::Config,
-    tls: MakeRustlsConnect,
+    /// In the order of the URL; at least one.
+    hosts: Arc<[Arc<Host>]>,
+    any_order: bool,
 }
-
-/// What the driver needs to open a connection: a socket, and those of its event loop.
-const DESCRIPTORS_TO_CONNECT: usize = 6;
 
 impl Target {
     /// `database` with this program's own bounds, wherever the URL is silent. A host that vanishes
@@ -60,59 +56,95 @@ impl Target {
             }
         }
         let tls = connector(trust).map_err(|error| Error::unsent(error.to_string()))?;
-        Ok(Target { parameters, tls })
+        let count = max(parameters.get_hosts().len(), parameters.get_hostaddrs().len());
+        let host = |index| Arc::new(Host::new(alone(&parameters, index), tls.clone()));
+        let any_order = parameters.get_load_balance_hosts() == LoadBalanceHosts::Random;
+        Ok(Target { hosts: (0..count).map(host).collect(), any_order })
     }
 
-    /// Opens one connection outside of the pool, without any limits of this program's.
+    /// Opens one connection outside of the pool, without any limits of this program's, to the first
+    /// host that lets us in. Who has hung is asked last.
     ///
     /// # Errors
-    /// What the driver says, or the system.
+    /// What the driver says of the last host that was asked, or the system.
     pub fn open(&self) -> Result<Client, Error> {
-        guarded(|| self.connect())
-    }
-
-    /// Where TLS is only preferred, a server that offers it and then fails at it is asked again in
-    /// plain text, as libpq does; the driver by itself gives up.
-    fn connect(&self) -> Result<Client, postgres::Error> {
-        let connect = |parameters: postgres::Config| {
-            PostgresConnectionManager::new(parameters, self.tls.clone()).connect()
+        let first = match self.any_order {
+            true => RandomState::new().hash_one(()) as usize % self.hosts.len(),
+            false => 0,
         };
-        let preferred = self.parameters.get_ssl_mode() == SslMode::Prefer;
-        match connect(self.parameters.clone()) {
-            Err(error) if preferred && may_be_for_tls(&error) => {
-                let mut plain = self.parameters.clone();
-                plain.ssl_mode(SslMode::Disable);
-                connect(plain)
+        let (before, from) = self.hosts.split_at(first);
+        let mut hosts: Vec<&Arc<Host>> = from.iter().chain(before).collect();
+        hosts.sort_by_key(|host| host.hangs());
+        let mut result = Err(Error::unsent("no host is named"));
+        for host in hosts {
+            result = host.open();
+            if result.is_ok() {
+                break;
             }
-            result => result,
         }
+        result
     }
 }
 
-/// The handshake failed, or the server lets nobody in who comes over TLS.
-fn may_be_for_tls(error: &postgres::Error) -> bool {
-    if error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) {
-        return true;
-    }
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
-    source.is_some_and(|source: &io::Error| {
-        let broken_off = source.kind() == io::ErrorKind::UnexpectedEof;
-        broken_off || source.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
-    })
+/// The same parameters with one host alone. The driver has no way to take one out.
+fn alone(all: &postgres::Config, index: usize) -> postgres::Config {
+    let mut one = postgres::Config::new();
+    all.get_user().map(|user| one.user(user));
+    all.get_password().map(|password| one.password(password));
+    all.get_dbname().map(|name| one.dbname(name));
+    all.get_options().map(|options| one.options(options));
+    all.get_application_name().map(|name| one.application_name(name));
+    one.ssl_mode(all.get_ssl_mode()).ssl_negotiation(all.get_ssl_negotiation());
+    match all.get_hosts().get(index) {
+        Some(Place::Tcp(name)) => one.host(name),
+        #[cfg(unix)]
+        Some(Place::Unix(folder)) => one.host_path(folder),
+        None => &mut one,
+    };
+    all.get_hostaddrs().get(index).map(|address| one.hostaddr(*address));
+    all.get_ports().get(index).or(all.get_ports().first()).map(|port| one.port(*port));
+    all.get_connect_timeout().map(|limit| one.connect_timeout(*limit));
+    all.get_tcp_user_timeout().map(|limit| one.tcp_user_timeout(*limit));
+    one.keepalives(all.get_keepalives()).keepalives_idle(all.get_keepalives_idle());
+    all.get_keepalives_interval().map(|interval| one.keepalives_interval(interval));
+    all.get_keepalives_retries().map(|retries| one.keepalives_retries(retries));
+    one.target_session_attrs(all.get_target_session_attrs());
+    one.channel_binding(all.get_channel_binding());
+    one
 }
 
-/// The driver panics where the system has no descriptor left for it, and takes down whose thread
-/// it is: the pool would wait for that connection for ever.
-fn guarded(connect: impl FnOnce() -> Result<Client, postgres::Error>) -> Result<Client, Error> {
-    let spare: io::Result<Vec<File>> =
-        (0..DESCRIPTORS_TO_CONNECT).map(|_| File::open("/dev/null")).collect();
-    spare.map(drop).map_err(|error| Error::unsent(format!("cannot connect: {error}")))?;
-    match panic::catch_unwind(AssertUnwindSafe(connect)) {
-        Ok(result) => result.map_err(not_connected),
-        Err(_) => Err(Error::unsent("cannot connect: the driver has panicked")),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-pub(super) fn not_connected(error: postgres::Error) -> Error {
-    Error::unsent(format!("cannot connect: {}", explain(&error)))
+    fn parsed(text: &str) -> postgres::Config {
+        text.parse().expect("a URL")
+    }
+
+    fn assert_same(one: &postgres::Config, other: &postgres::Config) {
+        assert_eq!(format!("{one:?}"), format!("{other:?}"));
+        assert_eq!(one.get_password(), other.get_password());
+    }
+
+    #[test]
+    fn one_host_keeps_all_that_is_said_of_it() {
+        let rest = "user=u password=p dbname=d options='-c a=b' application_name=n \
+                    sslmode=require sslnegotiation=direct connect_timeout=7 tcp_user_timeout=8 \
+                    keepalives=1 keepalives_idle=9 keepalives_interval=10 keepalives_retries=11 \
+                    target_session_attrs=read-write channel_binding=require";
+        let all = format!("host=a,b,/c hostaddr=127.0.0.1,127.0.0.2,127.0.0.3 port=1,2,3 {rest}");
+        for (index, one) in [
+            "host=a hostaddr=127.0.0.1 port=1",
+            "host=b hostaddr=127.0.0.2 port=2",
+            "host=/c hostaddr=127.0.0.3 port=3",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_same(&alone(&parsed(&all), index), &parsed(&format!("{one} {rest}")));
+        }
+        let shared = parsed("host=a,b port=6 user=u");
+        assert_same(&alone(&shared, 1), &parsed("host=b port=6 user=u"));
+        assert_same(&alone(&parsed("host=a,b"), 1), &parsed("host=b"));
+    }
 }

@@ -145,3 +145,20 @@ fn connections_to_a_demoted_primary_are_dropped() {
         }
     });
 }
+
+/// Its kernel takes connections, so only silence tells: a replica that starts is not to wait for it
+/// while the next host is ready.
+#[test]
+fn a_replica_that_starts_passes_by_a_frozen_primary() {
+    let pair = Pair::start();
+    drop(pair.replicas());
+    let frozen = pair.primary.pause();
+    pair.standby.admin().execute("select pg_promote()", &[]).expect("a promotion");
+    let started = Instant::now();
+    let replica = Process::start(&pair.url(), &[("CRON_ENABLED", "false")]);
+    println!("ready {:.1?} after its start", started.elapsed());
+    for _ in 0..20 {
+        assert_eq!(post(replica.addr, "/api/balance", &change(1, 1)).status, 200);
+    }
+    drop(frozen);
+}

@@ -47,6 +47,22 @@ fn a_database_that_is_away_at_first_is_waited_for() {
     assert_eq!(replica.log().matches("event=database_away").count(), 1, "{}", replica.log());
 }
 
+/// It takes the connection and says nothing: the driver by itself would wait for ever.
+#[test]
+fn a_replica_that_waits_for_a_frozen_database_can_be_ended() {
+    let server = Postgres::lend();
+    let frozen = server.pause();
+    let mut replica = Process::spawn(&mut Process::command(server.url(), &[]));
+    until("it says what it waits for", SOON, || {
+        replica.log().contains("the server takes connections and says nothing")
+    });
+    let other = Process::spawn(&mut Process::command(server.url(), &[]));
+    replica.signal("-TERM");
+    assert_eq!(replica.wait(SOON).code(), Some(0), "{}", replica.log());
+    drop(frozen);
+    until("ready", SOON, || get(other.addr, "/health/ready").status == 200);
+}
+
 #[test]
 fn a_newer_schema_is_a_warning_and_the_replica_runs() {
     let database = Postgres::shared().migrated();

@@ -1,0 +1,156 @@
+//! One host of the database, and tries to connect to it that may hang. The driver bounds the way to
+//! the socket only: a server that is frozen takes the connection, by its kernel, and is silent.
+
+use std::fs::File;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use postgres::Client;
+use postgres::config::SslMode;
+use postgres::error::SqlState;
+use r2d2::ManageConnection;
+use r2d2_postgres::PostgresConnectionManager;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::error::{Error, explain};
+
+/// What the driver needs to open a connection: a socket, and those of its event loop.
+const DESCRIPTORS_TO_CONNECT: usize = 6;
+/// The longest that a server may take to let somebody in, once it has taken the connection.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// While as many tries hang, no other is made: they go on when the server does.
+const HANGING_MAX: usize = 4;
+
+/// Where one server is, and how to log in there.
+pub(super) struct Host {
+    parameters: postgres::Config,
+    tls: MakeRustlsConnect,
+    hanging: Arc<AtomicUsize>,
+}
+
+/// A try that somebody waits for, and may cease to.
+struct Try {
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+enum State {
+    UnderWay,
+    Ended(Box<Result<Client, Error>>),
+    Abandoned,
+}
+
+impl Host {
+    /// The parameters are to name one host.
+    pub(super) fn new(parameters: postgres::Config, tls: MakeRustlsConnect) -> Host {
+        Host { parameters, tls, hanging: Arc::default() }
+    }
+
+    /// Whether a try to connect has hung, and still does.
+    pub(super) fn hangs(&self) -> bool {
+        self.hanging.load(Ordering::Acquire) > 0
+    }
+
+    /// Opens a connection, in a thread that is left behind if it hangs.
+    ///
+    /// # Errors
+    /// What the driver says, or the system; and when the server says nothing.
+    pub(super) fn open(self: &Arc<Host>) -> Result<Client, Error> {
+        if self.hanging.load(Ordering::Acquire) >= HANGING_MAX {
+            return Err(silent());
+        }
+        let connecting =
+            Arc::new(Try { state: Mutex::new(State::UnderWay), ended: Condvar::new() });
+        let (host, theirs) = (Arc::clone(self), Arc::clone(&connecting));
+        let started = thread::Builder::new().name("connect".to_owned()).spawn(move || {
+            let result = guarded(|| host.connect());
+            theirs.end(result, &host.hanging);
+        });
+        started.map_err(|error| Error::unsent(format!("cannot connect: {error}")))?;
+        let limit = self.parameters.get_connect_timeout().copied().unwrap_or_default();
+        connecting.wait(Instant::now() + limit + HANDSHAKE_MAX, &self.hanging)
+    }
+
+    /// Where TLS is only preferred, a server that offers it and then fails at it is asked again in
+    /// plain text, as libpq does; the driver by itself gives up.
+    fn connect(&self) -> Result<Client, postgres::Error> {
+        let connect = |parameters: postgres::Config| {
+            PostgresConnectionManager::new(parameters, self.tls.clone()).connect()
+        };
+        let preferred = self.parameters.get_ssl_mode() == SslMode::Prefer;
+        match connect(self.parameters.clone()) {
+            Err(error) if preferred && may_be_for_tls(&error) => {
+                let mut plain = self.parameters.clone();
+                plain.ssl_mode(SslMode::Disable);
+                connect(plain)
+            }
+            result => result,
+        }
+    }
+}
+
+impl Try {
+    fn wait(&self, until: Instant, hanging: &AtomicUsize) -> Result<Client, Error> {
+        let mut state = self.state.lock();
+        while matches!(*state, State::UnderWay) {
+            if self.ended.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        match std::mem::replace(&mut *state, State::Abandoned) {
+            State::Ended(result) => *result,
+            State::UnderWay | State::Abandoned => {
+                hanging.fetch_add(1, Ordering::AcqRel);
+                Err(silent())
+            }
+        }
+    }
+
+    /// A connection that nobody waits for any more is closed.
+    fn end(&self, result: Result<Client, Error>, hanging: &AtomicUsize) {
+        let mut state = self.state.lock();
+        if matches!(*state, State::Abandoned) {
+            hanging.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
+        *state = State::Ended(Box::new(result));
+        self.ended.notify_one();
+    }
+}
+
+fn silent() -> Error {
+    Error::unsent("cannot connect: the server takes connections and says nothing")
+}
+
+/// The handshake failed, or the server lets nobody in who comes over TLS.
+fn may_be_for_tls(error: &postgres::Error) -> bool {
+    if error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) {
+        return true;
+    }
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    source.is_some_and(|source: &io::Error| {
+        let broken_off = source.kind() == io::ErrorKind::UnexpectedEof;
+        broken_off || source.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+    })
+}
+
+/// The driver panics where the system has no descriptor left for it, and takes down whose thread
+/// it is: the pool would wait for that connection for ever.
+fn guarded(connect: impl FnOnce() -> Result<Client, postgres::Error>) -> Result<Client, Error> {
+    let spare: io::Result<Vec<File>> =
+        (0..DESCRIPTORS_TO_CONNECT).map(|_| File::open("/dev/null")).collect();
+    spare.map(drop).map_err(|error| Error::unsent(format!("cannot connect: {error}")))?;
+    match panic::catch_unwind(AssertUnwindSafe(connect)) {
+        Ok(result) => result.map_err(not_connected),
+        Err(_) => Err(Error::unsent("cannot connect: the driver has panicked")),
+    }
+}
+
+pub(super) fn not_connected(error: postgres::Error) -> Error {
+    Error::unsent(format!("cannot connect: {}", explain(&error)))
+}
