@@ -38,6 +38,8 @@ install_what_is_needed() {
     for name in cc postgresql curl; do ensure "$name" || missing=1; done
     ((missing == 0)) || die "Install what is missing, and start this again."
     ensure haproxy || say "Going on without HAProxy: tests of the door are left out."
+    # A network of its own takes root.
+    [[ $EUID -ne 0 ]] || ensure ip || say "Going on without iproute2: the test of a cut network is left out."
     ensure shellcheck || say "Going on without shellcheck: the scripts are not checked."
 }
 

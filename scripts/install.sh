@@ -10,7 +10,7 @@ apt_pid="" apt_log="" apt_traces=()
 say() { printf '%s\n' "$*" >&2 || true; }
 
 # ensure NAME: is it there, or could it be installed? If not, says what to do.
-# NAME: cc, curl, haproxy, postgresql or shellcheck.
+# NAME: cc, curl, haproxy, ip, postgresql or shellcheck.
 ensure() {
     local packages
     if present "$1"; then return; fi
@@ -42,6 +42,7 @@ haproxy_program() { PATH=$PATH:/usr/local/sbin:/usr/sbin command -v haproxy; }
 packages_of() {
     case $1 in
         cc) printf 'gcc libc6-dev' ;;
+        ip) printf 'iproute2' ;;
         *) printf '%s' "$1" ;;
     esac
 }
@@ -50,6 +51,7 @@ title_of() {
     case $1 in
         postgresql) printf 'PostgreSQL' ;;
         haproxy) printf 'HAProxy' ;;
+        ip) printf 'iproute2' ;;
         cc) printf 'GCC, with which Rust links,' ;;
         *) printf '%s' "$1" ;;
     esac
