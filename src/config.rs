@@ -175,7 +175,9 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             }
             Ok(config) => Some(config),
             Err(error) => {
-                let rule = format!("a PostgreSQL URL or key=value string ({})", chain(&error));
+                let shown = fault::without_secret(name, &text);
+                let reason = fault::reason_without_secret(&chain(&error), &shown);
+                let rule = format!("a PostgreSQL URL or key=value string ({reason})");
                 self.fault(name, &text, rule);
                 None
             }
