@@ -152,3 +152,6 @@ fn work(inbox: &Arc<Inbox>, index: usize, handler: &Handler) {
         exchange.answer(&reply, &inbox.replica_name, inbox.is_closing());
     }
 }
+
+#[cfg(test)]
+mod properties;
