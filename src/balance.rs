@@ -77,6 +77,16 @@ impl Change {
         Change { key, ..self }
     }
 
+    /// Whose balance.
+    pub fn user_id(&self) -> i64 {
+        self.user_id
+    }
+
+    /// The name it was given, if any.
+    pub fn key(&self) -> Option<&IdempotencyKey> {
+        self.key.as_ref()
+    }
+
     /// The amount, never zero.
     pub fn amount(&self) -> i64 {
         self.amount

@@ -32,8 +32,9 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-pub use call::{BODY_BYTES_MAX, Call};
-pub use handlers::{Api, Readiness};
+pub use call::{BODY_BYTES_MAX, Call, request_id};
+pub use cron::{read_job_change, read_run_filter};
+pub use handlers::{Api, Readiness, read_change};
 pub use problem::Problem;
 pub use reply::Reply;
 pub use route::{NoRoute, Route};
@@ -151,3 +152,6 @@ fn work(inbox: &Arc<Inbox>, index: usize, handler: &Handler) {
         exchange.answer(&reply, &inbox.replica_name, inbox.is_closing());
     }
 }
+
+#[cfg(test)]
+mod properties;

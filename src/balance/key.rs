@@ -53,6 +53,9 @@ fn unquoted(text: &str) -> Result<String, KeyFault> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

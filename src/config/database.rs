@@ -7,6 +7,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::fault::{reason_without_secret, without_secret};
 use super::tls::{Check, Demand, Words};
 
 /// What `DATABASE_URL` says.
@@ -35,7 +36,9 @@ impl Database {
     pub(super) fn read(text: &str) -> Result<Database, String> {
         let words = Words::take(text);
         let mut parameters = words.rest.parse::<postgres::Config>().map_err(|error| {
-            format!("a PostgreSQL URL or key=value string ({})", super::chain(&error))
+            let shown = without_secret("DATABASE_URL", text);
+            let reason = reason_without_secret(&super::chain(&error), &shown);
+            format!("a PostgreSQL URL or key=value string ({reason})")
         })?;
         // The driver goes to the address where one is given, even beside a socket folder.
         let is_addressed = !parameters.get_hostaddrs().is_empty();

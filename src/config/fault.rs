@@ -47,25 +47,106 @@ pub(super) fn without_secret(name: &str, value: &str) -> String {
     }
 }
 
-fn without_password(url: &str) -> String {
-    let shown = match url.split_once("://") {
-        Some((scheme @ ("postgres" | "postgresql"), rest)) => {
-            // The last '@' ends the user part: a password may hold an unescaped one.
-            let hidden = rest.rsplit_once('@').and_then(|(user_part, host_part)| {
-                let (user, _) = user_part.split_once(':')?;
-                Some(format!("{scheme}://{user}:{HIDDEN}@{host_part}"))
-            });
-            hidden.unwrap_or_else(|| url.to_owned())
+/// The parser's reason for refusing a value, unless it quotes what is not shown of it.
+pub(super) fn reason_without_secret(reason: &str, shown: &str) -> String {
+    let quoted = reason.split_once('`').and_then(|(_, rest)| rest.rsplit_once('`'));
+    match reason.split_once('`') {
+        Some((before, _)) if quoted.is_none_or(|(quoted, _)| !shown.contains(quoted)) => {
+            format!("{before}{HIDDEN}")
         }
-        _ if url.contains('@') => HIDDEN.to_owned(),
-        _ => url.to_owned(),
+        _ => reason.to_owned(),
+    }
+}
+
+fn without_password(address: &str) -> String {
+    let shown = match address.split_once("://") {
+        Some((scheme @ ("postgres" | "postgresql"), rest)) => {
+            format!("{scheme}://{}", url_without_password(rest))
+        }
+        _ if address.contains('@') => HIDDEN.to_owned(),
+        _ => harmless_options(address, char::is_whitespace, " "),
     };
     match shown.to_ascii_lowercase().find("password") {
-        // A key=value password may be quoted and hold spaces: nothing behind it is shown.
         Some(start) => format!("{}password={HIDDEN}", &shown[..start]),
         None => shown,
     }
 }
+
+fn url_without_password(url: &str) -> String {
+    // The last '@' ends the user part: a password may hold an unescaped one.
+    let (user_part, place) = url.rsplit_once('@').unwrap_or(("", url));
+    let user = user_part.split([':', '/', '?', '=', '&']).next().unwrap_or_default();
+    let mut shown = match user_part.len() {
+        0 => String::new(),
+        length if length == user.len() => format!("{user}@"),
+        // Where that '@' may just as well be one of a password in the query, nothing more is safe.
+        _ if user_part.contains(['/', '?']) => return format!("{user}:{HIDDEN}"),
+        _ => format!("{user}:{HIDDEN}@"),
+    };
+    let (place, query) = place.split_once('?').unwrap_or((place, ""));
+    let hosts = place.split('/').next().unwrap_or_default();
+    if place.contains(['=', '&']) || !hosts.split(',').all(has_a_plain_port) {
+        // A URL whose host or question mark was forgotten has its password there.
+        let host = hosts.split([':', '=', '&']).next().unwrap_or_default();
+        return format!("{shown}{host}:{HIDDEN}");
+    }
+    shown += place;
+    if !query.is_empty() {
+        shown += "?";
+        shown += &harmless_options(query, |c| c == '&', "&");
+    }
+    shown
+}
+
+fn has_a_plain_port(host: &str) -> bool {
+    let after = match host.strip_prefix('[').and_then(|address| address.split_once(']')) {
+        Some((_, after)) => after,
+        None => host.find(':').map_or("", |at| &host[at..]),
+    };
+    let port = after.strip_prefix(':').unwrap_or(after);
+    port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Options whose values are no secrets.
+const HARMLESS: [&str; 13] = [
+    "application_name",
+    "channel_binding",
+    "connect_timeout",
+    "dbname",
+    "host",
+    "hostaddr",
+    "load_balance_hosts",
+    "port",
+    "sslmode",
+    "sslnegotiation",
+    "sslrootcert",
+    "target_session_attrs",
+    "user",
+];
+
+/// The options before the first that may be a password, under a misspelled or an escaped name
+/// too: what stands behind that may be its end. Quoted values are not understood here.
+fn harmless_options(text: &str, ends: fn(char) -> bool, joint: &str) -> String {
+    let mut shown = Vec::new();
+    let mut rest = text.trim_matches(ends);
+    while !rest.is_empty() {
+        let (key, behind) = rest.split_once('=').unwrap_or_default();
+        let (key, behind) = (key.trim(), behind.trim_start());
+        let (value, next) = behind.split_at(behind.find(ends).unwrap_or(behind.len()));
+        if !HARMLESS.contains(&key) || value.contains(['\'', '\\', '=', '?']) {
+            let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
+            let is_name = !key.is_empty() && key.chars().all(is_word);
+            shown.push(if is_name { format!("{key}={HIDDEN}") } else { HIDDEN.to_owned() });
+            break;
+        }
+        shown.push(format!("{key}={value}"));
+        rest = next.trim_start_matches(ends);
+    }
+    shown.join(joint)
+}
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
@@ -80,9 +161,28 @@ mod tests {
             "host=db user=me password='a s3cret' port=zz",
             "host=db PASSWORD = s3cret",
             "me:s3cret@db://",
+            "postgresql://me:s3cret/x",
+            "postgresql://me:s3cret]/x",
+            "postgresql://db/x&pass=s3cret",
+            "postgresql://db:5432/x?password=a@s3cret",
+            "postgresql://db/x?user=me&pass=s3cret",
+            "postgresql://db/x?user=me&p%61ssword=s3cret",
+            "host=db user=me pwd=s3cret",
+            "host=db&pass=s3cret",
+            "postgress//me:s3cret",
         ] {
             let shown = without_secret("DATABASE_URL", url);
             assert!(!shown.contains("s3cret"), "{url} -> {shown}");
         }
+    }
+    #[test]
+    fn a_reason_does_not_quote_the_end_of_a_password() {
+        let reason = "unknown option `s3cret`";
+        assert_eq!(reason_without_secret(reason, "host=db password=****"), "unknown option ****");
+        assert_eq!(
+            reason_without_secret("unknown option `usr`", "usr=****"),
+            "unknown option `usr`"
+        );
+        assert_eq!(reason_without_secret("invalid port", "db:****"), "invalid port");
     }
 }

@@ -40,7 +40,7 @@ impl Call {
 
 /// The client's request id where it is sane, else a new one: unique in the process by a counter,
 /// and among processes by a random start.
-pub(super) fn request_id(given: Option<&str>) -> String {
+pub fn request_id(given: Option<&str>) -> String {
     static NONCE: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let sane = |id: &&str| {

@@ -38,7 +38,7 @@ impl Api {
         call: &Call,
         attempt: &Arc<Attempt>,
     ) -> Result<Reply, Problem> {
-        let filter = read_filter(call)?;
+        let filter = read_run_filter(call)?;
         let runs =
             self.history.page(attempt, &filter).map_err(|error| unavailable(call, &error))?;
         let next = next_page(&runs, filter.limit, |run| run.run_id);
@@ -64,7 +64,7 @@ impl Api {
         name: &str,
     ) -> Result<Reply, Problem> {
         let name = read_name("name", name)?;
-        let Change { function, schedule, enabled } = read_change(call)?;
+        let Change { function, schedule, enabled } = read_job_change(call)?;
         let settings = Settings {
             function: function.ok_or_else(|| Problem::missing("function"))?,
             schedule: schedule.ok_or_else(|| Problem::missing("schedule"))?,
@@ -80,7 +80,7 @@ impl Api {
         attempt: &Arc<Attempt>,
         name: &str,
     ) -> Result<Reply, Problem> {
-        let change = read_change(call)?;
+        let change = read_job_change(call)?;
         if change.function.is_none() && change.schedule.is_none() && change.enabled.is_none() {
             let rule = "give at least one of `function`, `schedule` and `enabled`";
             return Err(Problem::invalid_request("body", rule));
@@ -173,7 +173,11 @@ fn existing(name: &str) -> Result<Name, Problem> {
     Name::parse(name).map_err(|_| Problem::job_not_found(name))
 }
 
-fn read_change(call: &Call) -> Result<Change, Problem> {
+/// What `PUT` and `PATCH` of a job ask for. Pure.
+///
+/// # Errors
+/// A [`Problem`] of status 400, which names the field where the body is JSON.
+pub fn read_job_change(call: &Call) -> Result<Change, Problem> {
     let mut fields = Fields::parse(&call.body)?;
     let function = fields.take_text("function")?;
     let schedule = fields.take_text("schedule")?;
@@ -187,7 +191,11 @@ fn read_change(call: &Call) -> Result<Change, Problem> {
     Ok(Change { function, schedule, enabled })
 }
 
-fn read_filter(call: &Call) -> Result<Filter, Problem> {
+/// Which runs `GET /api/cron/history` asks for. Pure.
+///
+/// # Errors
+/// A [`Problem`] of status 400 that names the parameter.
+pub fn read_run_filter(call: &Call) -> Result<Filter, Problem> {
     let mut query = Query::parse(call.query());
     let filter = Filter {
         job: query.take_text("job")?,

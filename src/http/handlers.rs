@@ -139,10 +139,10 @@ impl Api {
     }
 
     fn change_balance(&self, call: &Call, attempt: &Arc<Attempt>) -> Result<Reply, Problem> {
-        let (user_id, change) = read_change(call)?;
+        let change = read_change(call)?;
         let answer =
             self.balances.change(attempt, &change).map_err(|error| unavailable(call, &error))?;
-        let reply = balance_reply(user_id, change.amount(), answer);
+        let reply = balance_reply(change.user_id(), change.amount(), answer);
         Ok(match answer.replayed && answer.outcome != Outcome::KeyReused {
             true => reply.with_header("Idempotency-Replayed", "true"),
             false => reply,
@@ -214,7 +214,11 @@ struct ChangeList {
     next: Option<i64>,
 }
 
-fn read_change(call: &Call) -> Result<(i64, Change), Problem> {
+/// What `POST /api/balance` asks for. Pure.
+///
+/// # Errors
+/// A [`Problem`] of status 400, which names the field where the body is JSON.
+pub fn read_change(call: &Call) -> Result<Change, Problem> {
     let mut fields = Fields::parse(&call.body)?;
     let user_id = fields.take_integer("userId")?;
     let amount = fields.take_integer("amount")?;
@@ -226,7 +230,7 @@ fn read_change(call: &Call) -> Result<(i64, Change), Problem> {
     })?;
     let change = Change::new(user_id, amount)
         .map_err(|_| Problem::invalid_request("amount", "`amount` must not be 0"))?;
-    Ok((user_id, change.with_key(key)))
+    Ok(change.with_key(key))
 }
 
 fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {

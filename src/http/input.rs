@@ -16,12 +16,16 @@ pub(super) struct Fields(Vec<(String, Value)>);
 
 impl Fields {
     pub(super) fn parse(body: &[u8]) -> Result<Fields, Problem> {
-        serde_json::from_slice(body).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => {
-                Problem::invalid_request("body", "the body must be a JSON object")
+        serde_json::from_slice(body).map_err(|error| {
+            // Where the first value is no object, nobody has looked at what is behind it.
+            let error = serde_json::from_slice::<Value>(body).err().unwrap_or(error);
+            match error.classify() {
+                serde_json::error::Category::Data => {
+                    Problem::invalid_request("body", "the body must be a JSON object")
+                }
+                _ if body.is_empty() => Problem::invalid_json("the body is empty"),
+                _ => Problem::invalid_json(format!("the body is not JSON: {error}")),
             }
-            _ if body.is_empty() => Problem::invalid_json("the body is empty"),
-            _ => Problem::invalid_json(format!("the body is not JSON: {error}")),
         })
     }
 
@@ -204,6 +208,9 @@ mod tests {
     fn what_is_not_json_is_told_so() {
         for body in ["", "{", "amount=1", "{\"amount\":1}x", "{'amount':1}", "{\"amount\":01}"] {
             assert_eq!(amount(body), Err(("invalid_json", None)), "{body}");
+        }
+        for no_object in ["\"amount\"{", "[1", "1 2"] {
+            assert_eq!(amount(no_object), Err(("invalid_json", None)), "{no_object}");
         }
         let nested = "[".repeat(512);
         assert_eq!(amount(&format!("{{\"amount\":{nested}")), Err(("invalid_json", None)));

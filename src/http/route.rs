@@ -127,6 +127,9 @@ fn user_id(text: &str) -> Result<i64, NoRoute> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{Offset, Timelike};
 use chrono_tz::TZ_VARIANTS;
+use proptest::prelude::*;
 
 use super::super::*;
 use super::{Numbers, fault, schedule, utc};
@@ -203,4 +204,90 @@ fn compare(seed: u64, rounds: usize) {
 #[test]
 fn nothing_is_left_out_and_nothing_added_in_any_zone() {
     compare(3, 300);
+}
+
+/// Whole texts that are schedules, most of them in a zone that moves its clock.
+fn any_schedule() -> impl Strategy<Value = String> {
+    let interval = prop_oneof!["every [1-9][0-9]{0,3}s", "every [0-9]{1,3}h[0-5]?[0-9]m[1-9]s"];
+    let minute = prop_oneof!["\\*", "\\*/[1-9][0-9]?", "[1-5]?[0-9](,[1-5]?[0-9]){0,3}", "0"];
+    let hour = prop_oneof!["\\*", "\\*/[1-9]", "[0-3](,1?[0-9])?", "[0-2]-[3-9]", "0,1,2"];
+    let day = prop_oneof![9 => "\\*", 1 => "[1-9](,2[0-8])?", 1 => "L|15W|1-7"];
+    let month = prop_oneof![6 => "\\*", 1 => "3,10", 1 => "[1-9]", 1 => "MAR-nov"];
+    let weekday = prop_oneof![9 => "\\*", 1 => "SUN", 1 => "1-5|0L|5#2"];
+    let zone = prop::sample::select(&TZ_VARIANTS[..]).prop_map(|zone| zone.name().to_owned());
+    let moved = "Europe/Berlin|America/Havana|Australia/Lord_Howe";
+    let zone = prop_oneof![1 => "", 3 => zone, 4 => moved];
+    let cron = (minute, hour, day, month, weekday, zone).prop_map(|(a, b, c, d, e, zone)| {
+        let text = format!("{a} {b} {c} {d} {e} {zone}");
+        text.trim_end().to_owned()
+    });
+    prop_oneof![1 => interval, 4 => cron]
+}
+
+/// From 1970 to 2099, to the microsecond.
+fn any_instant() -> impl Strategy<Value = DateTime<Utc>> {
+    let micros = 0..4_102_444_800_000_000i64;
+    micros.prop_map(|micros| DateTime::from_timestamp_micros(micros).unwrap())
+}
+
+fn settings() -> ProptestConfig {
+    ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(settings())]
+
+    #[test]
+    fn what_was_read_reads_the_same_again(text in any_schedule(), spaces in " {0,3}") {
+        let read = schedule(&text);
+        prop_assert_eq!(read.text(), &text);
+        let spaced = format!("{spaces}{}{spaces}", text.replace(' ', &format!(" {spaces}")));
+        prop_assert!(spaced.len() > 100 || schedule(&spaced) == read);
+    }
+
+    #[test]
+    fn slots_follow_each_other_without_one_between(
+        text in any_schedule(),
+        from in any_instant(),
+        steps in prop::collection::vec(0..2_400_000_000i64, 1..24),
+    ) {
+        let schedule = schedule(&text);
+        // Through a change of the clock, where there is one.
+        let zone = match &schedule.form {
+            Form::Cron { zone, .. } => *zone,
+            Form::Every { .. } => Tz::UTC,
+        };
+        let after = near_a_change(zone, from);
+        let shown = |hours| (after - TimeDelta::hours(hours)).with_timezone(&zone).offset().fix();
+        let hours = (1..24).find(|hours| shown(*hours) != shown(0)).unwrap_or(24);
+        let slot = after - TimeDelta::hours(hours + 1);
+        let next = |now| schedule.next(slot, now).unwrap();
+        prop_assert_eq!(next(slot), schedule.first(slot).unwrap());
+        let mut now = slot;
+        for step in steps {
+            let slot = next(now);
+            prop_assert!(slot > now, "{} after {}", slot, now);
+            let between = now + TimeDelta::microseconds(step.min(
+                (slot - now).num_microseconds().unwrap() - 1
+            ));
+            prop_assert_eq!(next(between), slot, "asked at {} and at {}", now, between);
+            let later = now + TimeDelta::microseconds(step);
+            prop_assert!(next(later) >= slot, "asked at {} and at {}", now, later);
+            now = later;
+        }
+    }
+
+    #[test]
+    fn a_slot_of_an_interval_is_a_whole_number_of_steps_away(
+        seconds in 1..=366 * 24 * 3600i64,
+        slot in any_instant(),
+        now in any_instant(),
+    ) {
+        let next = schedule(&format!("every {seconds}s")).next(slot, now).unwrap();
+        let step_us = seconds * 1_000_000;
+        let since_us = (next - slot).num_microseconds().unwrap();
+        prop_assert_eq!(since_us % step_us, 0);
+        prop_assert!(next > now && since_us >= 0);
+        prop_assert!(next == slot || (next - now).num_microseconds().unwrap() <= step_us);
+    }
 }

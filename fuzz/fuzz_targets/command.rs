@@ -1,0 +1,126 @@
+//! What the handlers read: bodies and queries.
+
+use balanced::balance::IdempotencyKey;
+use balanced::cron::Filter;
+use balanced::http::{self, Call, Problem, Reply};
+use serde_json::{Map, Value, json};
+
+use crate::text::lines;
+
+/// An `Idempotency-Key`, a line end, a body.
+pub fn balance(data: &[u8]) {
+    let (key, body) = lines(data);
+    let call = Call {
+        idempotency_key: Some(key.clone()).filter(|key| !key.is_empty()),
+        body: body.clone().into_bytes(),
+        ..Call::default()
+    };
+    let read: Option<Map<String, Value>> = serde_json::from_str(&body).ok();
+    let is_json = serde_json::from_str::<Value>(&body).is_ok();
+    match http::read_change(&call) {
+        Ok(change) => {
+            let (user_id, amount) = (change.user_id(), change.amount());
+            assert_ne!(amount, 0);
+            assert_eq!(change.key().cloned(), IdempotencyKey::parse(&key).ok());
+            assert_eq!(change.key().is_none(), key.is_empty());
+            let object = json!({ "amount": amount, "userId": user_id });
+            assert_eq!(read.map(Value::Object), Some(object.clone()));
+            let again = Call { body: object.to_string().into_bytes(), ..call };
+            assert_eq!(http::read_change(&again).ok(), Some(change));
+        }
+        Err(problem) => {
+            let (field, said) = refused(problem, is_json);
+            let is_whole = |name| read.as_ref().is_some_and(|read| read[name].is_i64());
+            match &*field {
+                "userId" | "amount" if said.contains("twice") => {}
+                "userId" | "amount" if said.contains("missing") => {
+                    assert!(read.is_some_and(|read| !read.contains_key(&field)));
+                }
+                "amount" if said.contains("not be 0") => assert_eq!(read.unwrap()["amount"], 0),
+                "userId" | "amount" => assert!(!is_whole(&field)),
+                "Idempotency-Key" => assert!(IdempotencyKey::parse(&key).is_err()),
+                _ => assert!(read.is_none_or(|read| read.contains_key(&field))),
+            }
+        }
+    }
+}
+
+/// A body.
+pub fn job(data: &[u8]) {
+    let call = Call { body: data.to_vec(), ..Call::default() };
+    let read: Option<Map<String, Value>> = serde_json::from_slice(data).ok();
+    let is_json = serde_json::from_slice::<Value>(data).is_ok();
+    match http::read_job_change(&call) {
+        Ok(change) => {
+            let mut object = Map::new();
+            if let Some(name) = &change.function {
+                object.insert("function".to_owned(), name.as_str().into());
+            }
+            if let Some(schedule) = &change.schedule {
+                object.insert("schedule".to_owned(), schedule.text().into());
+            }
+            if let Some(enabled) = change.enabled {
+                object.insert("enabled".to_owned(), enabled.into());
+            }
+            let read = read.expect("an object");
+            assert!(read.keys().eq(object.keys()));
+            let body = Value::Object(object).to_string().into_bytes();
+            let again = http::read_job_change(&Call { body, ..call }).expect("the same");
+            assert_eq!(format!("{again:?}"), format!("{change:?}"));
+        }
+        Err(problem) => {
+            let (field, _) = refused(problem, is_json);
+            assert!(read.is_none_or(|read| read.contains_key(&field)));
+        }
+    }
+}
+
+/// A query.
+pub fn runs(data: &[u8]) {
+    let query = String::from_utf8_lossy(data);
+    let read = |query: &str| {
+        let target = format!("/api/cron/history?{query}");
+        http::read_run_filter(&Call { target, ..Call::default() })
+    };
+    match read(&query) {
+        Ok(filter) => {
+            assert!((1..=1_000).contains(&filter.limit) && filter.before.is_none_or(|id| id >= 0));
+            for text in [&filter.job, &filter.server, &filter.outcome].into_iter().flatten() {
+                assert!(!text.is_empty() && !text.contains('\0'));
+            }
+            let again = read(&printed(&filter)).expect("the same");
+            assert_eq!(format!("{again:?}"), format!("{filter:?}"));
+        }
+        Err(problem) => {
+            let (field, _) = refused(problem, true);
+            assert!(query.contains(&field));
+        }
+    }
+}
+
+fn printed(filter: &Filter) -> String {
+    let mut query = format!("limit={}", filter.limit);
+    for (name, value) in
+        [("job", &filter.job), ("server", &filter.server), ("outcome", &filter.outcome)]
+    {
+        let bytes = value.iter().flat_map(|text| text.bytes());
+        let encoded: String = bytes.map(|byte| format!("%{byte:02x}")).collect();
+        query += &format!("&{name}={encoded}");
+    }
+    let before = filter.before.map(|id| id.to_string()).unwrap_or_default();
+    query + "&before=" + &before
+}
+
+/// The field and the words of a refusal, which is one of the two that the interface knows.
+fn refused(problem: Problem, is_json: bool) -> (String, String) {
+    let reply = Reply::from(problem);
+    assert_eq!(reply.status(), 400);
+    let document: Value = serde_json::from_slice(reply.body()).expect("JSON");
+    let text = |name: &str| document[name].as_str().unwrap_or_default().to_owned();
+    match &*text("code") {
+        "invalid_json" => assert!(!is_json && document.get("field").is_none()),
+        "invalid_request" => assert!(is_json && document.get("field").is_some()),
+        code => panic!("{code}"),
+    }
+    (text("field"), text("detail"))
+}
