@@ -179,7 +179,7 @@ impl Drop for Paused {
 
 fn signal(signal: &str, pids: &[String]) {
     // One that has ended meanwhile makes `kill` fail, and the others are signalled all the same.
-    let _ = Command::new("kill").arg(signal).args(pids).status().expect("kill");
+    let _ = Command::new("kill").arg(signal).args(pids).output().expect("kill");
 }
 
 impl Database {
