@@ -98,6 +98,9 @@ impl Api {
             NoRoute::MethodNotAllowed(allowed) => Problem::method_not_allowed(allowed),
         })?;
         if route.changes_something() {
+            if call.is_cross_site() {
+                return Err(Problem::cross_site_request());
+            }
             self.authorize(call)?;
         }
         if !route.is_health() && !self.readiness.migrated.load(Ordering::Acquire) {
