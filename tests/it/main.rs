@@ -13,6 +13,7 @@ mod http;
 mod idempotency;
 mod jobs;
 mod migrations;
+mod openapi;
 mod outage;
 mod replicas;
 mod soak;
