@@ -9,6 +9,7 @@ mod cron;
 mod deadline;
 mod disturbed;
 mod front;
+mod guard;
 mod http;
 mod idempotency;
 mod jobs;
