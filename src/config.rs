@@ -175,7 +175,9 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             }
             Ok(config) => Some(config),
             Err(error) => {
-                let rule = format!("a PostgreSQL URL or key=value string ({})", chain(&error));
+                let reason = chain(&error);
+                let reason = fault::without_option(&reason);
+                let rule = format!("a PostgreSQL URL or key=value string ({reason})");
                 self.fault(name, &text, rule);
                 None
             }

@@ -55,7 +55,10 @@ fn without_password(url: &str) -> String {
                 let (user, _) = user_part.split_once(':')?;
                 Some(format!("{scheme}://{user}:{HIDDEN}@{host_part}"))
             });
-            hidden.unwrap_or_else(|| url.to_owned())
+            hidden.unwrap_or_else(|| match names_hosts(rest) {
+                true => url.to_owned(),
+                false => format!("{scheme}://{HIDDEN}"),
+            })
         }
         _ if url.contains('@') => HIDDEN.to_owned(),
         _ => url.to_owned(),
@@ -65,6 +68,21 @@ fn without_password(url: &str) -> String {
         Some(start) => format!("{}password={HIDDEN}", &shown[..start]),
         None => shown,
     }
+}
+
+/// Whether what stands before the path is hosts with ports. Else it may be a user with a password,
+/// of an address whose end was lost.
+fn names_hosts(rest: &str) -> bool {
+    let hosts = rest.split(['/', '?']).next().unwrap_or_default();
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    hosts.split(',').all(|host| host.rsplit_once(':').is_none_or(|(_, port)| is_port(port)))
+}
+
+/// The driver's reason without the option it does not know: that may be the end of a password
+/// that holds a space and is not quoted.
+pub(super) fn without_option(reason: &str) -> &str {
+    let known = "unknown option";
+    reason.find(known).map_or(reason, |start| &reason[..start + known.len()])
 }
 
 #[cfg(test)]
@@ -80,9 +98,27 @@ mod tests {
             "host=db user=me password='a s3cret' port=zz",
             "host=db PASSWORD = s3cret",
             "me:s3cret@db://",
+            "postgresql://me:s3cret",
+            "postgresql://me:a/s3cret",
         ] {
             let shown = without_secret("DATABASE_URL", url);
             assert!(!shown.contains("s3cret"), "{url} -> {shown}");
         }
+    }
+
+    #[test]
+    fn hosts_and_ports_are_shown() {
+        for url in ["postgresql://a:1,b:2/x", "postgresql:///x?host=/run", "postgresql://[::1]:1"] {
+            assert_eq!(without_secret("DATABASE_URL", url), url);
+        }
+    }
+
+    /// Found with a password that holds a space and is not quoted.
+    #[test]
+    fn the_drivers_reason_does_not_quote_the_rest_of_a_password() {
+        let parsed = "host=db password=a s3cret=b".parse::<postgres::Config>();
+        let reason = super::super::chain(&parsed.unwrap_err());
+        assert!(reason.contains("s3cret"), "{reason}");
+        assert!(!without_option(&reason).contains("s3cret"), "{reason}");
     }
 }
