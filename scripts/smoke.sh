@@ -58,6 +58,7 @@ stop() {
 
 balance() { curl -sf "$door/api/users/1"; }
 burst() { "${CARGO_TARGET_DIR:-$repository/target}/release/loadtest" burst -n 2000 --reset 2000 "$@"; }
+door_says() { curl -s -o /dev/null -w '%{http_code}' "$@" -d '{"userId":1,"amount":1}' "$door/api/balance"; }
 killed_is_back() { [[ $(<"$STATE_DIR/run/replica-2.pid") != "$1" ]] && curl -sf "http://127.0.0.1:$((BASE_PORT + 1))/health"; }
 
 trap finish EXIT
@@ -69,6 +70,10 @@ burst --targets "$door"
 replicas=http://127.0.0.1:$BASE_PORT,http://127.0.0.1:$((BASE_PORT + 1)),http://127.0.0.1:$((BASE_PORT + 2))
 burst --targets "$replicas"
 "${CARGO_TARGET_DIR:-$repository/target}/release/loadtest" cron --targets "$replicas" --duration 12
+
+# Over both a replica's library has words, or silence, of its own.
+[[ $(door_says -H $'X-Name: Zo\xc3\xab') == 400 ]] || fail "a header field that is not ASCII is not refused"
+[[ $(door_says -H 'Expect: a-miracle') == 200 ]] || fail "an expectation reaches a replica"
 
 victim=$(<"$STATE_DIR/run/replica-2.pid")
 kill -KILL "$victim"

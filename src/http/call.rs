@@ -16,6 +16,12 @@ pub struct Call {
     pub authorization: Option<String>,
     /// The value of `Idempotency-Key`.
     pub idempotency_key: Option<String>,
+    /// The value of `Host`.
+    pub host: Option<String>,
+    /// The value of `Origin`.
+    pub origin: Option<String>,
+    /// The value of `Sec-Fetch-Site`.
+    pub sec_fetch_site: Option<String>,
     /// The client's name for this request, or ours.
     pub request_id: String,
     /// At most [`BODY_BYTES_MAX`].
@@ -35,6 +41,23 @@ impl Call {
     /// The target behind the question mark.
     pub fn query(&self) -> &str {
         self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// Whether a browser sends this for a page of another site. A body is taken as JSON whatever
+    /// its type, so any page could make its visitors' browsers send one here.
+    ///
+    /// The rule is that of `http.CrossOriginProtection` in Go 1.25: browsers since 2023 say where a
+    /// request comes from, older ones at least name its origin, and what says neither is no
+    /// browser. The scheme is not compared: behind a door that ends TLS it is not known here.
+    pub fn is_cross_site(&self) -> bool {
+        match (self.sec_fetch_site.as_deref(), self.origin.as_deref()) {
+            (Some("same-origin" | "none"), _) | (None | Some(""), None | Some("")) => false,
+            (None | Some(""), Some(origin)) => {
+                let authority = origin.split_once("://").map(|(_, authority)| authority);
+                authority.is_none_or(|authority| Some(authority) != self.host.as_deref())
+            }
+            (Some(_), _) => true,
+        }
     }
 }
 
@@ -64,5 +87,37 @@ mod tests {
             assert_ne!(request_id(Some(strange)), strange);
         }
         assert_ne!(request_id(None), request_id(None));
+    }
+
+    #[test]
+    fn only_a_browser_on_another_site_is_cross_site() {
+        for (sec_fetch_site, origin, cross) in [
+            (None, None, false),
+            (Some("same-origin"), Some("http://other"), false),
+            (Some("none"), None, false),
+            (Some("cross-site"), None, true),
+            (Some("same-site"), None, true),
+            (Some("cross-site"), Some("http://here:80"), true),
+            (Some("anything"), None, true),
+            (Some(""), Some("http://other"), true),
+            (None, Some("http://here:80"), false),
+            (None, Some("https://here:80"), false),
+            (None, Some("http://here"), true),
+            (None, Some("http://here:81"), true),
+            (None, Some("http://here:80.other"), true),
+            (None, Some("null"), true),
+            (None, Some("here:80"), true),
+        ] {
+            let owned = |text: Option<&str>| text.map(str::to_owned);
+            let call = Call {
+                host: Some("here:80".to_owned()),
+                origin: owned(origin),
+                sec_fetch_site: owned(sec_fetch_site),
+                ..Call::default()
+            };
+            assert_eq!(call.is_cross_site(), cross, "{sec_fetch_site:?} {origin:?}");
+        }
+        let nowhere = Call { origin: Some("http://here".to_owned()), ..Call::default() };
+        assert!(nowhere.is_cross_site(), "without a Host");
     }
 }

@@ -11,6 +11,7 @@ use super::call::Call;
 use super::front::Client;
 use super::problem::Problem;
 use super::reply::Reply;
+use super::route::Route;
 use crate::db::Attempt;
 
 pub(super) struct Exchange {
@@ -59,8 +60,9 @@ impl Exchange {
         self.client.lock().is_none()
     }
 
-    /// Health is answered from memory: it never waits for a worker, nor is it given up.
-    pub(super) fn is_health(&self) -> bool {
-        self.call.path().starts_with("/health")
+    /// What is answered from memory never waits for a worker, nor is it given up.
+    pub(super) fn is_in_memory(&self) -> bool {
+        let route = Route::parse(&self.call.method, self.call.path());
+        route.is_ok_and(|route| route.is_in_memory())
     }
 }

@@ -136,6 +136,9 @@ impl Client {
             target: self.0.url().to_owned(),
             authorization: self.header("Authorization").map(str::to_owned),
             idempotency_key: self.header("Idempotency-Key").map(str::to_owned),
+            host: self.header("Host").map(str::to_owned),
+            origin: self.header("Origin").map(str::to_owned),
+            sec_fetch_site: self.header("Sec-Fetch-Site").map(str::to_owned),
             request_id: request_id(self.header("X-Request-Id")),
             body,
         })

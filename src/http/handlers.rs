@@ -21,6 +21,9 @@ use crate::users::{Page, RecordedChange, User, Users};
 pub(super) const PAGE_DEFAULT: i64 = 100;
 pub(super) const PAGE_MAX: i64 = 1_000;
 
+/// The interface in OpenAPI 3.1.
+const DOCUMENT: &str = include_str!("openapi.json");
+
 /// What the handlers need, shared by all workers.
 pub struct Api {
     balances: Balances,
@@ -98,9 +101,12 @@ impl Api {
             NoRoute::MethodNotAllowed(allowed) => Problem::method_not_allowed(allowed),
         })?;
         if route.changes_something() {
+            if call.is_cross_site() {
+                return Err(Problem::cross_site_request());
+            }
             self.authorize(call)?;
         }
-        if !route.is_health() && !self.readiness.migrated.load(Ordering::Acquire) {
+        if !route.is_in_memory() && !self.readiness.migrated.load(Ordering::Acquire) {
             return Err(Problem::database_unavailable(db::Outcome::NotApplied));
         }
         match route {
@@ -121,6 +127,7 @@ impl Api {
             Route::PatchJob(name) => self.patch_job(call, attempt, &name),
             Route::DeleteJob(name) => self.delete_job(call, attempt, &name),
             Route::RunJob(name) => self.run_job(call, attempt, &name),
+            Route::Document => Ok(Reply::constant("application/json", DOCUMENT)),
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Workers take clients straight from the front, so that a request wakes one thread and not two.
 //! Only while all workers are busy does the watch take in what arrives: so each request's time
-//! counts from its arrival, and health is answered while every worker is stuck. A worker that
-//! comes free takes what waits here first.
+//! counts from its arrival, and what needs no database is answered while every worker is stuck. A
+//! worker that comes free takes what waits here first.
 
 use std::collections::VecDeque;
 use std::io;
@@ -59,7 +59,7 @@ enum Worker {
 /// What a look at the inbox found.
 pub(super) struct Findings {
     /// To be answered whatever the workers do.
-    pub(super) health: Vec<Arc<Exchange>>,
+    pub(super) in_memory: Vec<Arc<Exchange>>,
     /// Those that may not wait any longer, oldest first.
     pub(super) hopeless: Vec<Arc<Exchange>>,
     /// Whether the inbox must be looked at again soon.
@@ -183,9 +183,9 @@ impl Inbox {
     /// whether a request may not wait any longer.
     pub(super) fn look(self: &Arc<Inbox>, lost: impl Fn(&Attempt) -> bool) -> Findings {
         let mut state = self.state.lock();
-        let health = self.take_in(&mut state);
+        let in_memory = self.take_in(&mut state);
         let lost = |exchange: &Arc<Exchange>| {
-            !exchange.is_health() && !exchange.is_answered() && lost(&exchange.attempt)
+            !exchange.is_in_memory() && !exchange.is_answered() && lost(&exchange.attempt)
         };
         let in_hand = state.workers.iter().filter_map(|worker| match worker {
             Worker::Busy(exchange) => exchange.as_ref(),
@@ -197,12 +197,12 @@ impl Inbox {
         hopeless.extend::<VecDeque<_>>(gone);
         hopeless.sort_by_key(|exchange| exchange.attempt.begun());
         let crowded = state.idle() == 0 || !state.waiting.is_empty() || state.sources.len() > 1;
-        Findings { health, hopeless, crowded }
+        Findings { in_memory, hopeless, crowded }
     }
 
     /// All under one lock, so that no worker goes to wait at its source in between.
     fn take_in(self: &Arc<Inbox>, state: &mut MutexGuard<'_, State>) -> Vec<Arc<Exchange>> {
-        let mut health = Vec::new();
+        let mut in_memory = Vec::new();
         let last = state.sources.len() - 1;
         for (index, source) in state.sources.clone().iter().enumerate() {
             if index == last && state.idle() > 0 {
@@ -211,7 +211,7 @@ impl Inbox {
             loop {
                 match source.next_now() {
                     Ok(Some(client)) => match self.admit(client) {
-                        Some(exchange) if exchange.is_health() => health.push(exchange),
+                        Some(exchange) if exchange.is_in_memory() => in_memory.push(exchange),
                         Some(exchange) => state.put(exchange),
                         None => {}
                     },
@@ -226,7 +226,7 @@ impl Inbox {
                 state.workers.iter().filter(waits_here).for_each(|_| source.wake());
             }
         }
-        health
+        in_memory
     }
 
     /// Waits until a request arrives or the accept loop is known to be dead, at most for `limit`.

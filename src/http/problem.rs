@@ -69,6 +69,11 @@ impl Problem {
         Problem::new(401, "unauthorized", detail).with_header("WWW-Authenticate", "Bearer")
     }
 
+    pub(super) fn cross_site_request() -> Problem {
+        let detail = "a page of another site may not change anything here";
+        Problem::new(403, "cross_site_request", detail)
+    }
+
     pub(super) fn not_found() -> Problem {
         Problem::new(404, "not_found", "there is nothing at this path")
     }

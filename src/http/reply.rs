@@ -3,6 +3,7 @@
 //! The bytes are written here rather than by the server library, which drops the `Connection`
 //! header: a replica that drains has to tell its clients that the connection ends.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::time::SystemTime;
 
@@ -13,9 +14,20 @@ use serde::Serialize;
 pub struct Reply {
     status: u16,
     content_type: &'static str,
+    policy: &'static str,
     headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
+    body: Cow<'static, [u8]>,
 }
+
+/// What a browser may do with an answer that is no page: nothing. With the fields below, what
+/// OWASP's REST Security Cheat Sheet asks of every answer.
+const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+const PROTECTION: &str = "\
+Cache-Control: no-store\r\n\
+X-Content-Type-Options: nosniff\r\n\
+X-Frame-Options: DENY\r\n\
+Referrer-Policy: no-referrer\r\n\
+Cross-Origin-Resource-Policy: same-origin\r\n";
 
 /// What the end of the way adds to an answer.
 pub(super) struct Envelope<'a> {
@@ -29,17 +41,31 @@ impl Reply {
     /// An answer with a JSON body.
     pub fn json(status: u16, body: &impl Serialize) -> Reply {
         let body = serde_json::to_vec(body).unwrap_or_default();
-        Reply { status, content_type: "application/json", headers: Vec::new(), body }
+        Reply::new(status, "application/json", body.into())
+    }
+
+    /// An answer that never changes.
+    pub fn constant(content_type: &'static str, body: &'static str) -> Reply {
+        Reply::new(200, content_type, body.as_bytes().into())
     }
 
     /// An answer that it is done, and nothing more.
     pub fn no_content() -> Reply {
-        Reply { status: 204, content_type: "", headers: Vec::new(), body: Vec::new() }
+        Reply::new(204, "", Cow::default())
+    }
+
+    fn new(status: u16, content_type: &'static str, body: Cow<'static, [u8]>) -> Reply {
+        Reply { status, content_type, policy: POLICY, headers: Vec::new(), body }
     }
 
     /// The same with another media type.
     pub fn typed(self, content_type: &'static str) -> Reply {
         Reply { content_type, ..self }
+    }
+
+    /// The same with another `Content-Security-Policy`, as a page needs it.
+    pub fn with_policy(self, policy: &'static str) -> Reply {
+        Reply { policy, ..self }
     }
 
     /// The same with one more header.
@@ -60,7 +86,7 @@ impl Reply {
 
     /// The whole answer, to be written in one call.
     pub(super) fn to_bytes(&self, envelope: &Envelope<'_>) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(512 + self.body.len());
+        let mut bytes = Vec::with_capacity(768 + self.body.len());
         let (status, phrase) = (self.status, phrase(self.status));
         let connection = if envelope.closing { "Connection: close\r\n" } else { "" };
         let fields = self.fields(envelope);
@@ -88,7 +114,7 @@ impl Reply {
             ),
         };
         let Envelope { request_id, served_by, .. } = envelope;
-        fields.extend(["Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"]);
+        fields.extend([PROTECTION, "Content-Security-Policy: ", self.policy, "\r\n"]);
         fields.extend(["X-Request-Id: ", request_id, "\r\nX-Served-By: ", served_by, "\r\n"]);
         for (name, value) in &self.headers {
             fields.extend([name, ": ", value, "\r\n"]);
@@ -106,6 +132,7 @@ pub(super) fn phrase(status: u16) -> &'static str {
         204 => "No Content",
         400 => "Bad Request",
         401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         409 => "Conflict",
@@ -136,9 +163,22 @@ mod tests {
             assert!(whole.contains(&format!("\r\n{line}\r\n")), "{line}: {whole}");
         }
         assert!(!whole.contains("Connection"), "{whole}");
+        let protected = format!("\r\n{PROTECTION}Content-Security-Policy: {POLICY}\r\n");
+        assert!(whole.contains(&protected), "{whole}");
         let head = text(envelope(true, true));
         assert!(head.contains("\r\nContent-Length: 1\r\n"), "{head}");
         assert!(head.ends_with("\r\nConnection: close\r\n\r\n"), "{head}");
+    }
+
+    #[test]
+    fn a_page_has_a_policy_of_its_own_and_every_other_protection() {
+        let page = Reply::constant("text/html", "").with_policy("default-src 'self'");
+        let envelope =
+            Envelope { request_id: "r", served_by: "s", closing: false, head_only: false };
+        let fields = page.fields(&envelope);
+        assert_eq!(fields.matches("Content-Security-Policy").count(), 1, "{fields}");
+        assert!(fields.contains("\r\nContent-Security-Policy: default-src 'self'\r\n"));
+        assert!(fields.contains(PROTECTION), "{fields}");
     }
 
     #[test]

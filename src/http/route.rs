@@ -13,24 +13,26 @@ pub enum Route {
     CreateUser,
     /// `GET /api/users`
     ListUsers,
-    /// `GET /api/users/1`
+    /// `GET /api/users/{id}`
     ReadUser(i64),
-    /// `GET /api/users/1/changes`
+    /// `GET /api/users/{id}/changes`
     ListChanges(i64),
     /// `GET /api/cron/jobs`, `GET /api/cron/status`
     CronStatus,
     /// `GET /api/cron/history`
     CronHistory,
-    /// `GET /api/cron/jobs/name`
+    /// `GET /api/cron/jobs/{name}`
     ReadJob(String),
-    /// `PUT /api/cron/jobs/name`
+    /// `PUT /api/cron/jobs/{name}`
     PutJob(String),
-    /// `PATCH /api/cron/jobs/name`
+    /// `PATCH /api/cron/jobs/{name}`
     PatchJob(String),
-    /// `DELETE /api/cron/jobs/name`
+    /// `DELETE /api/cron/jobs/{name}`
     DeleteJob(String),
-    /// `POST /api/cron/jobs/name/run`
+    /// `POST /api/cron/jobs/{name}/run`
     RunJob(String),
+    /// `GET /openapi.json`
+    Document,
 }
 
 /// Why there is no route.
@@ -71,6 +73,8 @@ impl Route {
                 (Some(Route::ListChanges(user_id(id)?)), READ)
             }
             (["api", "users", id, "changes"], _) => user_id(id).map(|_| (None, READ))?,
+            (["openapi.json"], "GET") => (Some(Route::Document), READ),
+            (["openapi.json"], _) => (None, READ),
             (["api", "cron", rest @ ..], _) => Route::cron(rest, method)?,
             _ => return Err(NoRoute::NotFound),
         };
@@ -95,8 +99,8 @@ impl Route {
     }
 
     /// Whether the route is answered from memory, without the database.
-    pub fn is_health(&self) -> bool {
-        matches!(self, Route::Live | Route::Ready)
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self, Route::Live | Route::Ready | Route::Document)
     }
 
     /// Whether the route changes something, so that a token is asked for where one is set.
@@ -109,7 +113,8 @@ impl Route {
             | Route::ListChanges(_)
             | Route::CronStatus
             | Route::CronHistory
-            | Route::ReadJob(_) => false,
+            | Route::ReadJob(_)
+            | Route::Document => false,
             Route::ChangeBalance
             | Route::CreateUser
             | Route::PutJob(_)
@@ -153,6 +158,7 @@ mod tests {
             ("PATCH", "/api/cron/jobs/a", Route::PatchJob("a".to_owned())),
             ("DELETE", "/api/cron/jobs/a", Route::DeleteJob("a".to_owned())),
             ("POST", "/api/cron/jobs/a/run", Route::RunJob("a".to_owned())),
+            ("GET", "/openapi.json", Route::Document),
         ] {
             assert_eq!(Route::parse(method, path), Ok(route), "{method} {path}");
         }
@@ -184,6 +190,7 @@ mod tests {
             "/api/cron/jobs/a/run/",
             "/api/cron/status/a",
             "/health/x",
+            "/openapi.json/",
         ] {
             for method in ["GET", "POST", "BREW"] {
                 assert_eq!(Route::parse(method, path), Err(NoRoute::NotFound), "{method} {path}");
@@ -204,6 +211,7 @@ mod tests {
             ("POST", "/api/cron/jobs/a", "GET, HEAD, PUT, PATCH, DELETE"),
             ("GET", "/api/cron/jobs/a/run", "POST"),
             ("POST", "/health", "GET, HEAD"),
+            ("TRACE", "/openapi.json", "GET, HEAD"),
             ("get", "/health/live", "GET, HEAD"),
         ] {
             let refused = Err(NoRoute::MethodNotAllowed(allowed));

@@ -43,8 +43,8 @@ impl Watch {
         let findings = self.inbox.look(|attempt| {
             attempt.is_over() || trouble.as_ref().is_some_and(|trouble| trouble.concerns(attempt))
         });
-        for exchange in findings.health {
-            self.answer_health(exchange);
+        for exchange in findings.in_memory {
+            self.answer_in_memory(exchange);
         }
         if !findings.hopeless.is_empty() {
             self.give_up(&findings.hopeless);
@@ -52,9 +52,9 @@ impl Watch {
         findings.crowded
     }
 
-    fn answer_health(&self, exchange: Arc<Exchange>) {
+    fn answer_in_memory(&self, exchange: Arc<Exchange>) {
         let (inbox, handler) = (Arc::clone(&self.inbox), Arc::clone(&self.handler));
-        aside("health", move || {
+        aside("in-memory", move || {
             let reply = handler(&exchange.call, &exchange.attempt);
             exchange.answer(&reply, &inbox.replica_name, inbox.is_closing());
         });

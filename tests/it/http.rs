@@ -272,13 +272,13 @@ fn a_panic_in_a_handler_costs_one_answer_and_no_worker() {
     }
 }
 
-/// The handlers are all stuck, and health answers.
 #[test]
-fn health_is_answered_while_every_worker_is_stuck() {
+fn what_needs_no_database_is_answered_while_every_worker_is_stuck() {
+    const IN_MEMORY: [&str; 3] = ["/health/live", "/health", "/openapi.json"];
     let gate = Arc::new(parking_lot::Mutex::new(()));
     let stuck_at = Arc::clone(&gate);
     let handler: Handler = Arc::new(move |call: &Call, _| {
-        if !call.path().starts_with("/health") {
+        if !IN_MEMORY.contains(&call.path()) {
             drop(stuck_at.lock());
         }
         Reply::json(200, &call.path())
@@ -291,9 +291,9 @@ fn health_is_answered_while_every_worker_is_stuck() {
             thread::spawn(move || get(addr, "/work"))
         })
         .collect();
-    for _ in 0..5 {
+    for path in IN_MEMORY.repeat(2) {
         let start = Instant::now();
-        assert_eq!(get(server.addr, "/health/live").status, 200);
+        assert_eq!(get(server.addr, path).status, 200);
         assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
     }
     // Those that nobody works on are answered by their deadline, as nobody has sent anything.

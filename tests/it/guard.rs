@@ -1,0 +1,176 @@
+//! Who may change something, and what nobody may learn.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use crate::openapi::{Operation, operations};
+use crate::support::{Answer, Local, LocalOptions, Postgres, Process, ask, change, get, until};
+
+const TOKEN: &str = "correct-horse-battery";
+
+/// A body that each of them refuses or takes, whatever it is.
+const BODY: &str = r#"{"enabled":true}"#;
+
+fn send(addr: SocketAddr, operation: &Operation, headers: &[&str]) -> Answer {
+    ask(addr, &format!("{} {}", operation.method, operation.path), headers, BODY)
+}
+
+#[test]
+fn whatever_changes_something_needs_the_token_and_nothing_else_does() {
+    let database = Postgres::shared().migrated();
+    let options = LocalOptions { token: Some(TOKEN), ..LocalOptions::default() };
+    let replica = Local::start_with(database.url(), options);
+    let right = format!("Authorization: Bearer {TOKEN}");
+    let mut guarded = 0;
+    for operation in &operations() {
+        let Operation { method, path, route, .. } = operation;
+        let without = send(replica.addr, operation, &[]);
+        let wrong = send(replica.addr, operation, &["Authorization: Bearer wrong-horse-battery"]);
+        if route.changes_something() {
+            guarded += 1;
+            for refused in [without, wrong] {
+                assert_eq!((refused.status, refused.code().as_str()), (401, "unauthorized"));
+                assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+            }
+        } else {
+            assert_ne!((without.status, wrong.status), (401, 401), "{method} {path}");
+        }
+        assert_ne!(send(replica.addr, operation, &[&right]).status, 401, "{method} {path}");
+    }
+    assert_eq!(guarded, 6);
+}
+
+/// Browsers send the first field since 2023, and the second alone before.
+#[test]
+fn a_page_of_another_site_changes_nothing() {
+    let database = Postgres::shared().migrated();
+    let replica = Local::start(database.url());
+    let host = format!("Host: {}", replica.addr);
+    let own = format!("Origin: http://{}", replica.addr);
+    let cross = [
+        vec!["Sec-Fetch-Site: cross-site"],
+        vec!["Sec-Fetch-Site: same-site", &own],
+        vec!["Origin: http://evil.example"],
+        vec!["Origin: null"],
+    ];
+    for operation in operations().iter().filter(|operation| operation.route.changes_something()) {
+        for fields in &cross {
+            let fields = [fields.as_slice(), &[&host]].concat();
+            let refused = send(replica.addr, operation, &fields);
+            let refused = (refused.status, refused.code());
+            assert_eq!(refused, (403, "cross_site_request".to_owned()), "{fields:?}");
+        }
+    }
+    assert_eq!(get(replica.addr, "/api/users/1").balance(), 10_000);
+    for fields in [vec!["Sec-Fetch-Site: same-origin"], vec!["Sec-Fetch-Site: none"], vec![&own]] {
+        let fields = [fields.as_slice(), &[&host]].concat();
+        let changed = ask(replica.addr, "POST /api/balance", &fields, &change(1, -2));
+        assert_eq!(changed.status, 200, "{fields:?}");
+    }
+    let read = ask(replica.addr, "GET /api/users/1", &[&host, cross[0][0]], "");
+    assert_eq!(read.balance(), 9_994, "looking is not changing");
+}
+
+#[test]
+fn no_answer_lets_a_browser_do_anything_with_it() {
+    let database = Postgres::shared().migrated();
+    let replica = Local::start(database.url());
+    let long = ["Content-Length: 5000"];
+    for answer in [
+        get(replica.addr, "/api/users/1"),
+        get(replica.addr, "/health"),
+        get(replica.addr, "/openapi.json"),
+        get(replica.addr, "/nowhere"),
+        ask(replica.addr, "POST /api/balance", &long, ""),
+        ask(replica.addr, "DELETE /api/cron/jobs/sample-pi", &[], ""),
+    ] {
+        for (name, value) in [
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "no-referrer"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{}", answer.status);
+        }
+    }
+}
+
+#[test]
+fn the_token_is_in_no_log_and_no_answer() {
+    let database = Postgres::shared().migrated();
+    let settings = [("API_TOKEN", TOKEN), ("LOG_LEVEL", "trace"), ("JOB_MIN_SECONDS", "0")];
+    let mut process = Process::start(database.url(), &settings);
+    let almost = &TOKEN[1..];
+    for field in [
+        format!("Authorization: Bearer {TOKEN}"),
+        format!("Authorization: Basic {TOKEN}"),
+        format!("Authorization: Bearer {almost}"),
+        format!("Authorization: Bearer {TOKEN}\u{7f}"),
+    ] {
+        for operation in &operations() {
+            let answer = send(process.addr, operation, &[&field]);
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            assert!(!text.contains(almost), "{text}");
+        }
+    }
+    process.signal("-TERM");
+    process.wait(Duration::from_secs(20));
+    let log = process.log();
+    assert!(log.contains("[TRACE]") || log.contains("[DEBUG]"), "{log}");
+    assert!(log.contains("event=answered"), "{log}");
+    assert!(!log.contains(almost), "{log}");
+}
+
+/// A server that asks for the password in plain text, gets it, and refuses it.
+fn refuse_the_password(mut stream: TcpStream, password: &str) -> std::io::Result<bool> {
+    let mut bytes = [0; 4_096];
+    let mut read = stream.read(&mut bytes)?;
+    // The driver asks for TLS first, where it knows it.
+    if bytes[4..read].starts_with(&80_877_103u32.to_be_bytes()) {
+        stream.write_all(b"N")?;
+        read = stream.read(&mut bytes)?;
+    }
+    assert!(read > 8, "a start-up message");
+    stream.write_all(b"R\0\0\0\x08\0\0\0\x03")?;
+    let read = stream.read(&mut bytes)?;
+    let given = String::from_utf8_lossy(&bytes[..read]).contains(password);
+    let fields = b"SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"u\"\0\0";
+    let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+    stream.write_all(&[b"E".as_slice(), &length, fields].concat())?;
+    Ok(given)
+}
+
+#[test]
+fn the_password_of_the_database_is_in_no_log_and_no_answer() {
+    const PASSWORD: &str = "hunter2-hunter2";
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let (given, is_given) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for stream in server.incoming().flatten() {
+            if refuse_the_password(stream, PASSWORD).unwrap_or(false) && given.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    for url in [
+        format!("postgresql://u:{PASSWORD}@127.0.0.1:{port}/balanced"),
+        format!("host=127.0.0.1 port={port} user=u password={PASSWORD} dbname=balanced"),
+    ] {
+        let process = Process::spawn(&mut Process::command(&url, &[("LOG_LEVEL", "trace")]));
+        is_given.recv_timeout(Duration::from_secs(20)).expect("the password was sent");
+        until("the refusal is logged", Duration::from_secs(20), || {
+            process.log().contains("password authentication failed")
+        });
+        for path in ["/health", "/api/users"] {
+            let answer = get(process.addr, path);
+            assert_eq!(answer.status, 503);
+            assert!(!String::from_utf8_lossy(&answer.body).contains(PASSWORD));
+        }
+        assert!(!process.log().contains(PASSWORD), "{}", process.log());
+    }
+}
