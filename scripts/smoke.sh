@@ -38,6 +38,7 @@ wait_until() { # seconds what command…
 }
 
 start() {
+    : >"$folder/output" # here, since the shell below may come to it after the first look
     "$repository/run-replicas.sh" >"$folder/output" 2>&1 &
     main=$!
     wait_until "$START_SECONDS_MAX" "the ready line" grep -q '^Ready: ' "$folder/output"
