@@ -153,15 +153,22 @@ fn open(addr: SocketAddr, count: usize, text: &str) -> Vec<TcpStream> {
     (0..count).map(open).collect()
 }
 
+/// Clients that have had one answer: those that ask for nothing are ended after 5 s.
+fn keep_alive(addr: SocketAddr, count: usize) -> Vec<Client> {
+    let settle = |_| {
+        let mut client = Client::connect(addr);
+        assert_eq!(client.ask("GET /health", &[], "").status, 200);
+        client
+    };
+    (0..count).map(settle).collect()
+}
+
 #[test]
 fn a_crowd_of_idle_clients_disturbs_nobody() {
     let Some(mut house) = House::start() else { return };
     let crowd = crowd();
     house.beside(&format!("{crowd} idle clients"), |addr, placed, stop| {
-        let mut clients: Vec<Client> = (0..crowd).map(|_| Client::connect(addr)).collect();
-        for client in &mut clients {
-            assert_eq!(client.ask("GET /health", &[], "").status, 200);
-        }
+        let mut clients = keep_alive(addr, crowd);
         placed();
         until("it ends", Duration::from_secs(600), || stop.load(Ordering::Relaxed));
         for client in clients.iter_mut().step_by(100) {
@@ -175,7 +182,7 @@ fn a_crowd_of_idle_clients_disturbs_nobody() {
 fn a_crowd_of_active_clients_is_served_and_an_ordinary_one_waits_its_turn() {
     let Some(house) = House::start() else { return };
     let crowd = crowd();
-    let mut clients: Vec<Client> = (0..crowd).map(|_| Client::connect(house.door.addr)).collect();
+    let mut clients = keep_alive(house.door.addr, crowd);
     let mut ordinary = Client::connect(house.door.addr);
     let begun = Instant::now();
     for client in &mut clients {
