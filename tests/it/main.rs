@@ -15,6 +15,7 @@ mod jobs;
 mod migrations;
 mod outage;
 mod replicas;
+mod shedding;
 mod soak;
 mod spread;
 mod steer;
