@@ -54,7 +54,7 @@ pub type Handler = Arc<dyn Fn(&Call, &Arc<Attempt>) -> Reply + Send + Sync>;
 pub struct Options {
     /// Threads that call the handler.
     pub workers: usize,
-    /// The longest a request may wait from its arrival to its answer.
+    /// The longest a request may wait from its arrival until it is sent to the database.
     pub request_timeout: Duration,
     /// The value of `X-Served-By`.
     pub replica_name: String,

@@ -1,11 +1,13 @@
-//! `loadtest bench`: a sustained closed loop.
+//! `loadtest bench`: sustained load, in a closed loop or, with `--rate`, in an open one.
 //!
 //! The way: limits checked → targets reached → [`people`] (users found, made, given money) →
-//! [`closed_loop`] with [`measure`]: a warm-up, then what counts.
+//! [`traffic`] with [`measure`]: a warm-up, then what counts; in an open loop by the schedule of
+//! [`open_loop`].
 
-mod closed_loop;
 mod measure;
+mod open_loop;
 mod people;
+mod traffic;
 
 use std::time::Duration;
 
@@ -17,12 +19,14 @@ use crate::process;
 use crate::progress::Progress;
 use crate::report::{Details, Figures, Output, Report, grouped};
 use measure::Measure;
+use open_loop::Kept;
 use people::People;
 
 /// `loadtest bench --help`.
 pub(crate) const HELP: &str = "\
 Sends changes over a fixed number of connections for a while: the next request leaves a
-connection when the answer to the one before is there (a closed loop).
+connection when the answer to the one before is there (a closed loop), or, with --rate, whenever
+it is due, whatever the answers do (an open loop).
 
 Usage: loadtest bench [options]
 
@@ -30,6 +34,8 @@ Options:
       --targets URLS      base URLs, comma-separated; connections take turns over them
                           [http://127.0.0.1:8080]
   -n, --connections N     keep-alive connections [64]
+      --rate N            N requests a second in all, evenly spaced
+                          [each connection as fast as its answers come]
       --duration SECONDS  how long requests are sent and counted [10]
       --warmup SECONDS    how long requests are sent before that, and left out [2]
       --users N           1: user 1 alone, a hot row; more: that many users, each request picks
@@ -43,15 +49,25 @@ Options:
   -h, --help              this page
 
 Unless the amount is positive, users with little are given more before.
-A latency counts from when its connection was free for the request, so reopening a connection
-counts. A slow answer also delays the request behind it: these are the latencies of patient
-clients, not of a crowd that keeps coming.
+
+In the closed loop a latency counts from when its connection was free for the request, so
+reopening a connection counts. A slow answer also delays the request behind it: these are the
+latencies of patient clients, not of a crowd that keeps coming.
+
+With --rate, request i is due i/N seconds after the start, and its latency and its time limit
+count from then, as in wrk2 (github.com/giltene/wrk2). While all connections are busy, requests
+leave late, and their lateness is part of their latency: give enough --connections, the rate times
+the longest latency. What was not sent within its limit has failed. Requests leave within a
+millisecond of their instant; what was late for longer although a connection was free is counted
+and warned of.
 
 Exit code 0 only if every answer, in the warm-up too, is a 200 or a rightful 409
-insufficient_funds.
+insufficient_funds; with --rate also a 503 that says that nothing was changed (not_applied) and
+when to come back (Retry-After).
 ";
 
 const CONNECTIONS_MAX: usize = 100_000;
+const RATE_MAX: u32 = 100_000;
 /// With each latency kept, an hour is what fits the memory of a small machine.
 const DURATION_SECONDS_MAX: u64 = 3_600;
 const USERS_MAX: usize = 1_000_000;
@@ -65,6 +81,8 @@ const TRUSTED_CPU_MAX: f64 = 0.85;
 pub(crate) struct Options {
     targets: Vec<BaseUrl>,
     connections: usize,
+    /// Requests a second; nothing: a closed loop.
+    rate: Option<u32>,
     duration: Duration,
     warmup: Duration,
     users: usize,
@@ -85,6 +103,7 @@ impl Options {
         let mut options = Options {
             targets: vec![BaseUrl::parse("http://127.0.0.1:8080")?],
             connections: 64,
+            rate: None,
             duration: Duration::from_secs(10),
             warmup: Duration::from_secs(2),
             users: 1,
@@ -103,6 +122,7 @@ impl Options {
                 "--connections" | "-n" => {
                     options.connections = arguments.number(1..=CONNECTIONS_MAX)?;
                 }
+                "--rate" => options.rate = Some(arguments.number(1..=RATE_MAX)?),
                 "--duration" => options.duration = seconds(arguments, 1)?,
                 "--warmup" => options.warmup = seconds(arguments, 0)?,
                 "--users" => options.users = arguments.number(1..=USERS_MAX)?,
@@ -133,6 +153,8 @@ struct BenchDetails {
     idempotency_keys: bool,
     warmup_seconds: u64,
     warmup_requests: u64,
+    #[serde(flatten)]
+    open_loop: Option<Kept>,
 }
 
 impl Details for BenchDetails {
@@ -142,11 +164,13 @@ impl Details for BenchDetails {
         let (users, created) = (count(self.users), count(self.users_created));
         let topped_up = count(self.users_topped_up);
         let (warmup, left_out) = (self.warmup_seconds, grouped(self.warmup_requests));
-        vec![
+        let mut rows = vec![
             ("connections", format!("{connections} ({reopened} reopened)")),
             ("users", format!("{users} ({created} made, {topped_up} given money before)")),
             ("warm-up", format!("{warmup} s, {left_out} requests left out of all figures")),
-        ]
+        ];
+        rows.extend(self.open_loop.iter().flat_map(Kept::rows));
+        rows
     }
 }
 
@@ -162,18 +186,15 @@ pub(crate) fn run(options: &Options) -> Result<Output, String> {
     let mut progress = Progress::new();
     let people = People::prepare(options, &targets, &mut progress)?;
     let mut measure = Measure::new(options, &targets, &people);
-    let ran = closed_loop::run(
-        &targets,
-        options.connections,
-        options.timeout,
-        &mut measure,
-        &mut progress,
-    )?;
+    let ran =
+        traffic::run(&targets, options.connections, options.timeout, &mut measure, &mut progress)?;
     drop(progress);
 
     let measured = measure.end();
     let mut faults = measured.warmup_faults;
-    faults.extend(faults_of(&measured.figures));
+    faults.extend(faults_of(&measured.figures, options.rate.is_some()));
+    let mut warnings = warnings(&measured.figures);
+    warnings.extend(measured.kept.as_ref().and_then(Kept::warning));
     let details = BenchDetails {
         connections: options.connections,
         connections_reopened: ran.reopened,
@@ -183,13 +204,17 @@ pub(crate) fn run(options: &Options) -> Result<Output, String> {
         idempotency_keys: options.keys,
         warmup_seconds: options.warmup.as_secs(),
         warmup_requests: measured.warmup_requests,
+        open_loop: measured.kept,
     };
     let report = Report {
         command: "bench",
         title: title(options),
-        latency_note: "from when the connection was free to the full answer; closed loop",
+        latency_note: match options.rate {
+            None => "from when the connection was free to the full answer; closed loop",
+            Some(_) => "from when the request was due to the full answer; open loop",
+        },
         targets: targets.iter().map(Target::url).collect(),
-        warnings: warnings(&measured.figures),
+        warnings,
         figures: measured.figures,
         details,
         ok: faults.is_empty(),
@@ -208,15 +233,18 @@ fn title(options: &Options) -> String {
         users => format!("{} users (cold rows)", grouped(users as u64)),
     };
     let keys = if options.keys { ", each with an Idempotency-Key" } else { "" };
-    format!("changes of {amount} to {users}{keys} for {} s", options.duration.as_secs())
+    let rate = options
+        .rate
+        .map_or_else(String::new, |rate| format!(", {} a second", grouped(u64::from(rate))));
+    format!("changes of {amount} to {users}{keys}{rate} for {} s", options.duration.as_secs())
 }
 
-fn faults_of(figures: &Figures) -> Vec<String> {
+fn faults_of(figures: &Figures, shedding_is_fine: bool) -> Vec<String> {
     let mut faults = Vec::new();
     if figures.requests == figures.failed {
         faults.push("no change was made and none was rightly refused".to_owned());
     }
-    for error in &figures.errors {
+    for error in figures.errors.iter().filter(|error| !(error.shed && shedding_is_fine)) {
         faults.push(format!("failed: {} × {}", grouped(error.count), error.kind));
     }
     faults

@@ -2,7 +2,7 @@
 //!
 //! - `loadtest burst`: one withdrawal on each of N connections at the same moment, then a verdict
 //!   on every answer and on the money.
-//! - `loadtest bench`: a sustained closed loop, then the rate and the latencies.
+//! - `loadtest bench`: sustained load, in a closed loop or at a fixed rate, then the latencies.
 //! - `loadtest cron`: the jobs of the cluster watched through every replica, then a verdict on who
 //!   ran what, and when.
 //!

@@ -15,7 +15,7 @@ Usage: loadtest <command> [options]
 
 Commands:
   burst   one withdrawal on each of N connections at the same moment, and a verdict
-  bench   a sustained closed loop: rate and latencies
+  bench   sustained load, in a closed loop or at a fixed rate: rate and latencies
   cron    the jobs watched through every target, and a verdict
 
 Options:
@@ -196,7 +196,8 @@ mod tests {
             ("burst --amount 2.5", "--amount must be a whole number from 1 to"),
             ("bench --amount 0", "--amount must not be 0"),
             ("burst --targets https://a", "https://a: only http:// is spoken here"),
-            ("bench --rate 5", "--rate is not an option of this command"),
+            ("bench --rate 0", "--rate must be a whole number from 1 to 100000, not `0`"),
+            ("burst --rate 5", "--rate is not an option of this command"),
             ("cron --poll 1", "--poll must be a whole number from 10 to 60000, not `1`"),
         ] {
             let given = parse(line).err().unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -45,8 +46,10 @@ pub(crate) struct Failure {
     pub(crate) kind: String,
     /// This one in particular.
     pub(crate) example: String,
-    /// Whether a full, well-formed answer came.
-    pub(crate) answered: bool,
+    /// Of the full, well-formed answer, if one came.
+    pub(crate) status: Option<u16>,
+    /// Whether it is a 503 that says that nothing was changed and when to come back.
+    pub(crate) shed: bool,
 }
 
 /// The members of a problem document that decide.
@@ -54,6 +57,7 @@ pub(crate) struct Failure {
 struct Problem {
     code: Option<String>,
     balance: Option<i64>,
+    outcome: Option<String>,
 }
 
 impl Outcome {
@@ -78,7 +82,7 @@ impl Outcome {
         let problem: Option<Problem> = serde_json::from_slice(answer.body).ok();
         let code = problem.as_ref().and_then(|problem| problem.code.as_deref());
         if (answer.status, code) != (409, Some("insufficient_funds")) {
-            return Err(wrong(&format!("{} {}", answer.status, code.unwrap_or("(no code)"))));
+            return Err(Failure::problem(problem.as_ref(), answer));
         }
         match problem.and_then(|problem| problem.balance) {
             None => Err(wrong("409 insufficient_funds without a balance")),
@@ -94,24 +98,51 @@ impl Outcome {
 impl Failure {
     /// A full answer that should have been another.
     pub(crate) fn answer(kind: String, answer: &Answer<'_>) -> Failure {
-        Failure { kind, example: describe(answer), answered: true }
+        let (example, status) = (describe(answer), Some(answer.status));
+        Failure { kind, example, status, shed: false }
+    }
+
+    /// An answer that is an error, by what it says of the change and of trying again.
+    fn problem(problem: Option<&Problem>, answer: &Answer<'_>) -> Failure {
+        let code = problem.and_then(|problem| problem.code.as_deref());
+        let outcome = problem.and_then(|problem| problem.outcome.as_deref());
+        let mut kind = format!("{} {}", answer.status, code.unwrap_or("(no code)"));
+        if let Some(outcome) = outcome {
+            kind.extend([" ", &shown(outcome.as_bytes())]);
+        }
+        if answer.status == 503 && !answer.retry_after {
+            kind.push_str(" without Retry-After");
+        }
+        let unchanged = outcome == Some("not_applied");
+        let shed = answer.status == 503 && unchanged && answer.retry_after;
+        Failure { shed, ..Failure::answer(kind, answer) }
+    }
+
+    /// No answer, or none that could be read.
+    fn unanswered(kind: &str, example: String) -> Failure {
+        Failure { kind: kind.to_owned(), example, status: None, shed: false }
     }
 
     /// What came is no answer.
     pub(crate) fn malformed(reason: &str, bytes: &[u8]) -> Failure {
-        let example = format!("{reason}: {}", shown(bytes));
-        Failure { kind: "malformed answer".to_owned(), example, answered: false }
+        Failure::unanswered("malformed answer", format!("{reason}: {}", shown(bytes)))
     }
 
     /// The connection could not be made, after all attempts.
     pub(crate) fn not_connected(reason: &str) -> Failure {
-        Failure { kind: "not connected".to_owned(), example: reason.to_owned(), answered: false }
+        Failure::unanswered("not connected", reason.to_owned())
+    }
+
+    /// Its time was over before a connection was free for it.
+    pub(crate) fn not_sent(limit: Duration) -> Failure {
+        let example = format!("no connection was free for {} s", limit.as_secs());
+        Failure::unanswered("not sent in time", example)
     }
 
     /// The peer ended the connection in the middle of an answer, or before one.
     pub(crate) fn closed(received_bytes: usize) -> Failure {
         let example = format!("after {received_bytes} bytes of it");
-        Failure { kind: "closed before a full answer".to_owned(), example, answered: false }
+        Failure::unanswered("closed before a full answer", example)
     }
 
     /// The connection broke.
@@ -120,14 +151,13 @@ impl Failure {
             io::ErrorKind::ConnectionReset => "connection reset",
             _ => "connection broken",
         };
-        let example = format!("{error}, {when}");
-        Failure { kind: kind.to_owned(), example, answered: false }
+        Failure::unanswered(kind, format!("{error}, {when}"))
     }
 
     /// Nobody answered in time.
     pub(crate) fn timed_out(limit_seconds: u64, received_bytes: usize) -> Failure {
         let example = format!("none in {limit_seconds} s; {received_bytes} bytes had come");
-        Failure { kind: "no full answer in time".to_owned(), example, answered: false }
+        Failure::unanswered("no full answer in time", example)
     }
 }
 
@@ -159,8 +189,13 @@ mod tests {
     const WITHDRAWAL: Change = Change { user_id: 1, amount: -2 };
 
     fn judge(status: u16, body: &str) -> Result<Outcome, String> {
-        let answer = Answer { status, served_by: "r", closes: false, body: body.as_bytes() };
-        Outcome::judge(WITHDRAWAL, &answer).map_err(|failure| failure.kind)
+        judge_with(status, true, body).map_err(|failure| failure.kind)
+    }
+
+    fn judge_with(status: u16, retry_after: bool, body: &str) -> Result<Outcome, Failure> {
+        let body = body.as_bytes();
+        let answer = Answer { status, served_by: "r", closes: false, retry_after, body };
+        Outcome::judge(WITHDRAWAL, &answer)
     }
 
     #[test]
@@ -185,6 +220,23 @@ mod tests {
             (500, refusal, "500 insufficient_funds"),
         ] {
             assert_eq!(judge(status, body), Err(kind.to_owned()), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn only_an_honest_503_that_says_when_to_come_back_is_shed() {
+        let (not_applied, unknown) =
+            (r#"{"code":"c","outcome":"not_applied"}"#, r#"{"code":"c","outcome":"unknown"}"#);
+        for (status, retry_after, body, kind, shed) in [
+            (503, true, not_applied, "503 c not_applied", true),
+            (503, false, not_applied, "503 c not_applied without Retry-After", false),
+            (503, true, unknown, "503 c unknown", false),
+            (504, true, not_applied, "504 c not_applied", false),
+            (503, false, "<html>", "503 (no code) without Retry-After", false),
+        ] {
+            let failure = judge_with(status, retry_after, body).unwrap_err();
+            assert_eq!((&*failure.kind, failure.shed), (kind, shed));
+            assert_eq!(failure.status, Some(status), "{kind}");
         }
     }
 

@@ -127,14 +127,15 @@ impl Ticket {
         }
     }
 
-    /// Moves on from waiting; false when the ticket's thread has left.
+    /// Moves on from waiting; false when the ticket's thread has left, or may: the turn is not
+    /// spent on those whose time is over.
     fn take(&self, to: State) -> bool {
         let mut state = self.state.lock();
-        let waits = matches!(*state, State::Waiting);
+        let waits = matches!(*state, State::Waiting) && !self.attempt.is_over();
         if waits {
             *state = to;
-            self.changed.notify_one();
         }
+        self.changed.notify_one();
         waits
     }
 }

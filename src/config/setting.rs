@@ -38,7 +38,11 @@ pub const SETTINGS: &[Setting] = &[
         "how long a replica with one job leaves the next to others",
     ),
     setting("CRON_POLL_MS", "500", "mean time between two looks for due jobs"),
-    setting("REQUEST_TIMEOUT_SECONDS", "30", "the longest a request waits for a slow database"),
+    setting(
+        "REQUEST_TIMEOUT_SECONDS",
+        "30",
+        "the longest a request waits for its turn at a slow database",
+    ),
     setting("JOB_MIN_SECONDS", "120", "the least time each sample job takes"),
     setting("RUN_HISTORY_DAYS", "14", "how long finished runs are kept"),
     setting("SHUTDOWN_GRACE_SECONDS", "10", "how long a drain may take"),

@@ -10,8 +10,14 @@ const WAITING: u8 = 0;
 const SENT: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
-/// An attempt with a deadline. Giving up and sending exclude each other: an attempt that was
-/// given up as "not applied" is never sent afterwards.
+/// What was sent in time may take this much longer. In a crowd that first comes, first served,
+/// whoever has the turn has waited almost until the deadline: without this, a change would be
+/// applied while its client is told that nobody knows.
+const SENT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// An attempt with a deadline: until then it must be sent, and a second later it must be done.
+/// Giving up and sending exclude each other: an attempt that was given up as "not applied" is
+/// never sent afterwards.
 #[derive(Debug)]
 pub struct Attempt {
     begun: Instant,
@@ -19,12 +25,12 @@ pub struct Attempt {
     phase: AtomicU8,
 }
 
-/// The attempt was given up before it was sent.
+/// The attempt was given up, or its deadline passed, before it was sent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct GivenUp;
 
 impl Attempt {
-    /// An attempt that may wait for `limit` from now.
+    /// An attempt that may wait for `limit` from now until it is sent.
     pub fn within(limit: Duration) -> Attempt {
         let begun = Instant::now();
         Attempt { begun, until: begun + limit, phase: AtomicU8::new(WAITING) }
@@ -40,9 +46,15 @@ impl Attempt {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Whether waiting on is useless: given up, or past the deadline.
+    /// Whether waiting on is useless: given up, not sent by the deadline, or not done a second
+    /// later.
     pub fn is_over(&self) -> bool {
-        self.phase.load(Ordering::Acquire) == GIVEN_UP || self.remaining().is_zero()
+        let until = match self.phase.load(Ordering::Acquire) {
+            GIVEN_UP => return true,
+            SENT => self.until + SENT_PATIENCE,
+            _ => self.until,
+        };
+        Instant::now() >= until
     }
 
     /// Whether a statement has gone out, and nobody has given up on it.
@@ -53,9 +65,14 @@ impl Attempt {
     /// Marks that a statement goes out now. A second statement of the same attempt may follow.
     ///
     /// # Errors
-    /// [`GivenUp`]: somebody has already answered that nothing was applied.
+    /// [`GivenUp`]: somebody has already answered that nothing was applied, or will at once.
     pub fn send(&self) -> Result<(), GivenUp> {
-        let sent = |phase| (phase != GIVEN_UP).then_some(SENT);
+        let late = self.remaining().is_zero();
+        let sent = |phase| match phase {
+            GIVEN_UP => None,
+            WAITING if late => None,
+            _ => Some(SENT),
+        };
         match self.phase.fetch_update(Ordering::AcqRel, Ordering::Acquire, sent) {
             Ok(_) => Ok(()),
             Err(_) => Err(GivenUp),
@@ -101,6 +118,20 @@ mod tests {
         assert_eq!(attempt.send(), Ok(()));
         assert_eq!(attempt.give_up(), Outcome::Unknown);
         assert_eq!(attempt.send(), Err(GivenUp));
+    }
+
+    #[test]
+    fn what_was_sent_in_time_may_take_longer_and_nothing_is_sent_late() {
+        let (sent, waiting) = (Attempt::within(SENT_PATIENCE), Attempt::within(Duration::ZERO));
+        sent.send().unwrap();
+        let sent = Attempt { until: Instant::now(), ..sent };
+        assert!(!sent.is_over());
+        assert_eq!(sent.send(), Ok(()), "a second statement of one that has begun");
+        let sent = Attempt { until: Instant::now() - SENT_PATIENCE, ..sent };
+        assert!(sent.is_over());
+        assert!(waiting.is_over());
+        assert_eq!(waiting.send(), Err(GivenUp));
+        assert_eq!(waiting.give_up(), Outcome::NotApplied);
     }
 
     #[test]

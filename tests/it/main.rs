@@ -18,6 +18,7 @@ mod migrations;
 mod openapi;
 mod outage;
 mod replicas;
+mod shedding;
 mod soak;
 mod spread;
 mod steer;

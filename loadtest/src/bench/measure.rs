@@ -1,15 +1,17 @@
 //! What a bench sends and counts: a warm-up that is left out, then all that counts.
+//! Without a schedule the next request is due when a connection is free.
 
 use std::time::{Duration, Instant};
 
 use super::Options;
-use super::closed_loop::Script;
+use super::open_loop::{Kept, Schedule};
 use super::people::People;
+use super::traffic::{Free, Next, Script};
 use crate::client::{Answer, Request, Target, quoted_key};
 use crate::outcome::{Change, Failure, Outcome};
 use crate::process;
 use crate::random::Random;
-use crate::report::{Figures, Tally, grouped};
+use crate::report::{ErrorCount, Figures, Tally, grouped};
 
 /// Room for this many answers a second is made before, so that making it stops nothing.
 const ANSWERS_PER_SECOND: u64 = 20_000;
@@ -31,6 +33,8 @@ pub(super) struct Measure<'a> {
     begin: Instant,
     end: Instant,
     last: Instant,
+    /// Of an open loop.
+    schedule: Option<Schedule>,
     cpu_seconds_before: Option<f64>,
     warmup: Tally,
     tally: Tally,
@@ -48,6 +52,8 @@ pub(super) struct Measured {
     pub(super) warmup_requests: u64,
     /// Failures of the warm-up, each kind in a sentence.
     pub(super) warmup_faults: Vec<String>,
+    /// Of an open loop.
+    pub(super) kept: Option<Kept>,
 }
 
 impl<'a> Measure<'a> {
@@ -62,8 +68,13 @@ impl<'a> Measure<'a> {
             .map(|_| Turn { change: before_first, counts: false })
             .collect();
         let key_run = options.keys.then(|| random.next());
-        let begin = Instant::now() + options.warmup;
+        let start = Instant::now();
+        let begin = start + options.warmup;
+        let end = begin + options.duration;
         Measure {
+            schedule: options
+                .rate
+                .map(|rate| Schedule::new(rate, options.timeout, start, begin..end)),
             requests: targets
                 .iter()
                 .map(|target| Request::new(target, token, "POST", "/api/balance"))
@@ -76,7 +87,7 @@ impl<'a> Measure<'a> {
             keys_sent: 0,
             key: Vec::new(),
             begin,
-            end: begin + options.duration,
+            end,
             last: begin,
             cpu_seconds_before: None,
             warmup: Tally::default(),
@@ -87,12 +98,15 @@ impl<'a> Measure<'a> {
     /// Sums up. The CPU time is that since the warm-up.
     pub(super) fn end(self) -> Measured {
         let cpu_seconds = process::cpu_seconds() - self.cpu_seconds_before.unwrap_or_default();
-        let warmup_faults = self.warmup.errors().into_iter().map(|error| {
+        // A rate may be more than the servers can do from the first second on.
+        let wrong = |error: &ErrorCount| !(error.shed && self.schedule.is_some());
+        let warmup_faults = self.warmup.errors().into_iter().filter(wrong).map(|error| {
             let (count, kind) = (grouped(error.count), error.kind);
             format!("failed in the warm-up: {count} × {kind}, e.g. {}", error.example)
         });
         Measured {
             warmup_faults: warmup_faults.collect(),
+            kept: self.schedule.map(Schedule::end),
             warmup_requests: self.warmup.requests(),
             figures: self.tally.figures(self.last - self.begin, cpu_seconds),
         }
@@ -100,12 +114,19 @@ impl<'a> Measure<'a> {
 }
 
 impl Script for Measure<'_> {
-    fn next(&mut self, number: usize, now: Instant, request: &mut Vec<u8>) -> bool {
-        if now >= self.end {
-            return false;
+    fn next(&mut self, number: usize, free: Free, request: &mut Vec<u8>) -> Next {
+        let due = self.next_due().unwrap_or(free.now);
+        if due >= self.end {
+            return Next::End;
+        }
+        if due > free.now {
+            return Next::Wait;
+        }
+        if let Some(schedule) = &mut self.schedule {
+            schedule.leave(free);
         }
         let turn = &mut self.turns[number];
-        turn.counts = now >= self.begin;
+        turn.counts = due >= self.begin;
         if turn.counts && self.cpu_seconds_before.is_none() {
             self.cpu_seconds_before = Some(process::cpu_seconds());
         }
@@ -121,7 +142,11 @@ impl Script for Measure<'_> {
         let Change { user_id, amount } = turn.change;
         let of_target = number % self.requests.len();
         self.requests[of_target].write_change(request, &self.key, user_id, amount);
-        true
+        Next::Send(due)
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.schedule.as_ref().map(Schedule::next)
     }
 
     fn ended(
@@ -138,6 +163,9 @@ impl Script for Measure<'_> {
             Outcome::judge(turn.change, answer)
         });
         tally.add(&result, now - due);
+        if let Some(schedule) = &mut self.schedule {
+            schedule.came(&result, now, (now - due, turn.counts));
+        }
         if turn.counts {
             self.last = now;
         }

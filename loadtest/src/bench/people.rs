@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::Options;
-use super::closed_loop::{self, Script};
+use super::traffic::{self, Free, Next, Script};
 use crate::client::{Answer, Caller, Request, Target};
 use crate::outcome::{Failure, User, describe};
 use crate::progress::Progress;
@@ -84,7 +84,7 @@ impl People {
             people: &mut people,
             fault: None,
         };
-        closed_loop::run(targets, connections, options.timeout, &mut errands, progress)?;
+        traffic::run(targets, connections, options.timeout, &mut errands, progress)?;
         match errands.fault {
             Some(fault) => Err(fault),
             None => Ok(people),
@@ -93,9 +93,9 @@ impl People {
 }
 
 impl Script for Errands<'_> {
-    fn next(&mut self, number: usize, _now: Instant, request: &mut Vec<u8>) -> bool {
+    fn next(&mut self, number: usize, free: Free, request: &mut Vec<u8>) -> Next {
         let Some(errand) = self.left.pop_front().filter(|_| self.fault.is_none()) else {
-            return false;
+            return Next::End;
         };
         self.under_way[number] = errand;
         let of_target = number % self.create.len();
@@ -109,7 +109,7 @@ impl Script for Errands<'_> {
                 self.change[of_target].write_change(request, b"", user_id, amount);
             }
         }
-        true
+        Next::Send(free.now)
     }
 
     fn ended(

@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn closed(count: u64) -> Vec<ErrorCount> {
-        vec![ErrorCount { kind: "closed".to_owned(), count, example: String::new() }]
+        vec![ErrorCount { kind: "closed".to_owned(), count, example: String::new(), shed: false }]
     }
 
     fn end(balance: i64) -> Vec<(String, Result<i64, String>)> {

@@ -21,6 +21,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) served_by: &'a str,
     /// Whether the server ends the connection after this answer.
     pub(crate) closes: bool,
+    /// Whether there is a `Retry-After` header.
+    pub(crate) retry_after: bool,
     /// As many bytes as `Content-Length` says.
     pub(crate) body: &'a [u8],
 }
@@ -48,6 +50,7 @@ impl<'a> Answer<'a> {
             return Err(malformed("an interim answer nobody asked for"));
         }
         let mut closes = response.version == Some(0);
+        let mut retry_after = false;
         let mut length = None;
         let mut served_by = "";
         for Header { name, value } in response.headers.iter() {
@@ -60,6 +63,8 @@ impl<'a> Answer<'a> {
                 return Err(malformed("a transfer encoding"));
             } else if name.eq_ignore_ascii_case("x-served-by") {
                 served_by = str::from_utf8(value).unwrap_or_default();
+            } else if name.eq_ignore_ascii_case("retry-after") {
+                retry_after = true;
             } else if name.eq_ignore_ascii_case("connection") {
                 closes |= value.eq_ignore_ascii_case(b"close");
             }
@@ -71,7 +76,7 @@ impl<'a> Answer<'a> {
         match body.len() {
             have if have < length => Ok(None),
             have if have > length => Err(malformed("more bytes than its length")),
-            _ => Ok(Some(Answer { status, served_by, closes, body })),
+            _ => Ok(Some(Answer { status, served_by, closes, retry_after, body })),
         }
     }
 }
@@ -87,14 +92,16 @@ fn body_length(value: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    const WHOLE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Served-By: r-1\r\n\r\nbody";
+    const WHOLE: &[u8] =
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Served-By: r-1\r\nretry-after: 1\r\n\r\nbody";
 
     #[test]
     fn an_answer_is_complete_at_its_last_byte_and_not_before() {
         for end in 0..WHOLE.len() {
             assert!(matches!(Answer::parse(&WHOLE[..end]), Ok(None)), "after {end} bytes");
         }
-        let answer = Answer { status: 200, served_by: "r-1", closes: false, body: b"body" };
+        let (status, served_by, body) = (200, "r-1", &b"body"[..]);
+        let answer = Answer { status, served_by, closes: false, retry_after: true, body };
         assert_eq!(Answer::parse(WHOLE).unwrap(), Some(answer));
     }
 

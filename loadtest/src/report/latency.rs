@@ -24,6 +24,8 @@ pub(crate) struct Percentiles {
     pub(crate) p90: f64,
     /// 99 of 100 are at most this.
     pub(crate) p99: f64,
+    /// 999 of 1,000 are at most this.
+    pub(crate) p999: f64,
     /// The slowest.
     pub(crate) max: f64,
 }
@@ -62,27 +64,28 @@ impl Latencies {
         let (Some(&min), Some(&max)) = (self.micros.first(), self.micros.last()) else {
             return (None, Vec::new());
         };
-        let rank = |percent| in_ms(nearest_rank(&self.micros, percent));
+        let rank = |permille| in_ms(nearest_rank(&self.micros, permille));
         let percentiles = Percentiles {
             min: in_ms(min),
-            p50: rank(50),
-            p90: rank(90),
-            p99: rank(99),
+            p50: rank(500),
+            p90: rank(900),
+            p99: rank(990),
+            p999: rank(999),
             max: in_ms(max),
         };
         (Some(percentiles), histogram(&self.micros))
     }
 }
 
-/// The smallest value that `percent` of 100 do not exceed.
-fn nearest_rank(sorted: &[u32], percent: usize) -> u32 {
-    sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1]
+/// The smallest value that `permille` of 1,000 do not exceed.
+fn nearest_rank(sorted: &[u32], permille: usize) -> u32 {
+    sorted[(sorted.len() * permille).div_ceil(1_000).max(1) - 1]
 }
 
 fn histogram(sorted: &[u32]) -> Vec<Bar> {
     // 64 bits: the end of the last step may lie beyond 32.
     let (min, max) = (u64::from(sorted[0]), u64::from(sorted[sorted.len() - 1]));
-    let p99 = u64::from(nearest_rank(sorted, 99));
+    let p99 = u64::from(nearest_rank(sorted, 990));
     // One slow outlier must not squeeze all others into the first step: steps end at p99.
     let width = (p99 - min) / STEPS + 1;
     let mut bars = Vec::new();
@@ -128,6 +131,8 @@ mod tests {
         assert_eq!(of(sum_up([7_000]).0), Some((7.0, 7.0, 7.0, 7.0, 7.0)));
         let hundred = (1..=100).rev().map(|ms| ms * 1_000);
         assert_eq!(of(sum_up(hundred).0), Some((1.0, 50.0, 90.0, 99.0, 100.0)));
+        let thousand = sum_up((1..=2_000).map(|ms| ms * 1_000)).0;
+        assert_eq!(thousand.map(|of| (of.p99, of.p999)), Some((1_980.0, 1_998.0)));
         let three = [3_000, 1_000, 2_000];
         assert_eq!(of(sum_up(three).0), Some((1.0, 2.0, 3.0, 3.0, 3.0)));
         assert_eq!(of(sum_up([u64::MAX]).0).map(|of| of.4), Some(4_294_967.295));

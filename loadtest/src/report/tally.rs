@@ -22,7 +22,7 @@ pub(crate) struct NamedCount {
 }
 
 /// How often a failure of one kind came.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct ErrorCount {
     /// Of which kind.
     pub(crate) kind: String,
@@ -30,6 +30,8 @@ pub(crate) struct ErrorCount {
     pub(crate) count: u64,
     /// The first of them.
     pub(crate) example: String,
+    /// Whether each is a 503 that says that nothing was changed and when to come back.
+    pub(crate) shed: bool,
 }
 
 /// The running count.
@@ -39,7 +41,7 @@ pub(crate) struct Tally {
     succeeded: u64,
     refused: u64,
     servers: Vec<NamedCount>,
-    failures: BTreeMap<String, (u64, String)>,
+    failures: BTreeMap<String, ErrorCount>,
 }
 
 impl Tally {
@@ -56,7 +58,7 @@ impl Tally {
             Err(failure) => self.add_failure(failure),
         }
         // A latency is that of an answer; how long nobody answered is another figure.
-        if result.as_ref().map_or_else(|failure| failure.answered, |_| true) {
+        if result.as_ref().map_or_else(|failure| failure.status.is_some(), |_| true) {
             self.latencies.add(latency);
         }
     }
@@ -92,20 +94,12 @@ impl Tally {
 
     /// Failed so far.
     pub(crate) fn failed(&self) -> u64 {
-        self.failures.values().map(|(count, _)| count).sum()
+        self.failures.values().map(|error| error.count).sum()
     }
 
     /// Failures by kind, the most frequent first.
     pub(crate) fn errors(&self) -> Vec<ErrorCount> {
-        let mut errors: Vec<_> = self
-            .failures
-            .iter()
-            .map(|(kind, (count, example))| ErrorCount {
-                kind: kind.clone(),
-                count: *count,
-                example: example.clone(),
-            })
-            .collect();
+        let mut errors: Vec<_> = self.failures.values().cloned().collect();
         errors.sort_by_key(|error| std::cmp::Reverse(error.count));
         errors
     }
@@ -145,13 +139,21 @@ impl Tally {
     }
 
     fn add_failure(&mut self, failure: &Failure) {
-        let known = self.failures.contains_key(&failure.kind);
-        let kind = match known || self.failures.len() < KINDS_MAX {
-            true => failure.kind.as_str(),
-            false => "other failures",
+        if let Some(known) = self.failures.get_mut(&failure.kind) {
+            known.count += 1;
+            return;
+        }
+        let (kind, shed) = match self.failures.len() < KINDS_MAX {
+            true => (failure.kind.as_str(), failure.shed),
+            false => ("other failures", false),
         };
-        let entry = self.failures.entry(kind.to_owned());
-        entry.or_insert_with(|| (0, failure.example.clone())).0 += 1;
+        let first = || ErrorCount {
+            kind: kind.to_owned(),
+            count: 0,
+            example: failure.example.clone(),
+            shed,
+        };
+        self.failures.entry(kind.to_owned()).or_insert_with(first).count += 1;
     }
 }
 
@@ -166,7 +168,8 @@ mod tests {
         let unavailable = Failure {
             kind: "503 database_unavailable".to_owned(),
             example: "503 by r-1".to_owned(),
-            answered: true,
+            status: Some(503),
+            shed: true,
         };
         tally.add(&Ok(Outcome::Succeeded(8)), ms(1));
         tally.add(&Ok(Outcome::Refused), ms(2));

@@ -66,9 +66,13 @@ fn latencies(text: &mut String, figures: &Figures, note: &str) {
         return;
     };
     let _ = writeln!(text, "\nLatency ({note})");
-    for (label, ms) in
-        [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("max", latency.max)]
-    {
+    for (label, ms) in [
+        ("p50", latency.p50),
+        ("p90", latency.p90),
+        ("p99", latency.p99),
+        ("p99.9", latency.p999),
+        ("max", latency.max),
+    ] {
         let _ = writeln!(text, "  {label:LABEL_WIDTH$}  {:>10}", millis(ms));
     }
     let _ = writeln!(text, "\nHistogram (ten equal steps to p99, then the rest)");

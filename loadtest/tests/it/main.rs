@@ -4,6 +4,7 @@
 mod bench;
 mod burst;
 mod cron;
+mod open_loop;
 mod server;
 
 use std::process::Command;

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -14,6 +15,8 @@ pub(crate) enum Manner {
     Right,
     /// Right, but every answer comes byte by byte.
     Dribbles,
+    /// Right, but with the third everything stands still for a second.
+    StallsOnce,
     /// Right, but every answer announces the end of its connection.
     Closes,
     /// Right, but no withdrawal is answered before all of the barrier's have arrived.
@@ -178,6 +181,10 @@ impl Bank {
         let balance = self.users.get_mut(&id).expect("a known user");
         self.withdrawals += u64::from(amount < 0);
         let third = amount < 0 && self.withdrawals == 3;
+        if third && matches!(manner, Manner::StallsOnce) {
+            // Whoever comes meanwhile waits for the bank.
+            thread::sleep(Duration::from_secs(1));
+        }
         if third && matches!(manner, Manner::IsUnavailableOnce) {
             let problem = json!({"code": "database_unavailable", "outcome": "not_applied"});
             return Reply::Bytes(bytes(503, problem));
@@ -250,10 +257,11 @@ pub(crate) fn read_request(
 pub(crate) fn bytes(status: u16, server: &str, closes: bool, body: &Value) -> Vec<u8> {
     let body = body.to_string();
     let connection = if closes { "Connection: close\r\n" } else { "" };
+    let retry = if status == 503 { "Retry-After: 1\r\n" } else { "" };
     let length = body.len();
     format!(
         "HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
-         X-Served-By: {server}\r\n{connection}\r\n{body}"
+         X-Served-By: {server}\r\n{connection}{retry}\r\n{body}"
     )
     .into_bytes()
 }

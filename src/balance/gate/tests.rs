@@ -80,6 +80,20 @@ fn the_turn_is_passed_on_by_its_drop_and_not_to_those_who_have_left() {
 }
 
 #[test]
+fn the_turn_is_not_spent_on_those_whose_time_is_over() {
+    let gate = Gate::new();
+    let first = turn(&gate, &change(1, 5), &within(60_000));
+    let given_up = within(60_000);
+    thread::scope(|scope| {
+        let late = scope.spawn(|| gate.enter(&change(1, 6), &given_up));
+        until(|| waiting(&gate, 1) == 1);
+        given_up.give_up();
+        assert!(first.next().is_none());
+        assert!(matches!(late.join().unwrap(), Entry::Answered(Err(_))));
+    });
+}
+
+#[test]
 fn a_panic_while_applying_answers_unknown_and_passes_the_turn_on() {
     let gate = Gate::new();
     thread::scope(|scope| {

@@ -1,4 +1,5 @@
-//! The loop: a fixed number of connections, on each the next request after the answer before.
+//! The loop: a fixed number of connections, on each one request at a time. The script says when
+//! the next one is due: at once (a closed loop), or at an instant of its own (an open one).
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -18,9 +19,13 @@ const EVENTS_MAX: usize = 1_024;
 
 /// What is to be sent, and who is told what became of it.
 pub(super) trait Script {
-    /// Puts the next request for connection `number` into `request`; false when there is none
-    /// any more.
-    fn next(&mut self, number: usize, now: Instant, request: &mut Vec<u8>) -> bool;
+    /// What is to be done with connection `number`: a request to be sent is put into `request`.
+    fn next(&mut self, number: usize, free: Free, request: &mut Vec<u8>) -> Next;
+
+    /// When the next request is due, where one can be awaited.
+    fn next_due(&self) -> Option<Instant> {
+        None
+    }
 
     /// The request last given for connection `number`, due at `due`, has come to an end.
     fn ended(
@@ -35,6 +40,24 @@ pub(super) trait Script {
     fn so_far(&self) -> String;
 }
 
+/// Of the connections that have nothing to do.
+#[derive(Clone, Copy)]
+pub(super) struct Free {
+    pub(super) now: Instant,
+    /// Since when there has always been one.
+    pub(super) since: Instant,
+}
+
+/// What a connection does next.
+pub(super) enum Next {
+    /// The request was due at this instant: now or before.
+    Send(Instant),
+    /// None is due yet.
+    Wait,
+    /// There is none any more.
+    End,
+}
+
 /// What the loop itself has to tell.
 pub(super) struct Ran {
     /// Connections made after the first of each.
@@ -45,6 +68,12 @@ struct Loop<'a, S> {
     poll: Poll,
     targets: &'a [Target],
     lines: Vec<Line>,
+    /// The lines that are free, by target; the last one that came is the first to go, so no more
+    /// connections are opened than are needed.
+    free: Vec<Vec<usize>>,
+    free_since: Instant,
+    /// Whose turn it is.
+    turn: usize,
     limit: Duration,
     script: &'a mut S,
     scratch: Vec<u8>,
@@ -56,13 +85,14 @@ struct Loop<'a, S> {
 struct Line {
     connection: Option<Connection>,
     phase: Phase,
-    /// When the request under way could have left.
+    /// When the request under way could, or should, have left.
     due: Instant,
     request: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    Free,
     Connecting,
     Asking,
     /// Nothing is under way until this moment.
@@ -71,7 +101,7 @@ enum Phase {
 }
 
 /// Runs `script` over `connections`, in turns over `targets`, until it has no more requests and
-/// each one sent is answered or `limit` old.
+/// each one is answered or was due `limit` ago.
 ///
 /// # Errors
 /// The system does not let this process poll.
@@ -84,12 +114,15 @@ pub(super) fn run<S: Script>(
 ) -> Result<Ran, String> {
     let polling = |error| format!("polling the connections failed: {error}");
     let begin = Instant::now();
-    let line =
-        || Line { connection: None, phase: Phase::Pausing(begin), due: begin, request: Vec::new() };
+    let line = || Line { connection: None, phase: Phase::Free, due: begin, request: Vec::new() };
+    let of_target = |target| (target..connections).step_by(targets.len()).rev().collect();
     let mut this = Loop {
         poll: Poll::new().map_err(polling)?,
         targets,
         lines: (0..connections).map(|_| line()).collect(),
+        free: (0..targets.len()).map(of_target).collect(),
+        free_since: begin,
+        turn: 0,
         limit,
         script,
         scratch: vec![0; SCRATCH_BYTES],
@@ -105,7 +138,13 @@ pub(super) fn run<S: Script>(
             next_check = now + CHECK_PAUSE;
             progress.show(|| this.script.so_far());
         }
-        match this.poll.poll(&mut events, Some(CHECK_PAUSE)) {
+        this.begin(now);
+        // The poll's clock ticks in milliseconds and rounds up: a request leaves that much late.
+        let due = this.script.next_due().filter(|_| this.has_free());
+        let pause = due.map_or(CHECK_PAUSE, |due| {
+            due.saturating_duration_since(Instant::now()).min(CHECK_PAUSE)
+        });
+        match this.poll.poll(&mut events, Some(pause)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(polling(error)),
             _ => events.iter().for_each(|event| this.notice(event)),
         }
@@ -114,19 +153,51 @@ pub(super) fn run<S: Script>(
 }
 
 impl<S: Script> Loop<'_, S> {
-    fn begin(&mut self, number: usize, now: Instant) {
-        let line = &mut self.lines[number];
-        if !self.script.next(number, now, &mut line.request) {
-            line.connection = None;
-            line.phase = Phase::Ended;
-            self.running -= 1;
-            return;
+    /// Sends what is due for as long as connections are free.
+    fn begin(&mut self, now: Instant) {
+        while let Some(number) = self.take_free() {
+            let line = &mut self.lines[number];
+            let free = Free { now, since: self.free_since };
+            match self.script.next(number, free, &mut line.request) {
+                Next::Wait => return self.put_free(number, self.free_since),
+                Next::End => {
+                    line.connection = None;
+                    line.phase = Phase::Ended;
+                    self.running -= 1;
+                }
+                Next::Send(due) if now.saturating_duration_since(due) >= self.limit => {
+                    self.script.ended(number, due, now, Err(Failure::not_sent(self.limit)));
+                    self.put_free(number, self.free_since);
+                }
+                Next::Send(due) => {
+                    line.due = due;
+                    self.turn = number % self.targets.len() + 1;
+                    match line.connection {
+                        Some(_) => self.send(number),
+                        None => self.connect(number),
+                    }
+                }
+            }
         }
-        line.due = now;
-        match line.connection {
-            Some(_) => self.send(number),
-            None => self.connect(number),
+    }
+
+    fn has_free(&self) -> bool {
+        self.free.iter().any(|free| !free.is_empty())
+    }
+
+    /// In turns over the targets that have one.
+    fn take_free(&mut self) -> Option<usize> {
+        let targets = self.free.len();
+        let mut turns = (self.turn..self.turn + targets).map(|turn| turn % targets);
+        turns.find_map(|target| self.free[target].pop())
+    }
+
+    fn put_free(&mut self, number: usize, now: Instant) {
+        if !self.has_free() {
+            self.free_since = now;
         }
+        self.lines[number].phase = Phase::Free;
+        self.free[number % self.targets.len()].push(number);
     }
 
     fn connect(&mut self, number: usize) {
@@ -165,6 +236,13 @@ impl<S: Script> Loop<'_, S> {
         let Some(connection) = &mut line.connection else {
             return;
         };
+        if line.phase == Phase::Free {
+            // Nothing was asked: the server has ended it, and the next request opens a new one.
+            if event.is_read_closed() || event.is_readable() && connection.spoke_early() {
+                line.connection = None;
+            }
+            return;
+        }
         if line.phase == Phase::Connecting {
             return match connection.established() {
                 Ok(true) => self.send(number),
@@ -192,7 +270,8 @@ impl<S: Script> Loop<'_, S> {
                 {
                     connection.reset();
                 }
-                self.begin(number, now);
+                self.put_free(number, now);
+                self.begin(now);
             }
             Err(failure) => self.fail(number, failure),
         }
@@ -202,7 +281,7 @@ impl<S: Script> Loop<'_, S> {
         for number in 0..self.lines.len() {
             let line = &self.lines[number];
             match line.phase {
-                Phase::Pausing(until) if until <= now => self.begin(number, now),
+                Phase::Pausing(until) if until <= now => self.put_free(number, now),
                 Phase::Connecting | Phase::Asking if now - line.due >= self.limit => {
                     let received = line.connection.as_ref().map_or(0, Connection::received_bytes);
                     self.fail(number, Failure::timed_out(self.limit.as_secs(), received));
