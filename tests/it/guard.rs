@@ -130,11 +130,14 @@ fn refuse_the_password(mut stream: TcpStream, password: &str) -> std::io::Result
     let mut bytes = [0; 4_096];
     let mut read = stream.read(&mut bytes)?;
     // The driver asks for TLS first, where it knows it.
-    if bytes[4..read].starts_with(&80_877_103u32.to_be_bytes()) {
+    if bytes[..read].ends_with(&80_877_103u32.to_be_bytes()) {
         stream.write_all(b"N")?;
         read = stream.read(&mut bytes)?;
     }
-    assert!(read > 8, "a start-up message");
+    if read == 0 {
+        // A replica that was ended in the middle of it.
+        return Ok(false);
+    }
     stream.write_all(b"R\0\0\0\x08\0\0\0\x03")?;
     let read = stream.read(&mut bytes)?;
     let given = String::from_utf8_lossy(&bytes[..read]).contains(password);
