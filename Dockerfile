@@ -1,4 +1,4 @@
-# One replica. It needs a PostgreSQL: docker run -e DATABASE_URL=… -p 3001:3001 balanced
+# One replica. It needs a PostgreSQL: docker run -e DATABASE_URL=… -p 127.0.0.1:3001:3001 balanced
 # Let only a buffering proxy reach the port, as deploy/haproxy.cfg is one.
 
 FROM rust:1-slim-bookworm AS build
@@ -20,8 +20,11 @@ RUN touch src/main.rs src/lib.rs && cargo build --release --locked
 FROM debian:bookworm-slim
 COPY --from=build /build/target/release/balanced /usr/local/bin/balanced
 USER 10001:10001
-ENV LISTEN_ADDR=0.0.0.0:3001
+# A drain ends before the engine loses its patience, after 10 s.
+ENV LISTEN_ADDR=0.0.0.0:3001 SHUTDOWN_GRACE_SECONDS=8
 EXPOSE 3001
 STOPSIGNAL SIGTERM
+# Asks for readiness, so a container is "unhealthy" while the database is away: to start it again then
+# mends nothing. (Other builders than Docker keep this line with `--format docker` only.)
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s CMD ["balanced", "health"]
 CMD ["balanced"]

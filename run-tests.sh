@@ -46,7 +46,9 @@ install_what_is_needed() {
 check_door() {
     local servers
     servers=$(mktemp)
-    printf 'backend replicas from whole-requests\n    server replica-1 127.0.0.1:3001\n' >"$servers"
+    printf '%s\n' 'backend replicas from whole-requests' '    server replica-1 127.0.0.1:3001' \
+        'backend long-answers from whole-requests' \
+        '    server replica-1 127.0.0.1:3001 no-check track replicas/replica-1 maxconn 8' >"$servers"
     PROXY_PORT=8080 "$(haproxy_program)" -dW -c -f deploy/haproxy.cfg -f "$servers"
     rm -f "$servers"
 }

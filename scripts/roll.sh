@@ -15,9 +15,15 @@ say() { printf '%s\n' "$*" >&2 || true; }
 
 is_ready() { curl -sf -m 2 -o /dev/null "http://127.0.0.1:$1/health/ready"; }
 
+# A number may have been given to any other program meanwhile.
+is_replica() { [[ $(cat "/proc/$1/comm" 2>/dev/null) == balanced ]]; }
+
+is_supervised() { kill -0 "$(<"$run_dir/main.pid")" 2>/dev/null; }
+
 replace() { # number
     local file=$run_dir/replica-$1.pid port=$((BASE_PORT + $1 - 1)) old new begun=$SECONDS
     old=$(<"$file")
+    is_replica "$old" || die "Process $old of $file is no replica (any more). Is ./run-replicas.sh running?"
     kill -TERM "$old" || die "Replica $1 (process $old) does not run. Is ./run-replicas.sh running?"
     until new=$(<"$file") && [[ -n $new && $new != "$old" ]] && is_ready "$port"; do
         ((SECONDS - begun < READY_SECONDS_MAX)) ||
@@ -33,5 +39,7 @@ STATE_DIR=$(realpath -m -- "${STATE_DIR:-$repository/var}")
 BASE_PORT=${BASE_PORT:-3001}
 run_dir=$STATE_DIR/run
 replicas=("$run_dir"/replica-*.pid)
-[[ -e ${replicas[0]} ]] || die "No replica runs in $STATE_DIR. Start them: ./run-replicas.sh"
+if [[ ! -e ${replicas[0]} ]] || ! is_supervised; then
+    die "No replica runs in $STATE_DIR. Start them: ./run-replicas.sh"
+fi
 for ((i = 1; i <= ${#replicas[@]}; i++)); do replace "$i"; done

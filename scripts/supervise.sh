@@ -108,7 +108,7 @@ write_door_servers() {
     local i limit
     limit=$(ulimit -n)
     [[ $limit != unlimited ]] || limit=1000000
-    door_maxconn=$((limit - 100 - 40 * REPLICAS)) # 32 connections to each replica, some to spare
+    door_maxconn=$((limit - 100 - 50 * REPLICAS)) # 40 connections to each replica, some to spare
     ((door_maxconn <= 20000)) || door_maxconn=20000
     ((door_maxconn >= 100)) || door_maxconn=100
     ((door_maxconn >= 10100)) || say "The door takes at most $door_maxconn clients at the same moment," \
@@ -117,6 +117,10 @@ write_door_servers() {
         printf 'backend replicas from whole-requests\n'
         for ((i = 1; i <= REPLICAS; i++)); do
             printf '    server replica-%d 127.0.0.1:%d\n' "$i" $((BASE_PORT + i - 1))
+        done
+        printf 'backend long-answers from whole-requests\n'
+        for ((i = 1; i <= REPLICAS; i++)); do
+            printf '    server replica-%d 127.0.0.1:%d no-check track replicas/replica-%d maxconn 8\n' "$i" $((BASE_PORT + i - 1)) "$i"
         done
     } >"$run_dir/replicas.cfg"
 }

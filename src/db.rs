@@ -112,7 +112,7 @@ pub struct Connection<'a> {
 
 impl Connection<'_> {
     /// Runs `work`, for `attempt`; again on another connection where this one is found dead before
-    /// anything was sent, or leads to a server that takes no changes any more.
+    /// anything was sent, and once more where it leads to a server that takes no changes any more.
     ///
     /// # Errors
     /// [`Outcome::NotApplied`] when the attempt was given up before, or the database refused the
@@ -122,6 +122,7 @@ impl Connection<'_> {
         attempt: &Attempt,
         mut work: impl FnMut(&mut Session) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {
+        let mut demotions = 0;
         loop {
             attempt.send().map_err(|GivenUp| Error::unsent("the request was given up"))?;
             let in_flight = self.db.pulse.begin();
@@ -134,12 +135,12 @@ impl Connection<'_> {
                 }
                 Err(error) if error.breaks_connection() => {
                     self.session.forget();
-                    let demoted = error.is_of_a_demoted_server();
-                    if demoted {
-                        self.db.pulse.demoted();
+                    if error.is_of_a_demoted_server() {
+                        self.db.pulse.demoted(self.session.opened());
+                        demotions += 1;
                     }
-                    let untouched = demoted || error.stage() == Stage::Unsent;
-                    if !untouched || attempt.unsend().is_err() {
+                    let untouched = error.stage() != Stage::Unanswered;
+                    if !untouched || demotions > 1 || attempt.unsend().is_err() {
                         return Err(error);
                     }
                     self.session = self.db.session(attempt)?;

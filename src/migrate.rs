@@ -75,16 +75,16 @@ const TRY_LOCK: &str = "select pg_try_advisory_xact_lock($1)";
 /// # Errors
 /// [`Fault::Refused`] with a sentence that says what to do, or [`Fault::Stopped`].
 pub fn run_until_done(target: &Target, migrations: &[Migration], stop: &Stop) -> Result<(), Fault> {
-    let mut told = false;
+    let mut told = String::new();
     loop {
         match run(target, migrations, stop) {
             Err(Fault::Unreachable(reason)) => {
-                if !told {
+                if told != reason {
                     warn!(
                         "event=database_away reason={reason:?} hint=\"is PostgreSQL running, and \
                          is DATABASE_URL right? trying again until it answers\""
                     );
-                    told = true;
+                    told = reason;
                 }
                 if stop.wait_for(CONNECT_RETRY) {
                     return Err(Fault::Stopped);

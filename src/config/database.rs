@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use nix::unistd::{User, getuid};
 use postgres::config::{Host, SslMode, SslNegotiation};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -48,6 +49,17 @@ impl Database {
         if hosts == 0 {
             return Err("one that names a host (or a socket folder)".to_owned());
         }
+        if parameters.get_user().is_none() && !has_a_name() {
+            // In a container, say; the driver would fail at every try, and not say why.
+            return Err("one that names a user: the one that runs this has no name".to_owned());
+        }
+        let addresses = parameters.get_hostaddrs().len();
+        if addresses > 0 && ![0, addresses].contains(&parameters.get_hosts().len()) {
+            return Err("one with as many addresses in hostaddr as it has hosts".to_owned());
+        }
+        if ![0, 1, hosts].contains(&parameters.get_ports().len()) {
+            return Err("one with one port for all hosts, or one for each".to_owned());
+        }
         if sockets == hosts {
             // As in libpq: no server offers TLS there, and nobody but its own host can listen in.
             parameters.ssl_mode(SslMode::Disable).ssl_negotiation(SslNegotiation::Postgres);
@@ -63,6 +75,14 @@ impl Database {
             return Err(rule.to_owned());
         }
         parameters.ssl_mode(mode);
+        // A password may stand there, behind a `?` that should have been a `&`.
+        let shown = without_secret("DATABASE_URL", text);
+        let authorities = |file: &str| {
+            authorities(file).map_err(|reason| match shown.contains(file) {
+                true => format!("given an sslrootcert that can be used: {file}: {reason}"),
+                false => format!("given an sslrootcert that can be used: {reason}"),
+            })
+        };
         let proof = match check {
             None => Proof::None,
             Some((Check::Chain, file)) => Proof::Chain(authorities(&file)?),
@@ -78,20 +98,22 @@ impl Database {
     }
 }
 
+/// Whether the system knows a name of the user that runs this.
+fn has_a_name() -> bool {
+    User::from_uid(getuid()).is_ok_and(|user| user.is_some())
+}
+
 /// The certificates in a PEM file. A bundle of public authorities may hold some of a form that is
 /// not supported: those are left out, unless nothing remains.
 fn authorities(file: &str) -> Result<RootCertStore, String> {
-    let unusable = |reason: &dyn std::fmt::Display| {
-        format!("given an sslrootcert that can be used: {file}: {reason}")
-    };
-    let text = fs::read(file).map_err(|error| unusable(&error))?;
+    let text = fs::read(file).map_err(|error| error.to_string())?;
     let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
-        .map_err(|error| unusable(&error))?;
+        .map_err(|error| error.to_string())?;
     let mut authorities = RootCertStore::empty();
     authorities.add_parsable_certificates(certificates);
     match authorities.is_empty() {
-        true => Err(unusable(&"it holds no certificate in PEM form")),
+        true => Err("it holds no certificate in PEM form".to_owned()),
         false => Ok(authorities),
     }
 }

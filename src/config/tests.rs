@@ -107,7 +107,13 @@ fn what_cannot_be_kept_of_tls_is_refused() {
         ("sslmode=require", "must be one that names a host"),
         ("host=db sslmode=verify-ca sslrootcert=/no/such.pem", "/no/such.pem: No such file"),
         ("host=db sslmode=verify-ca sslrootcert=/dev/null", "holds no certificate in PEM form"),
+        ("host=a,b hostaddr=127.0.0.1", "as many addresses in hostaddr as it has hosts"),
+        ("host=a,b,c port=1,2", "one port for all hosts, or one for each"),
         ("host=db sslrootcert=/ca.pem password=s3cret", "sslmode=prefer verifies nothing"),
+        (
+            "postgresql://me@db/x?sslmode=verify-ca&sslrootcert=/no/such?password=s3cret",
+            "an sslrootcert that can be used",
+        ),
     ] {
         assert!(tls_rule(url).contains(rule), "{url}: {}", tls_rule(url));
         assert!(!tls_rule(url).contains("s3cret"), "{url}: {}", tls_rule(url));

@@ -62,6 +62,8 @@ impl Session {
     /// # Errors
     /// As of [`Target::open`], or what the database says of the limits.
     pub(super) fn open(target: &Target, limits: Limits) -> Result<Session, Error> {
+        // Before the server was asked whether it takes changes: it may cease to at any time after.
+        let opened = Instant::now();
         let mut client = target.open()?;
         let Limits { statement, lock } = limits;
         let settings = format!(
@@ -72,8 +74,8 @@ impl Session {
             statement.as_millis().max(1),
         );
         client.batch_execute(&settings).map_err(not_connected)?;
-        let now = Instant::now();
-        Ok(Session { client, statements: Vec::new(), opened: now, used: now, forgotten: false })
+        let used = Instant::now();
+        Ok(Session { client, statements: Vec::new(), opened, used, forgotten: false })
     }
 
     /// All rows of a statement: one round trip, and one more the first time on a connection.
@@ -114,7 +116,7 @@ impl Session {
         Ok(statement)
     }
 
-    /// When it was opened.
+    /// When it began to be opened.
     pub(super) fn opened(&self) -> Instant {
         self.opened
     }

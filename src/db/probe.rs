@@ -70,7 +70,7 @@ impl Probe {
         in_flight.end();
         match row.is_some_and(|row| row.get::<_, bool>(0)) {
             true => {
-                self.pulse.demoted();
+                self.pulse.demoted(Instant::now());
                 Err("the database is read-only".to_owned())
             }
             false => Ok(()),

@@ -94,9 +94,13 @@ impl Pulse {
         since.is_none()
     }
 
-    /// Notes that a server takes no changes any more: who reads from it reads the past.
-    pub(super) fn demoted(&self) {
-        self.health.lock().demoted = Some(Instant::now());
+    /// Notes that a server takes no changes any more, as a connection has shown that was opened at
+    /// this instant: who reads from it reads the past.
+    pub(super) fn demoted(&self, opened: Instant) {
+        let mut health = self.health.lock();
+        if health.demoted.is_none_or(|known| known < opened) {
+            health.demoted = Some(Instant::now());
+        }
     }
 
     /// Whether a connection opened at this instant may lead to a demoted server.

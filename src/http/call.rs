@@ -33,9 +33,11 @@ pub const BODY_BYTES_MAX: usize = 1_024;
 const REQUEST_ID_LENGTH_MAX: usize = 128;
 
 impl Call {
-    /// The target up to the question mark.
+    /// The target up to the question mark, without the server that it may name (RFC 9112, 3.2.2).
     pub fn path(&self) -> &str {
-        self.target.split('?').next().unwrap_or_default()
+        let target = self.target.split('?').next().unwrap_or_default();
+        let named = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
+        named.map_or(target, |rest| rest.find('/').map_or("/", |start| &rest[start..]))
     }
 
     /// The target behind the question mark.
@@ -87,6 +89,17 @@ mod tests {
             assert_ne!(request_id(Some(strange)), strange);
         }
         assert_ne!(request_id(None), request_id(None));
+    }
+
+    #[test]
+    fn a_target_may_name_the_server() {
+        let path =
+            |target: &str| Call { target: target.to_owned(), ..Call::default() }.path().to_owned();
+        assert_eq!(path("/api/users?limit=1"), "/api/users");
+        assert_eq!(path("http://a:80/api/users?next=http://b/c"), "/api/users");
+        assert_eq!(path("https://a"), "/");
+        assert_eq!(path("/http://a/b"), "/http://a/b");
+        assert_eq!(path("*"), "*");
     }
 
     #[test]

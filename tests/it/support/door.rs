@@ -46,10 +46,16 @@ impl Door {
             std::env::temp_dir().join(name)
         };
         let files = [file("cfg"), file("log")];
-        let mut servers = "backend replicas from whole-requests\n".to_owned();
-        for (number, replica) in replicas.iter().enumerate() {
-            servers.push_str(&format!("    server replica-{} {replica}\n", number + 1));
+        let (mut servers, mut tracking) = (String::new(), String::new());
+        for (index, replica) in replicas.iter().enumerate() {
+            let server = format!("    server replica-{index} {replica}");
+            servers.push_str(&format!("{server}\n"));
+            tracking.push_str(&format!("{server} no-check track replicas/replica-{index} maxconn 8\n"));
         }
+        let servers = format!(
+            "backend replicas from whole-requests\n{servers}\
+             backend long-answers from whole-requests\n{tracking}"
+        );
         write(&files[0], servers).expect("a file of servers");
         let child = Command::new(program)
             .arg("-db")
@@ -57,6 +63,8 @@ impl Door {
             .arg(&files[0])
             .env("PROXY_PORT", addr.port().to_string())
             .env("DOOR_MAXCONN", "19000")
+            // A crowd may wait for a machine that runs other tests.
+            .envs([("DOOR_QUEUE_SECONDS", "120"), ("DOOR_SERVER_SECONDS", "125")])
             .stdin(Stdio::null())
             .stdout(File::create(&files[1]).expect("a log"))
             .stderr(Stdio::null())
