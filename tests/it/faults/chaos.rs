@@ -30,13 +30,34 @@ struct Chaos<'a> {
     addrs: &'a [SocketAddr],
     replicas: Vec<Process>,
     random: Random,
+    /// What is still to happen before anything happens again.
+    deck: Vec<Event>,
     events: Vec<String>,
 }
+
+#[derive(Clone, Copy)]
+enum Event {
+    KillReplica,
+    DrainReplica,
+    PauseReplica,
+    CrashDatabase,
+    PauseDatabase,
+}
+
+const EVENTS: [Event; 7] = [
+    Event::KillReplica,
+    Event::CrashDatabase,
+    Event::PauseReplica,
+    Event::KillReplica,
+    Event::DrainReplica,
+    Event::CrashDatabase,
+    Event::PauseDatabase,
+];
 
 impl Chaos<'_> {
     fn run(&mut self, time: Duration) {
         let end = Instant::now() + time;
-        while Instant::now() < end {
+        while Instant::now() < end || self.events.len() < EVENTS.len() {
             thread::sleep(self.random.millis(BETWEEN_EVENTS_MS));
             self.break_something();
         }
@@ -46,28 +67,31 @@ impl Chaos<'_> {
     }
 
     fn break_something(&mut self) {
-        let (kind, index) = (self.random.below(10), self.random.below(REPLICAS));
-        let pause = self.random.millis(PAUSE_MS);
-        let event = match kind {
-            0..3 => {
+        if self.deck.is_empty() {
+            self.deck.extend(EVENTS);
+        }
+        let event = self.deck.remove(self.random.below(self.deck.len()));
+        let (index, pause) = (self.random.below(REPLICAS), self.random.millis(PAUSE_MS));
+        let event = match event {
+            Event::KillReplica => {
                 self.end(index, "-KILL");
                 format!("replica {index} killed")
             }
-            3..5 => {
+            Event::DrainReplica => {
                 self.end(index, "-TERM");
                 format!("replica {index} drained")
             }
-            5..7 => {
+            Event::PauseReplica => {
                 self.replicas[index].signal("-STOP");
                 thread::sleep(pause);
                 self.replicas[index].signal("-CONT");
                 format!("replica {index} paused for {pause:?}")
             }
-            7..9 => {
+            Event::CrashDatabase => {
                 self.server.crash_and_restart();
                 "PostgreSQL crashed and restarted".to_owned()
             }
-            _ => {
+            Event::PauseDatabase => {
                 let paused = self.server.pause();
                 thread::sleep(pause);
                 drop(paused);
@@ -94,8 +118,8 @@ fn every_acknowledged_change_is_applied_exactly_once_whatever_breaks() {
     until("all are ready", SOON, || addrs.iter().all(|addr| is_ready(*addr)));
     let Some(door) = Door::start(&addrs) else { return };
     let bank = Bank::open(door.addr);
-    let (random, events) = (Random(seed), Vec::new());
-    let mut chaos = Chaos { server: &server, addrs: &addrs, replicas, random, events };
+    let (random, deck, events) = (Random(seed), Vec::new(), Vec::new());
+    let mut chaos = Chaos { server: &server, addrs: &addrs, replicas, random, deck, events };
     let time = seconds("CHAOS_SECONDS", 15);
     let database = server.first_database();
     let audit = bank.work(&[door.addr], seed, &database, || chaos.run(time));
@@ -111,5 +135,6 @@ fn every_acknowledged_change_is_applied_exactly_once_whatever_breaks() {
         audit.retries,
         audit.longest
     );
+    assert!(audit.retries > 0, "nothing that was broken was noticed");
     assert!(audit.applied > 100, "too few changes to say anything: {}", audit.applied);
 }

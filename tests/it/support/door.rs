@@ -50,7 +50,8 @@ impl Door {
         for (index, replica) in replicas.iter().enumerate() {
             let server = format!("    server replica-{index} {replica}");
             servers.push_str(&format!("{server}\n"));
-            tracking.push_str(&format!("{server} no-check track replicas/replica-{index} maxconn 8\n"));
+            tracking
+                .push_str(&format!("{server} no-check track replicas/replica-{index} maxconn 8\n"));
         }
         let servers = format!(
             "backend replicas from whole-requests\n{servers}\
