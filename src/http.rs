@@ -17,6 +17,7 @@ mod handlers;
 mod inbox;
 mod input;
 mod keeper;
+mod page;
 mod problem;
 mod reply;
 mod route;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::call::Call;
 use super::input::{Fields, Query};
+use super::page::{self, DOCUMENT};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::route::{NoRoute, Route};
@@ -20,9 +21,6 @@ use crate::users::{Page, RecordedChange, User, Users};
 
 pub(super) const PAGE_DEFAULT: i64 = 100;
 pub(super) const PAGE_MAX: i64 = 1_000;
-
-/// The interface in OpenAPI 3.1.
-const DOCUMENT: &str = include_str!("openapi.json");
 
 /// What the handlers need, shared by all workers.
 pub struct Api {
@@ -127,6 +125,8 @@ impl Api {
             Route::PatchJob(name) => self.patch_job(call, attempt, &name),
             Route::DeleteJob(name) => self.delete_job(call, attempt, &name),
             Route::RunJob(name) => self.run_job(call, attempt, &name),
+            Route::Dashboard => Ok(page::DASHBOARD.reply()),
+            Route::Documentation => Ok(page::DOCUMENTATION.reply()),
             Route::Document => Ok(Reply::constant("application/json", DOCUMENT)),
         }
     }

@@ -31,6 +31,10 @@ pub enum Route {
     DeleteJob(String),
     /// `POST /api/cron/jobs/{name}/run`
     RunJob(String),
+    /// `GET /`
+    Dashboard,
+    /// `GET /api-docs`
+    Documentation,
     /// `GET /openapi.json`
     Document,
 }
@@ -73,6 +77,10 @@ impl Route {
                 (Some(Route::ListChanges(user_id(id)?)), READ)
             }
             (["api", "users", id, "changes"], _) => user_id(id).map(|_| (None, READ))?,
+            ([""], "GET") if path == "/" => (Some(Route::Dashboard), READ),
+            ([""], _) if path == "/" => (None, READ),
+            (["api-docs"], "GET") => (Some(Route::Documentation), READ),
+            (["api-docs"], _) => (None, READ),
             (["openapi.json"], "GET") => (Some(Route::Document), READ),
             (["openapi.json"], _) => (None, READ),
             (["api", "cron", rest @ ..], _) => Route::cron(rest, method)?,
@@ -100,7 +108,25 @@ impl Route {
 
     /// Whether the route is answered from memory, without the database.
     pub fn is_in_memory(&self) -> bool {
-        matches!(self, Route::Live | Route::Ready | Route::Document)
+        match self {
+            Route::Live
+            | Route::Ready
+            | Route::Dashboard
+            | Route::Documentation
+            | Route::Document => true,
+            Route::ChangeBalance
+            | Route::CreateUser
+            | Route::ListUsers
+            | Route::ReadUser(_)
+            | Route::ListChanges(_)
+            | Route::CronStatus
+            | Route::CronHistory
+            | Route::ReadJob(_)
+            | Route::PutJob(_)
+            | Route::PatchJob(_)
+            | Route::DeleteJob(_)
+            | Route::RunJob(_) => false,
+        }
     }
 
     /// Whether the route changes something, so that a token is asked for where one is set.
@@ -114,6 +140,8 @@ impl Route {
             | Route::CronStatus
             | Route::CronHistory
             | Route::ReadJob(_)
+            | Route::Dashboard
+            | Route::Documentation
             | Route::Document => false,
             Route::ChangeBalance
             | Route::CreateUser
@@ -158,6 +186,8 @@ mod tests {
             ("PATCH", "/api/cron/jobs/a", Route::PatchJob("a".to_owned())),
             ("DELETE", "/api/cron/jobs/a", Route::DeleteJob("a".to_owned())),
             ("POST", "/api/cron/jobs/a/run", Route::RunJob("a".to_owned())),
+            ("GET", "/", Route::Dashboard),
+            ("GET", "/api-docs", Route::Documentation),
             ("GET", "/openapi.json", Route::Document),
         ] {
             assert_eq!(Route::parse(method, path), Ok(route), "{method} {path}");
@@ -168,7 +198,8 @@ mod tests {
     fn a_path_that_does_not_exist_is_not_found_by_any_method() {
         for path in [
             "",
-            "/",
+            "//",
+            "/?",
             "api/balance/",
             "/api",
             "/api/balance/",
@@ -190,6 +221,7 @@ mod tests {
             "/api/cron/jobs/a/run/",
             "/api/cron/status/a",
             "/health/x",
+            "/api-docs/",
             "/openapi.json/",
         ] {
             for method in ["GET", "POST", "BREW"] {
@@ -211,6 +243,8 @@ mod tests {
             ("POST", "/api/cron/jobs/a", "GET, HEAD, PUT, PATCH, DELETE"),
             ("GET", "/api/cron/jobs/a/run", "POST"),
             ("POST", "/health", "GET, HEAD"),
+            ("POST", "/", "GET, HEAD"),
+            ("PUT", "/api-docs", "GET, HEAD"),
             ("TRACE", "/openapi.json", "GET, HEAD"),
             ("get", "/health/live", "GET, HEAD"),
         ] {

@@ -1,0 +1,133 @@
+// What all pages stand on: elements, requests, and words for times.
+
+const byId = (id) => document.getElementById(id);
+
+/** A new element; texts stay texts, whatever is in them. */
+function make(name, attributes = {}, ...children) {
+    const made = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) {
+        if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+        else if (value === true) made.setAttribute(key, "");
+        else if (value !== false && value != null) made.setAttribute(key, value);
+    }
+    made.append(...children);
+    return made;
+}
+
+/** Sets a text only where it differs, so that a selection or a screen reader is not disturbed. */
+function say(place, text) {
+    if (place.textContent !== text) place.textContent = text;
+}
+
+/** One line on what became of something; `kind` is "fine" or "alarm". */
+function tell(place, kind, text) {
+    place.className = `said ${kind}`;
+    say(place, text);
+}
+
+// --- requests ------------------------------------------------------------------------------------
+
+/** No answer is waited for longer, in milliseconds. */
+const PATIENCE_MS = 40_000;
+
+/** The server's own refusal: a document of RFC 9457. */
+class Refused extends Error {
+    constructor(status, problem) {
+        super(problem.detail || `the answer was ${status}`);
+        this.status = status;
+        this.problem = problem;
+    }
+}
+
+/** No answer came: nobody knows what became of the request. */
+class Lost extends Error {}
+
+/** Whole numbers have 64 bits, and this language's 53: amounts and balances are read as text. */
+function parseExactly(text) {
+    const numbers = /"(userId|balance|amount|balanceAfter|id|next)":(-?\d+)/g;
+    return JSON.parse(text.replace(numbers, '"$1":"$2"'));
+}
+
+/** Sends one request as it is: what came back, whatever it says. */
+async function send(method, path, { body, headers = {}, patience = PATIENCE_MS } = {}) {
+    try {
+        const signal = AbortSignal.timeout(patience);
+        const response = await fetch(path, { method, body, headers, signal, cache: "no-store" });
+        return { response, text: await response.text() };
+    } catch (error) {
+        const late = error.name === "TimeoutError";
+        throw new Lost(late ? `no answer within ${patience / 1000} s` : "no connection");
+    }
+}
+
+/** Asks for a document. Throws `Refused` or `Lost`. */
+async function ask(method, path, options) {
+    const { response, text } = await send(method, path, options);
+    if (response.ok) return text ? parseExactly(text) : null;
+    let problem = {};
+    try {
+        problem = parseExactly(text);
+    } catch {
+        // Not one of the service's own: the status says it all.
+    }
+    throw new Refused(response.status, problem);
+}
+
+const TOKEN = "balanced-token";
+
+function tokenHeaders() {
+    const token = sessionStorage.getItem(TOKEN);
+    return token ? { Authorization: `Bearer ${token}` } : {};
+}
+
+/** Asks for something that changes things; asks for the token where the server does. */
+async function change(method, path, { body, headers = {} } = {}) {
+    for (;;) {
+        try {
+            return await ask(method, path, { body, headers: { ...headers, ...tokenHeaders() } });
+        } catch (error) {
+            if (error.status !== 401 || !(await askForToken(error.message))) throw error;
+        }
+    }
+}
+
+/** True when one was given. It is kept for as long as the tab. */
+function askForToken(reason) {
+    const input = make("input", { type: "password", autocomplete: "off", required: true });
+    const form = make("form", { method: "dialog" },
+        make("h2", {}, "Changes need the token"),
+        make("p", {}, `${reason}. It is the service's API_TOKEN; this tab remembers it.`),
+        make("label", {}, "Token", input),
+        make("div", { class: "fields" },
+            make("button", { class: "main", value: "given" }, "Use it"),
+            make("button", { value: "", formnovalidate: true }, "Cancel")));
+    const dialog = make("dialog", { "aria-label": "Token" }, form);
+    document.body.append(dialog);
+    dialog.showModal();
+    return new Promise((resolve) => {
+        dialog.addEventListener("close", () => {
+            const given = dialog.returnValue === "given";
+            if (given) sessionStorage.setItem(TOKEN, input.value);
+            dialog.remove();
+            resolve(given);
+        });
+    });
+}
+
+// --- words ---------------------------------------------------------------------------------------
+
+/** Minutes and seconds, or hours and minutes: 2:05, 3 h 10 min. */
+function span(seconds) {
+    const whole = Math.max(0, Math.floor(seconds));
+    if (whole >= 86_400) return `${Math.floor(whole / 86_400)} d ${Math.floor(whole / 3_600) % 24} h`;
+    if (whole >= 3_600) return `${Math.floor(whole / 3_600)} h ${Math.floor(whole / 60) % 60} min`;
+    return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+function timeOfDay(instant) {
+    return new Date(instant).toLocaleTimeString([], { hour12: false });
+}
+
+function dayAndTime(instant) {
+    return new Date(instant).toLocaleString([], { hour12: false, dateStyle: "medium", timeStyle: "medium" });
+}
