@@ -79,7 +79,8 @@ fn filled(html: &str, element: &str, content: &str) -> String {
     html.replacen(element, &format!("{begin}>{content}<{end}"), 1)
 }
 
-/// As of Content Security Policy Level 3, 2.3.1: what stands in an element runs only if it is known.
+/// As of Content Security Policy Level 3, 2.3.1: what stands in an element counts only if its
+/// checksum is named.
 fn checksum(content: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(content)))
 }

@@ -17,6 +17,7 @@ mod jobs;
 mod migrations;
 mod openapi;
 mod outage;
+mod pages;
 mod replicas;
 mod shedding;
 mod soak;

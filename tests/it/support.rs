@@ -1,6 +1,7 @@
 //! What the tests stand on: a private PostgreSQL, a database for each test, replicas in this
 //! process and as processes, and a plain HTTP client.
 
+mod browser;
 mod child;
 mod client;
 mod door;
@@ -13,6 +14,7 @@ mod witness;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+pub(crate) use browser::{Browser, Screen};
 pub(crate) use child::Child;
 pub(crate) use client::{Answer, Client, ask, change, get, post};
 pub(crate) use door::{Door, free_addr};

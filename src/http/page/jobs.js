@@ -1,0 +1,166 @@
+
+// --- the jobs ------------------------------------------------------------------------------------
+
+const SIGNS = {
+    running: "▶", waiting: "◷", due: "●", paused: "❚❚", stalled: "!",
+    succeeded: "✓", failed: "✗", cancelled: "↷", abandoned: "!",
+};
+
+/** One row for each job, kept for as long as the job is there. */
+const jobRows = new Map();
+
+function showJobs(status) {
+    showCounts(status.counts);
+    const body = byId("job-rows");
+    const names = new Set(status.jobs.map((job) => job.name));
+    for (const [name, row] of jobRows) {
+        if (!names.has(name)) {
+            row.line.remove();
+            jobRows.delete(name);
+        }
+    }
+    status.jobs.forEach((job, index) => {
+        const row = jobRows.get(job.name) ?? newJobRow(job.name);
+        if (body.children[index] !== row.line) body.insertBefore(row.line, body.children[index] ?? null);
+        fillJobRow(row, job);
+    });
+}
+
+function showCounts(counts) {
+    const list = byId("counts");
+    for (const [state, count] of Object.entries(counts)) {
+        let item = list.querySelector(`[data-state=${state}]`);
+        if (!item) {
+            item = make("li", { "data-state": state }, make("b"), ` ${state}`);
+            list.append(item);
+        }
+        say(item.firstChild, String(count));
+        item.className = count > 0 ? state : "none";
+    }
+}
+
+function button(label, onclick, text) {
+    return make("button", { type: "button", "aria-label": label, onclick }, text);
+}
+
+function newJobRow(name) {
+    const cell = (label, ...content) => make("td", { role: "cell", "data-label": label }, ...content);
+    const row = {
+        definition: make("span", { class: "quiet" }),
+        state: make("span", { class: "state" }),
+        server: cell("Server"),
+        elapsed: cell("Elapsed"),
+        bar: make("progress", { max: 1, "aria-label": `Progress of ${name}` }),
+        percent: make("span", { class: "percent" }),
+        next: cell("Next run"),
+        last: make("span"),
+        detail: make("span", { class: "detail quiet" }),
+        pause: button(null, () => pauseOrResume(name), ""),
+        run: button(`Run now: ${name}`, () => runNow(name), "Run now"),
+        schedule: button(`Schedule of ${name}`, () => editSchedule(name), "Schedule"),
+    };
+    row.line = make("tr", { role: "row", id: `job-${name}` },
+        make("th", { role: "rowheader", scope: "row" }, make("b", {}, name), row.definition),
+        cell("State", row.state), row.server, row.elapsed,
+        cell("Progress", make("span", { class: "bar" }, row.bar, row.percent)),
+        row.next, cell("Last run", row.last, row.detail),
+        cell("Actions", make("span", { class: "actions" }, row.pause, row.run, row.schedule)));
+    row.line.addEventListener("mouseenter", () => pickOut(name));
+    row.line.addEventListener("mouseleave", () => pickOut(null));
+    jobRows.set(name, row);
+    return row;
+}
+
+function fillJobRow(row, job) {
+    const open = job.runId !== null;
+    row.job = job;
+    say(row.definition, job.name === job.function ? job.schedule : `${job.schedule} · ${job.function}`);
+    row.line.dataset.state = job.state;
+    row.state.className = `state ${job.state}`;
+    say(row.state, `${SIGNS[job.state]} ${job.state}`);
+    say(row.server, job.server ?? "–");
+    row.bar.hidden = row.percent.hidden = !open;
+    row.bar.value = job.progress ?? 0;
+    // Not "100 %" before it is.
+    say(row.percent, `${Math.floor((job.progress ?? 0) * 100)} %`);
+    fillLastRun(row, job.lastRun);
+    const unknown = job.functionKnown ? "" : `the build of ${shown.servedBy} has no such function`;
+    if (unknown) say(row.detail, unknown);
+    say(row.pause, job.enabled ? "Pause" : "Resume");
+    row.pause.setAttribute("aria-label", `${job.enabled ? "Pause" : "Resume"} ${job.name}`);
+    row.run.disabled = open || !job.enabled;
+}
+
+function fillLastRun(row, last) {
+    row.last.className = last ? `outcome ${last.outcome}` : "quiet";
+    const words = last && `${SIGNS[last.outcome]} ${last.outcome} at ${timeOfDay(last.finishedAt)} on ${last.server}`;
+    say(row.last, words ?? "none yet");
+    const detail = last?.detail ?? "";
+    say(row.detail, detail);
+    row.detail.title = detail;
+}
+
+/** What moves between two answers: by the database's clock, as far as it is known. */
+function tickJobs(now) {
+    for (const { job, elapsed, next } of jobRows.values()) {
+        say(elapsed, job.startedAt ? span((now - Date.parse(job.startedAt)) / 1000) : "–");
+        say(next, nextRun(job, now));
+    }
+}
+
+function nextRun(job, now) {
+    if (job.state === "paused") return "paused";
+    if (!job.nextRunAt) return "–";
+    const seconds = (Date.parse(job.nextRunAt) - now) / 1000;
+    return seconds <= 0 ? "now" : `in ${span(Math.ceil(seconds))}`;
+}
+
+// --- steering ------------------------------------------------------------------------------------
+
+/** Does something to a job, and says what became of it. */
+async function steer(name, done, ...request) {
+    try {
+        await change(...request);
+        tell(byId("jobs-said"), "fine", `${name}: ${done}`);
+        await refresh();
+        return true;
+    } catch (error) {
+        tell(byId("jobs-said"), "alarm", `${name}: ${error.message}`);
+        return false;
+    }
+}
+
+const pathOf = (name) => `/api/cron/jobs/${encodeURIComponent(name)}`;
+
+function pauseOrResume(name) {
+    const enabled = !jobRows.get(name).job.enabled;
+    const done = enabled ? "resumed" : "paused; a run that has begun goes on to its end";
+    return steer(name, done, "PATCH", pathOf(name), { body: JSON.stringify({ enabled }) });
+}
+
+function runNow(name) {
+    return steer(name, "due now", "POST", `${pathOf(name)}/run`);
+}
+
+function editSchedule(name) {
+    const dialog = byId("schedule");
+    const form = dialog.querySelector("form");
+    const said = dialog.querySelector(".said");
+    say(byId("schedule-title"), `Schedule of ${name}`);
+    tell(said, "", "");
+    form.elements.schedule.value = jobRows.get(name).job.schedule;
+    form.onsubmit = async (event) => {
+        event.preventDefault();
+        const schedule = form.elements.schedule.value;
+        try {
+            await change("PATCH", pathOf(name), { body: JSON.stringify({ schedule }) });
+            dialog.close();
+            tell(byId("jobs-said"), "fine", `${name}: runs ${schedule}`);
+            await refresh();
+        } catch (error) {
+            tell(said, "alarm", error.message);
+        }
+    };
+    form.querySelector("[value=cancel]").onclick = () => dialog.close();
+    dialog.showModal();
+}

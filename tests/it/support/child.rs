@@ -33,6 +33,12 @@ impl Child {
         assert!(sent.success(), "kill {signal}");
     }
 
+    /// To every process of its group, which must be its own.
+    pub(crate) fn signal_group(&self, signal: &str) {
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args([signal, "--", &group]).output().expect("kill");
+    }
+
     pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

@@ -75,8 +75,8 @@ impl Client {
         let status = status_line.split(' ').nth(1).unwrap().parse().expect("a status");
         let mut headers = Vec::new();
         while let Some(line) = self.line()?.filter(|line| !line.is_empty()) {
-            let (name, value) = line.split_once(": ").expect("a header");
-            headers.push((name.to_ascii_lowercase(), value.to_owned()));
+            let (name, value) = line.split_once(':').expect("a header");
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let mut answer = Answer { status, headers, body: Vec::new() };
         let length = answer.header("content-length").map_or(0, |text| text.parse().unwrap());

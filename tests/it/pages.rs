@@ -1,0 +1,230 @@
+//! The pages, in a real browser, against real replicas.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::support::{Browser, Database, Postgres, Process, Screen, free_addr};
+
+const SOON: Duration = Duration::from_secs(30);
+const BALANCE: &str = "select balance from users where id = 1";
+
+/// Runs are short, and told of often.
+const QUICK: [(&str, &str); 4] = [
+    ("CRON_HANDICAP_MS", "0"),
+    ("CRON_LEASE_SECONDS", "3"),
+    ("CRON_POLL_MS", "100"),
+    ("JOB_MIN_SECONDS", "8"),
+];
+
+fn replica(database: &Database, name: &str, addr: SocketAddr, more: &[(&str, &str)]) -> Process {
+    let addr = addr.to_string();
+    let mut variables = QUICK.to_vec();
+    variables.extend([("REPLICA_NAME", name), ("LISTEN_ADDR", &addr)]);
+    variables.extend_from_slice(more);
+    Process::start(database.url(), &variables)
+}
+
+fn any() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// A database with one job, which waits for an hour.
+fn with_a_waiting_job() -> Database {
+    let database = Postgres::shared().migrated().without_jobs();
+    database.add_job_calling("pi", "estimate-pi", "every 1h");
+    let later = "update cron_jobs set slot = now() + interval '1 h', \
+                 locked_until = now() + interval '1 h'";
+    database.connect().batch_execute(later).unwrap();
+    database
+}
+
+#[test]
+fn jobs_appear_with_a_bar_that_moves_and_end_in_the_history() {
+    let Some(browser) = Browser::start() else { return };
+    let database = Postgres::shared().migrated();
+    let replica = replica(&database, "replica-7", any(), &[]);
+    browser.open(replica.addr, "/");
+    browser.wait_for(10, "tr[data-state=running]");
+    assert_eq!(browser.text("#counts .running"), "10 running");
+    assert_eq!(browser.text("#servers li"), "replica-7\n10");
+    let bar = || {
+        let value = "return document.querySelector('#job-sample-pi progress').value";
+        browser.run(value).as_f64().expect("a number")
+    };
+    browser.until("some of it is done", || bar() > 0.0);
+    let before = bar();
+    assert!(before < 1.0);
+    browser.until("the bar has moved", || bar() > before);
+    browser.wait_for(1, "#job-sample-pi .outcome.succeeded");
+    let last = browser.text("#job-sample-pi [data-label='Last run']");
+    assert!(last.contains("on replica-7") && last.contains("pi is about 3.14159"), "{last}");
+    browser.wait_for(10, "#history-rows .succeeded");
+    browser.wait_for(10, ".run.succeeded");
+    browser.choose("#filters [name=job]", "sample-pi");
+    browser.wait_for(1, "#history-rows tr");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_job_is_paused_run_and_given_another_schedule_from_the_page() {
+    let Some(browser) = Browser::start() else { return };
+    let database = with_a_waiting_job();
+    let replica = replica(&database, "replica-7", any(), &[]);
+    browser.open(replica.addr, "/");
+    browser.wait_for(1, "#job-pi[data-state=waiting]");
+    browser.click("[aria-label='Pause pi']");
+    browser.wait_for(1, "#job-pi[data-state=paused]");
+    let enabled = "select count(*) from cron_jobs where enabled";
+    assert_eq!(database.number(enabled), 0);
+    browser.click("[aria-label='Resume pi']");
+    browser.wait_for(1, "#job-pi[data-state=waiting]");
+    assert_eq!(database.number(enabled), 1);
+
+    browser.click("[aria-label='Schedule of pi']");
+    browser.fill("#schedule input", "every now and then");
+    browser.click("#schedule .main");
+    browser.wait_for(1, "#schedule .alarm");
+    assert_ne!(browser.text("#schedule .alarm"), "", "the server's own words");
+    browser.fill("#schedule input", "every 2h");
+    browser.click("#schedule .main");
+    browser.wait_for(0, "#schedule[open]");
+    assert_eq!(database.text("select schedule from cron_jobs"), "every 2h");
+
+    browser.click("[aria-label='Run now: pi']");
+    database.wait_for("it runs", SOON, 1, "select count(*) from cron_runs where outcome is null");
+    browser.wait_for(1, "#job-pi[data-state=running]");
+    assert_eq!(browser.text("#job-pi [data-label=Server]"), "replica-7");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_withdrawal_beyond_the_balance_shows_the_refusal() {
+    let Some(browser) = Browser::start() else { return };
+    let database = with_a_waiting_job();
+    let replica = replica(&database, "replica-7", any(), &[]);
+    let balance = || browser.text("#balance").replace('\u{202f}', " ");
+    let told = |what: &str| browser.until(what, || browser.text("#balance-said").contains(what));
+    let give = |amount: &str, way: &str| {
+        browser.fill("[name=amount]", amount);
+        browser.click(&format!("[value={way}]"));
+    };
+    browser.open(replica.addr, "/");
+    browser.until("the balance is shown", || balance() == "10 000");
+    give("10001", "withdraw");
+    told("the balance is 10000: it does not cover the change of -10001");
+    assert_eq!(database.number(BALANCE), 10_000);
+    give("2.5", "deposit");
+    told("`amount` must be a whole number");
+    give("9999", "withdraw");
+    browser.until("the rest is shown", || balance() == "1");
+    assert_eq!(database.number(BALANCE), 1);
+    // Beyond what a script's own numbers can tell apart.
+    give("9007199254740992", "deposit");
+    browser.until("the last digit is right", || balance() == "9 007 199 254 740 993");
+    browser.wait_for(3, "#changes tr");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_killed_replicas_takeover_appears_and_so_does_a_server_that_stops() {
+    let Some(browser) = Browser::start() else { return };
+    let database = with_a_waiting_job();
+    let mut first = replica(&database, "replica-1", any(), &[("JOB_MIN_SECONDS", "60")]);
+    let (addr, idle) = (free_addr(), [("CRON_ENABLED", "false")]);
+    let second = replica(&database, "replica-2", addr, &idle);
+    browser.open(second.addr, "/");
+    browser.wait_for(1, "#job-pi[data-state=waiting]");
+    browser.click("[aria-label='Run now: pi']");
+    browser.wait_for(1, "#job-pi[data-state=running]");
+    assert_eq!(browser.text("#job-pi [data-label=Server]"), "replica-1");
+    first.signal("-KILL");
+    first.wait(SOON);
+    browser.wait_for(1, "#job-pi[data-state=stalled]");
+    let _third = replica(&database, "replica-3", any(), &[]);
+    let server = || browser.text("#job-pi [data-label=Server]");
+    browser.until("another replica runs it", || server() == "replica-3");
+    browser.wait_for(1, ".takeover title");
+    let words = browser.run("return document.querySelector('.takeover title').textContent");
+    assert_eq!(words, "pi: taken over by replica-3 from replica-1");
+    browser.wait_for(1, "#history-rows .abandoned");
+
+    drop(second);
+    browser.wait_for(1, "#lost:not([hidden])");
+    let told = browser.text("#lost");
+    assert!(told.starts_with(&format!("{addr} does not answer (no connection)")), "{told}");
+    let _again = replica(&database, "replica-2", addr, &idle);
+    browser.wait_for(1, "#lost[hidden]");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn the_page_asks_for_the_token_until_it_is_right_and_then_remembers_it() {
+    let Some(browser) = Browser::start() else { return };
+    let database = with_a_waiting_job();
+    let replica = replica(&database, "replica-7", any(), &[("API_TOKEN", "open-sesame")]);
+    browser.open(replica.addr, "/");
+    browser.wait_for(1, "#job-pi[data-state=waiting]");
+    browser.click("[aria-label='Pause pi']");
+    for token in ["open-says-me", "open-sesame"] {
+        let field = "return document.querySelector('[aria-label=Token][open] input')?.value";
+        browser.until("the token is asked for", || browser.run(field) == "");
+        browser.fill("[aria-label=Token] input", token);
+        browser.click("[aria-label=Token] .main");
+    }
+    browser.wait_for(1, "#job-pi[data-state=paused]");
+    browser.click("[aria-label='Resume pi']");
+    browser.wait_for(1, "#job-pi[data-state=waiting]");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_page_is_there_in_one_answer_also_while_the_database_is_away() {
+    let Some(browser) = Browser::start() else { return };
+    let replica = Process::spawn(&mut Process::command("host=/nowhere user=nobody", &[]));
+    browser.open(replica.addr, "/");
+    browser.wait_for(1, "#lost:not([hidden])");
+    let told = browser.text("#lost");
+    assert!(told.starts_with("The service cannot tell ("), "{told}");
+    let loaded = "return performance.getEntriesByType('resource') \
+                  .filter(one => one.initiatorType !== 'fetch').length";
+    assert_eq!(browser.run(loaded), 0, "nothing is loaded but what the script asks for");
+    let painted = "return performance.getEntriesByName('first-contentful-paint').length";
+    browser.until("it is painted", || browser.run(painted) == 1);
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+/// Where Deque's axe is; set by `run-tests.sh`, which gets it.
+const AXE: &str = "AXE_CORE";
+
+#[test]
+fn axe_finds_nothing_to_complain_of() {
+    let Some(browser) = Browser::start() else { return };
+    let Ok(axe) = std::env::var(AXE) else {
+        eprintln!("{AXE} does not name axe.min.js: this test is left out");
+        return;
+    };
+    let axe = std::fs::read_to_string(&axe).unwrap_or_else(|error| panic!("{axe}: {error}"));
+    let database = Postgres::shared().migrated();
+    let replica = replica(&database, "replica-7", any(), &[("JOB_MIN_SECONDS", "2")]);
+    for (path, selector) in
+        [("/", "#history-rows tr:nth-child(10) .succeeded"), ("/api-docs", "h1")]
+    {
+        for screen in [Screen::Desktop, Screen::Phone] {
+            for scheme in ["light", "dark"] {
+                browser.look_with(screen, scheme);
+                browser.open(replica.addr, path);
+                browser.wait_for(1, selector);
+                browser.run("document.querySelectorAll('details').forEach(one => one.open = true)");
+                browser.run(&axe);
+                let found = browser.settle(
+                    "axe.run().then(all => all.violations.map(one => \
+                     `${one.impact} ${one.id}: ${one.nodes.map(node => node.target).join()}`))",
+                );
+                assert_eq!(found, serde_json::json!([]), "{path} {screen:?} {scheme}");
+                let width = browser.run("return document.documentElement.scrollWidth");
+                let fits = width.as_u64().expect("a width") <= screen.width();
+                assert!(fits, "{path} {screen:?} scrolls sideways");
+            }
+        }
+    }
+}
