@@ -40,7 +40,27 @@ install_what_is_needed() {
     ensure haproxy || say "Going on without HAProxy: tests of the door are left out."
     # A network of its own takes root.
     [[ $EUID -ne 0 ]] || ensure ip || say "Going on without iproute2: the test of a cut network is left out."
+    ensure chromium || say "Going on without Chromium: the pages are not tested."
+    ! present chromium || find_axe || say "Going on without axe: the pages' accessibility is not checked."
     ensure shellcheck || say "Going on without shellcheck: the scripts are not checked."
+}
+
+# Deque's checks of a page's accessibility. Only npm has them, and only a test needs them, so they
+# are no part of this repository.
+find_axe() {
+    local version=4.14.1 sum=29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c folder
+    AXE_CORE=${CARGO_TARGET_DIR:-$repository/target}/axe-$version.min.js
+    export AXE_CORE
+    if [[ ! -e $AXE_CORE ]] && command -v npm >/dev/null; then
+        say "Getting axe $version (npm pack axe-core) …"
+        folder=$(mktemp -d)
+        (cd "$folder" && npm pack --silent "axe-core@$version" && tar -xzf axe-core-*.tgz package/axe.min.js) >/dev/null 2>&1 &&
+            mkdir -p "${AXE_CORE%/*}" && mv "$folder/package/axe.min.js" "$AXE_CORE"
+        rm -rf "$folder"
+    fi
+    sha256sum --check --status <<<"$sum  $AXE_CORE" 2>/dev/null && return
+    unset AXE_CORE
+    return 1
 }
 
 check_door() {

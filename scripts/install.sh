@@ -10,7 +10,7 @@ apt_pid="" apt_log="" apt_traces=()
 say() { printf '%s\n' "$*" >&2 || true; }
 
 # ensure NAME: is it there, or could it be installed? If not, says what to do.
-# NAME: cc, curl, haproxy, ip, postgresql or shellcheck.
+# NAME: cc, chromium, curl, haproxy, ip, postgresql or shellcheck.
 ensure() {
     local packages
     if present "$1"; then return; fi
@@ -32,6 +32,7 @@ present() {
     case $1 in
         postgresql) "$scripts/postgres.sh" bindir >/dev/null 2>&1 ;;
         haproxy) haproxy_program >/dev/null ;;
+        chromium) [[ -x /usr/bin/chromium && -x /usr/bin/chromedriver ]] ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }
@@ -42,6 +43,7 @@ haproxy_program() { PATH=$PATH:/usr/local/sbin:/usr/sbin command -v haproxy; }
 packages_of() {
     case $1 in
         cc) printf 'gcc libc6-dev' ;;
+        chromium) printf 'chromium chromium-driver' ;;
         ip) printf 'iproute2' ;;
         *) printf '%s' "$1" ;;
     esac
@@ -51,6 +53,7 @@ title_of() {
     case $1 in
         postgresql) printf 'PostgreSQL' ;;
         haproxy) printf 'HAProxy' ;;
+        chromium) printf 'Chromium' ;;
         ip) printf 'iproute2' ;;
         cc) printf 'GCC, with which Rust links,' ;;
         *) printf '%s' "$1" ;;

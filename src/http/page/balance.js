@@ -63,7 +63,8 @@ async function changeBalance(event) {
     const key = unknown?.body === body ? unknown.key : newKey();
     unknown = null;
     try {
-        const { balance } = await change("POST", "/api/balance", { body, headers: { "Idempotency-Key": key } });
+        const headers = { "Idempotency-Key": key };
+        const { balance } = await change("POST", "/api/balance", { body, headers });
         tell(said, "fine", `Done. The balance is ${grouped(balance)}.`);
     } catch (error) {
         if (error instanceof Lost || error.problem.outcome) {

@@ -129,5 +129,14 @@ function timeOfDay(instant) {
 }
 
 function dayAndTime(instant) {
-    return new Date(instant).toLocaleString([], { hour12: false, dateStyle: "medium", timeStyle: "medium" });
+    const style = { hour12: false, dateStyle: "medium", timeStyle: "medium" };
+    return new Date(instant).toLocaleString([], style);
+}
+
+/** The time of day; with the day where that is not today. */
+function sinceToday(instant) {
+    const day = (date) => date.toDateString();
+    const today = day(new Date(instant)) === day(new Date());
+    const short = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false };
+    return today ? timeOfDay(instant) : new Date(instant).toLocaleString([], short);
 }

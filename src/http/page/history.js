@@ -46,7 +46,7 @@ function historyRow(run) {
     const outcome = make("span", { class: `outcome ${run.outcome}` }, `${SIGNS[run.outcome]} ${run.outcome}`);
     return make("tr", { "data-run": run.runId },
         make("td", {}, String(run.runId)), make("td", {}, run.job), make("td", {}, run.server),
-        make("td", {}, outcome), make("td", {}, dayAndTime(run.startedAt)),
+        make("td", {}, outcome), make("td", { title: dayAndTime(run.startedAt) }, sinceToday(run.startedAt)),
         make("td", {}, span(run.durationSeconds)),
         make("td", {}, make("span", { class: "detail", title: run.detail }, run.detail ?? "")));
 }

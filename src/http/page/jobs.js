@@ -93,9 +93,9 @@ function fillJobRow(row, job) {
 
 function fillLastRun(row, last) {
     row.last.className = last ? `outcome ${last.outcome}` : "quiet";
-    const words = last && `${SIGNS[last.outcome]} ${last.outcome} at ${timeOfDay(last.finishedAt)} on ${last.server}`;
+    const words = last && `${SIGNS[last.outcome]} ${last.outcome} at ${timeOfDay(last.finishedAt)}`;
     say(row.last, words ?? "none yet");
-    const detail = last?.detail ?? "";
+    const detail = last ? `on ${last.server}: ${last.detail ?? ""}` : "";
     say(row.detail, detail);
     row.detail.title = detail;
 }

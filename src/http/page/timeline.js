@@ -56,7 +56,8 @@ function showTimeline(status, now) {
     const place = byId("timeline");
     const width = place.clientWidth;
     const names = Math.min(150, width * 0.25);
-    const x = (instant) => names + (width - names - 4) * Math.min(1, Math.max(0, 1 - (now - instant) / HOUR_MS));
+    const share = (instant) => Math.min(1, Math.max(0, 1 - (now - instant) / HOUR_MS));
+    const x = (instant) => names + (width - names - 4) * share(instant);
     let top = AXIS;
     for (const lane of lanes.values()) {
         lane.top = top;
@@ -104,14 +105,17 @@ function box(run, lane, x, now) {
     const words = toldOf(run, now);
     const group = svg("g", { class: `run ${run.outcome}`, "data-job": run.job, "data-run": run.runId },
         svg("rect", { x: left, y, width, height: ROW, rx: 3 }), svg("title", {}, words));
-    const label = `${SIGNS[run.outcome]} ${run.job}`;
-    const letters = Math.floor((width - 6) / 6.4);
-    if (letters > 0) {
-        const text = letters < label.length ? label.slice(0, Math.max(1, letters - 1)) : label;
-        group.append(svg("text", { x: left + 4, y: y + 14 }, text));
-    }
+    group.append(svg("text", { x: left + 4, y: y + 14 }, labelOf(run, width - 6)));
     group.addEventListener("mouseenter", () => say(byId("run-told"), words));
     return group;
+}
+
+/** The sign, and as much of the name as is worth reading. */
+function labelOf(run, width) {
+    const sign = SIGNS[run.outcome];
+    const letters = Math.floor(width / 6.4) - 2;
+    if (letters < 5) return width > 7 ? sign : "";
+    return `${sign} ${letters < run.job.length ? `${run.job.slice(0, letters - 1)}…` : run.job}`;
 }
 
 function toldOf(run, now) {
@@ -134,8 +138,9 @@ function takeovers(runs, lanes, x) {
         const [toX, toY] = [x(Date.parse(next.startedAt)), middle(next)];
         const arrow = toY > fromY ? -1 : 1;
         const words = `${run.job}: taken over by ${next.server} from ${run.server}`;
+        const bend = `${fromX + 16} ${fromY} ${toX + 16} ${toY}`;
         lines.push(svg("g", { class: "takeover", "data-job": run.job },
-            svg("path", { d: `M${fromX - 3} ${fromY}C${fromX + 16} ${fromY} ${toX + 16} ${toY} ${toX + 2} ${toY}` }),
+            svg("path", { d: `M${fromX - 3} ${fromY}C${bend} ${toX + 2} ${toY}` }),
             svg("path", { class: "head", d: `M${toX} ${toY}l7 ${arrow * 5}l1 ${arrow * -7}z` }),
             svg("title", {}, words)));
     });
@@ -145,9 +150,11 @@ function takeovers(runs, lanes, x) {
 /** How many jobs each server runs now, also those that have run one within the hour. */
 function showServers(lanes) {
     const most = Math.max(1, ...[...lanes.values()].map((lane) => lane.running));
-    const items = [...lanes].map(([server, lane]) => make("li", { "data-server": server },
-        make("span", {}, server), make("meter", { min: 0, max: most, value: lane.running, "aria-label": `${server} runs` }),
-        make("b", {}, String(lane.running))));
+    const items = [...lanes].map(([server, { running }]) => {
+        const bar = { min: 0, max: most, value: running, "aria-label": `${server} runs` };
+        return make("li", { "data-server": server },
+            make("span", {}, server), make("meter", bar), make("b", {}, String(running)));
+    });
     byId("servers").replaceChildren(...items);
 }
 
