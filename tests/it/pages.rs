@@ -158,6 +158,24 @@ fn a_killed_replicas_takeover_appears_and_so_does_a_server_that_stops() {
 }
 
 #[test]
+fn very_many_jobs_are_found_by_a_part_of_their_names() {
+    let Some(browser) = Browser::start() else { return };
+    let database = with_a_waiting_job();
+    let many = "insert into cron_jobs (name, function, schedule, slot, locked_until) \
+                select 'job-' || n, 'estimate-pi', 'every 1h', now() + interval '1 h', \
+                now() + interval '1 h' from generate_series(1, 3000) n";
+    database.connect().batch_execute(many).unwrap();
+    let replica = replica(&database, "replica-7", any(), &[("CRON_ENABLED", "false")]);
+    browser.open(replica.addr, "/");
+    browser.wait_for(100, "#job-rows tr");
+    assert_eq!(browser.text("#jobs-left"), "and 2901 more");
+    browser.fill("#find", "job-299");
+    browser.wait_for(11, "#job-rows tr");
+    assert_eq!(browser.text("#jobs-left"), "");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
 fn the_page_asks_for_the_token_until_it_is_right_and_then_remembers_it() {
     let Some(browser) = Browser::start() else { return };
     let database = with_a_waiting_job();

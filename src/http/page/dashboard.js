@@ -4,6 +4,9 @@
 /** Between two questions, in milliseconds; and how long each may take before it counts as lost. */
 const POLL_MS = 1_000, POLL_PATIENCE_MS = 4_000;
 
+/** Asking for very many jobs shall cost the server no more than a small part of its time. */
+const POLL_TIMES_SLOWER = 3;
+
 /** The last status, and the answer's instant on this page's own clock. */
 let shown = null, shownAt = 0;
 let lostSince = null, endedSeen = "", balanceTurn = 0;
@@ -28,6 +31,9 @@ async function refreshEnded(status) {
     if (seen === endedSeen) return;
     const { runs } = await ask("GET", `/api/cron/history?limit=${endedSeen ? 100 : 1_000}`);
     endedSeen = seen;
+    // The history's newest are those that began last: a long run may have ended since.
+    const last = status.jobs.filter((job) => job.lastRun);
+    noteEnded(last.map((job) => ({ ...job.lastRun, job: job.name })), databaseNow());
     noteEnded(runs, databaseNow());
     showTimeline(status, databaseNow());
     const servers = [...ended.values()].map((run) => run.server).concat(status.jobs.map((job) => job.server));
@@ -60,16 +66,19 @@ function lost(error) {
 }
 
 async function poll() {
+    let pause = POLL_MS;
     if (!document.hidden) {
+        const begun = performance.now();
         try {
             await refresh();
-            if (balanceTurn++ % 2 === 0) await showBalance();
             found();
+            pause = Math.max(pause, POLL_TIMES_SLOWER * (performance.now() - begun));
+            if (balanceTurn++ % 2 === 0) await showBalance();
         } catch (error) {
             lost(error);
         }
     }
-    setTimeout(poll, POLL_MS);
+    setTimeout(poll, pause);
 }
 
 const TIMELINE_MS = 5_000;

@@ -6,20 +6,38 @@ const SIGNS = {
     succeeded: "✓", failed: "✗", cancelled: "↷", abandoned: "!",
 };
 
-/** One row for each job, kept for as long as the job is there. */
+/** More rows would only slow the page down: the field above finds the others. */
+const JOB_ROWS_MAX = 100;
+
+/** One row for each job that is shown. */
 const jobRows = new Map();
+
+/** Those whose names fit; where they are too many, those first in whose life something happens. */
+function jobsToShow(status) {
+    const wanted = byId("find").value.trim().toLowerCase();
+    const found = status.jobs.filter((job) => job.name.includes(wanted));
+    if (found.length > JOB_ROWS_MAX) {
+        const order = ["stalled", "running", "due", "paused", "waiting"];
+        found.sort((one, other) => order.indexOf(one.state) - order.indexOf(other.state));
+    }
+    byId("find-label").hidden = status.jobs.length <= JOB_ROWS_MAX;
+    const left = found.length - JOB_ROWS_MAX;
+    say(byId("jobs-left"), left > 0 ? `and ${left} more` : "");
+    return found.slice(0, JOB_ROWS_MAX);
+}
 
 function showJobs(status) {
     showCounts(status.counts);
     const body = byId("job-rows");
-    const names = new Set(status.jobs.map((job) => job.name));
+    const jobs = jobsToShow(status);
+    const names = new Set(jobs.map((job) => job.name));
     for (const [name, row] of jobRows) {
         if (!names.has(name)) {
             row.line.remove();
             jobRows.delete(name);
         }
     }
-    status.jobs.forEach((job, index) => {
+    jobs.forEach((job, index) => {
         const row = jobRows.get(job.name) ?? newJobRow(job.name);
         if (body.children[index] !== row.line) body.insertBefore(row.line, body.children[index] ?? null);
         fillJobRow(row, job);
@@ -114,6 +132,8 @@ function nextRun(job, now) {
     const seconds = (Date.parse(job.nextRunAt) - now) / 1000;
     return seconds <= 0 ? "now" : `in ${span(Math.ceil(seconds))}`;
 }
+
+byId("find").addEventListener("input", () => shown && showJobs(shown));
 
 // --- steering ------------------------------------------------------------------------------------
 
