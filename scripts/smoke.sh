@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The whole service as a stranger starts it: run-replicas.sh on an empty state folder, a burst
-# through the door and one at the replicas, a look at the jobs, a killed replica, all of them replaced,
-# a clean stop, and a second start on the same data. Uses ports of its own and leaves nothing behind.
+# The whole service as a stranger starts it: run-replicas.sh on an empty state folder, the walk of README.md,
+# a burst through the door and one at the replicas, a look at the jobs, a killed replica, all of them
+# replaced, a clean stop, and a second start on the same data. Uses ports of its own and leaves nothing
+# behind.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -67,6 +68,7 @@ cd "$repository"
 cargo build --release --locked -p loadtest
 start
 grep '^Ready: ' "$folder/output"
+scripts/walk.sh || fail "README.md shows what is not so"
 burst --targets "$door"
 replicas=http://127.0.0.1:$BASE_PORT,http://127.0.0.1:$((BASE_PORT + 1)),http://127.0.0.1:$((BASE_PORT + 2))
 burst --targets "$replicas"
