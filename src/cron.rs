@@ -152,19 +152,19 @@ impl Cron {
 
     /// Claims no more, and tells every run to return. Does not wait.
     pub fn begin_drain(&self) {
-        let running = self.runner.held.count();
-        info!("event=runs_cancelled running={running}");
+        let runs = self.runner.held.count();
+        info!("event=runs_cancelled runs={runs} reason=\"this replica is shut down\"");
         self.runner.held.drain();
     }
 
     /// Waits until every run has returned and been recorded, so that other replicas can take the
     /// jobs; false when some had not at `until`. Their leases run out by themselves.
     pub fn wait_drained(&self, until: Instant) -> bool {
-        let left = self.runner.held.wait_until_empty(until);
-        if left > 0 {
-            warn!("event=runs_left left={left} hint=\"others take over when the leases end\"");
+        let runs = self.runner.held.wait_until_empty(until);
+        if runs > 0 {
+            warn!("event=runs_left runs={runs} hint=\"others take over when the leases end\"");
         }
-        left == 0
+        runs == 0
     }
 }
 
@@ -180,7 +180,10 @@ fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> io::Result<
     const STACK_BYTES: usize = 256 * 1024;
     let or_end = move || {
         if panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
-            error!("event=process_ends thread={name} code={THREAD_DIED}");
+            error!(
+                "event=process_ends thread={name} exit_code={THREAD_DIED} reason=\"the thread has \
+                 panicked, and without it this replica would lose its jobs\""
+            );
             process::exit(THREAD_DIED);
         }
     };

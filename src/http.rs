@@ -11,6 +11,7 @@
 
 mod call;
 mod cron;
+mod denials;
 mod exchange;
 mod front;
 mod handlers;
@@ -129,7 +130,7 @@ impl Server {
         thread::sleep(DOOR_NOTICES.min(grace / 4));
         self.inbox.end_listening();
         front::stop_listening(&self.listener);
-        info!("event=listening_ended");
+        info!("event=listening_ended hint=\"what has arrived is still answered\"");
         let mut quiet = 0;
         while quiet < 3 && Instant::now() < until {
             thread::sleep(DRAIN_TICK);
@@ -147,7 +148,10 @@ fn work(inbox: &Arc<Inbox>, index: usize, handler: &Handler) {
     while let Some(exchange) = inbox.next(index) {
         let call = || handler(&exchange.call, &exchange.attempt);
         let reply = panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
-            error!("event=handler_panicked request_id={}", exchange.call.request_id);
+            let Call { method, target, request_id, .. } = &exchange.call;
+            error!(
+                "event=handler_panicked request_id={request_id} method={method:?} path={target:?}"
+            );
             Problem::internal().into()
         });
         exchange.answer(&reply, &inbox.replica_name, inbox.is_closing());

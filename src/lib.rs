@@ -36,6 +36,7 @@
 
 pub mod config;
 pub mod instant;
+pub mod logger;
 pub mod stop;
 
 pub mod db;

@@ -9,6 +9,7 @@ use balanced::cron::{self, Cron, Functions};
 use balanced::db::{Db, Limits, Manager, Probe, Pulse, Target, Trust};
 use balanced::http::{Api, Handler, Listener, Options, Readiness, Server, self_check};
 use balanced::jobs;
+use balanced::logger;
 use balanced::migrate::{self, MIGRATIONS};
 use balanced::stop::Stop;
 use log::{error, info, warn};
@@ -61,7 +62,7 @@ fn serve() -> Result<(), Failure> {
     let listener = listen(&config)?;
     let addr = listener.local_addr().map_err(|error| Failure::Run(error.to_string()))?;
     let name = &config.replica_name;
-    info!("event=started version={} server={name} listen={addr}", env!("CARGO_PKG_VERSION"));
+    info!("event=started version={} listen={addr}", env!("CARGO_PKG_VERSION"));
 
     let target = target(&config)?;
     let limits = Limits::for_requests(config.request_timeout);
@@ -80,7 +81,7 @@ fn serve() -> Result<(), Failure> {
             // Not ended by the signal: requests in flight are judged by it while they drain.
             Probe::start(target, limits, pulse, Stop::new()).map_err(no_thread)?;
             readiness.migrated();
-            info!("event=serving server={name} url=http://{addr}");
+            info!("event=serving url=http://{addr}");
             stop.wait();
             cron
         }
@@ -145,9 +146,8 @@ fn start_cron(
 /// Hands the jobs over first, since that needs no proxy to notice; then requests and runs have
 /// the same time to end.
 fn drain(config: &Config, readiness: &Readiness, server: Server, cron: Option<Cron>) {
-    let name = &config.replica_name;
     let until = Instant::now() + config.shutdown_grace;
-    info!("event=draining server={name}");
+    info!("event=draining");
     readiness.draining();
     if let Some(cron) = &cron {
         cron.begin_drain();
@@ -155,8 +155,8 @@ fn drain(config: &Config, readiness: &Readiness, server: Server, cron: Option<Cr
     let answered = server.drain(config.shutdown_grace);
     let handed_over = cron.is_none_or(|cron| cron.wait_drained(until));
     match answered && handed_over {
-        true => info!("event=stopped server={name}"),
-        false => error!("event=stopped server={name} reason=\"the grace time is over\""),
+        true => info!("event=stopped"),
+        false => warn!("event=stopped reason=\"the grace time is over\""),
     }
 }
 
@@ -180,19 +180,11 @@ fn health() -> Result<(), Failure> {
 fn settings() -> Result<Config, Failure> {
     let config = Config::read(|name| std::env::var(name).ok())
         .map_err(|faults| Failure::Usage(faults.to_string()))?;
-    let format = simplelog::ConfigBuilder::new()
-        .set_time_format_rfc3339()
-        .set_thread_level(log::LevelFilter::Off)
-        .set_target_level(log::LevelFilter::Off)
-        .set_location_level(log::LevelFilter::Off)
-        // What the server library says of its accept loop is said here with what is done about it.
-        .add_filter_ignore_str("tiny_http")
-        .build();
-    simplelog::WriteLogger::init(config.log_level, format, std::io::stderr())
+    logger::init(config.log_level, &config.replica_name)
         .map_err(|error| Failure::Run(error.to_string()))?;
     std::panic::set_hook(Box::new(|panic| {
-        let text = panic.to_string().replace('\n', " ");
-        error!("event=panic reason={text:?}");
+        let (thread, text) = (std::thread::current(), panic.to_string().replace('\n', " "));
+        error!("event=panic thread={:?} reason={text:?}", thread.name().unwrap_or_default());
     }));
     Ok(config)
 }

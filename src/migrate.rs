@@ -81,8 +81,9 @@ pub fn run_until_done(target: &Target, migrations: &[Migration], stop: &Stop) ->
             Err(Fault::Unreachable(reason)) => {
                 if told != reason {
                     warn!(
-                        "event=database_away reason={reason:?} hint=\"is PostgreSQL running, and \
-                         is DATABASE_URL right? trying again until it answers\""
+                        "event=database_away reason={reason:?} retry_ms={} hint=\"is PostgreSQL \
+                         running, and is DATABASE_URL right? trying again until it answers\"",
+                        CONNECT_RETRY.as_millis()
                     );
                     told = reason;
                 }

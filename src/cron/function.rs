@@ -137,7 +137,11 @@ impl Context {
                 Err(error) if !error.is_passing() => return Err(error.into()),
                 Err(error) if !told => {
                     let (job, run, reason) = (self.job(), self.run_id(), error.reason());
-                    warn!("event=step_waits job={job} run={run} reason={reason:?}");
+                    let retry_ms = RETRY.as_millis();
+                    warn!(
+                        "event=step_waits job={job} run={run} reason={reason:?} \
+                         retry_ms={retry_ms}"
+                    );
                     told = true;
                 }
                 Err(_) => {}

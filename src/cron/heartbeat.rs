@@ -37,13 +37,15 @@ impl Heartbeat {
             Ok(true) => {
                 self.runner.held.heard();
                 if std::mem::take(&mut self.failing) {
-                    info!("event=leases_renewed_again");
+                    let runs = self.runner.held.count();
+                    info!("event=leases_renewed_again runs={runs}");
                 }
                 (term / 3).saturating_sub(begun.elapsed())
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.failing, true) {
-                    warn!("event=leases_not_renewed reason={:?}", error.to_string());
+                    let (runs, reason) = (self.runner.held.count(), error.to_string());
+                    warn!("event=leases_not_renewed runs={runs} reason={reason:?}");
                 }
                 term / 30
             }

@@ -48,7 +48,7 @@ pub(super) struct Offers {
     pub(super) due: i64,
     /// For how long the oldest of them has been offered.
     pub(super) oldest: Duration,
-    /// Due jobs whose functions this build does not know: left to others.
+    /// Due jobs whose functions this build does not know, each `job function`: left to others.
     pub(super) unknown: Vec<String>,
 }
 
@@ -62,8 +62,15 @@ pub(super) struct Claimed {
     pub(super) run_id: i64,
     /// How late the run starts after its slot, in seconds, by the database's clock.
     pub(super) late_seconds: f64,
-    /// Whose lease had run out, if this is a takeover.
-    pub(super) taken_from: Option<String>,
+    /// What was taken over, if this is a takeover.
+    pub(super) orphan: Option<Orphan>,
+}
+
+/// A run whose lease had run out, and whose it was.
+#[derive(Clone, Debug)]
+pub(super) struct Orphan {
+    pub(super) run_id: i64,
+    pub(super) server: String,
 }
 
 /// What a renewal carries of one run.
@@ -124,7 +131,7 @@ select
     coalesce((select extract(epoch from now() - min(offered_at)) from earlier), 0)::float8
         as oldest,
     array(
-        select name || ' (' || function || ')' from cron_jobs
+        select name || ' ' || function from cron_jobs
         where enabled and offered_at is null and locked_until < now() and function <> all ($1)
         order by locked_until limit 10
     ) as unknown";
@@ -153,7 +160,7 @@ with picked as (
     set outcome = 'abandoned', finished_at = clock_timestamp(),
         detail = 'the lease of ' || server || ' ran out, and ' || $4 || ' took over'
     where job_id = (select id from claimed) and finished_at is null
-    returning server
+    returning id, server
 ), opened as (
     insert into cron_runs (id, job_id, job, function, token, server, scheduled_at, started_at)
     select run_id, id, name, function, token, $4, due_at, clock_timestamp()
@@ -162,7 +169,7 @@ with picked as (
 )
 select job_id, job, function, token, id,
     greatest(0, extract(epoch from started_at - scheduled_at))::float8 as late,
-    (select server from closed) as taken_from
+    (select id from closed) as orphan, (select server from closed) as orphans_server
 from opened";
 
 /// Renews every lease of a replica that is still alive and its own, and tells their progress. A
@@ -226,7 +233,7 @@ impl Leases {
                 token: row.get("token"),
                 run_id: row.get("id"),
                 late_seconds: row.get("late"),
-                taken_from: row.get("taken_from"),
+                orphan: orphan(&row),
             })),
             Err(error) if is_somebody_faster(&error) => Ok(None),
             Err(error) => Err(error),
@@ -248,6 +255,10 @@ impl Leases {
         };
         Ok(rows.iter().map(own).collect())
     }
+}
+
+fn orphan(row: &postgres::Row) -> Option<Orphan> {
+    Some(Orphan { run_id: row.get::<_, Option<i64>>("orphan")?, server: row.get("orphans_server") })
 }
 
 /// The index that allows one open run a job has refused the second.

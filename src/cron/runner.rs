@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{Level, error, info, log, warn};
 
 use super::function::{Context, Failure, Functions};
 use super::held::Held;
-use super::lease::{Claimed, End, Leases, Next, Outcome, Standing};
+use super::lease::{Claimed, End, Leases, Next, Orphan, Outcome, Standing};
 use super::running::{Reason, Running};
 use super::schedule::Schedule;
 use crate::db::{Attempt, Db, Error};
@@ -66,7 +66,11 @@ impl Runner {
 
     fn end_without_a_thread(&self, running: &Arc<Running>, error: &io::Error) {
         let _held = LetGo { running, held: &self.held };
-        error!("event=runner_not_started job={} reason={error:?}", running.claimed.job);
+        let (job, run, reason) = (&running.claimed.job, running.claimed.run_id, error.to_string());
+        error!(
+            "event=run_not_started job={job} run={run} reason={reason:?} hint=\"no thread left: \
+             raise the limit of threads; another replica runs the job\""
+        );
         running.returned();
         let detail = format!("{} had no thread left: {error}", self.leases.server);
         let end = End { outcome: Outcome::Cancelled, detail, progress: 0.0 };
@@ -96,9 +100,12 @@ impl Runner {
                 Ok(None) => {} // The schedule was changed in between: look again.
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
-                        let Claimed { job, run_id, .. } = &running.claimed;
-                        let reason = error.reason();
-                        warn!("event=record_waits job={job} run={run_id} reason={reason:?}");
+                        let Claimed { job, run_id: run, .. } = &running.claimed;
+                        let (reason, retry_ms) = (error.reason(), RECORD_RETRY.as_millis());
+                        warn!(
+                            "event=record_waits job={job} run={run} reason={reason:?} \
+                             retry_ms={retry_ms}"
+                        );
                     }
                     thread::sleep(RECORD_RETRY);
                 }
@@ -130,8 +137,11 @@ impl Runner {
                 let write = |session: &mut _| self.leases.end(session, run, &schedule, end, next);
                 let written = self.records.run(&attempt, write)?;
                 if written && matches!(next, Next::Paused) {
-                    let job = &run.job;
-                    error!("event=job_paused job={job} reason=\"no instant in {schedule:?}\"");
+                    let (job, run) = (&run.job, run.run_id);
+                    error!(
+                        "event=job_paused job={job} run={run} schedule={schedule:?} \
+                         reason=\"the schedule names no further instant\""
+                    );
                 }
                 Ok(written.then_some(Record::Written))
             }
@@ -183,44 +193,55 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
 }
 
 fn log_start(running: &Running) {
-    let run = &running.claimed;
-    let (job, id, late) = (&run.job, run.run_id, run.late_seconds);
-    match &run.taken_from {
-        None => info!("event=run_started job={job} run={id} late_seconds={late:.3}"),
-        Some(server) => {
-            warn!("event=run_taken_over job={job} run={id} late_seconds={late:.3} from={server}");
-        }
+    let Claimed { job, run_id: run, late_seconds: late, orphan, .. } = &running.claimed;
+    match orphan {
+        None => info!("event=run_started job={job} run={run} late_seconds={late:.3}"),
+        Some(Orphan { run_id: from_run, server: from_server }) => warn!(
+            "event=run_taken_over job={job} run={run} late_seconds={late:.3} from_run={from_run} \
+             from_server={from_server} reason=\"its lease ran out\""
+        ),
     }
 }
 
 fn log_cancelled(running: &Running) {
-    let (job, id) = (&running.claimed.job, running.claimed.run_id);
+    let Claimed { job, run_id: run, .. } = &running.claimed;
     match running.reason() {
         None => {}
-        Some(Reason::Drained) => info!("event=run_cancelled job={job} run={id} reason=drained"),
+        Some(Reason::Drained) => info!(
+            "event=run_cancelled job={job} run={run} reason=\"this replica is shut down\" \
+             hint=\"another one runs the job\""
+        ),
         Some(Reason::Expired) => warn!(
-            "event=run_cancelled job={job} run={id} reason=\"its lease could not be renewed in \
-             time\""
+            "event=run_cancelled job={job} run={run} reason=\"its lease could not be renewed in \
+             time\" hint=\"whoever reaches the database first runs the job\""
         ),
         Some(Reason::Lost) => warn!(
-            "event=run_cancelled job={job} run={id} reason=\"the database has given its lease to \
+            "event=run_cancelled job={job} run={run} reason=\"the database has given its lease to \
              somebody else\""
         ),
     }
 }
 
+/// Why a run was cancelled has been said, and so has why it was abandoned.
 fn log_end(running: &Running, end: &End, record: &Record) {
-    let run = &running.claimed;
-    let (job, id, outcome, detail) = (&run.job, run.run_id, end.outcome.as_str(), &end.detail);
+    let Claimed { job, run_id: run, .. } = &running.claimed;
+    let (outcome, detail) = (end.outcome.as_str(), &end.detail);
     let seconds = Instant::now().saturating_duration_since(running.started).as_secs_f64();
-    let line = format!("job={job} run={id} outcome={outcome} seconds={seconds:.3}");
-    match (record, end.outcome) {
+    let level = match (record, end.outcome) {
         (Record::Lost, _) => {
             warn!(
-                "event=run_lost {line} reason=\"the lease was not held any more: nothing written\""
+                "event=run_lost job={job} run={run} outcome={outcome} \
+                 duration_seconds={seconds:.3} reason=\"the lease was not held any more: nothing \
+                 written\""
             );
+            return;
         }
-        (Record::Written, Outcome::Succeeded) => info!("event=run_ended {line} detail={detail:?}"),
-        (Record::Written, _) => warn!("event=run_ended {line} detail={detail:?}"),
-    }
+        (Record::Written, Outcome::Succeeded | Outcome::Cancelled) => Level::Info,
+        (Record::Written, Outcome::Failed | Outcome::Abandoned) => Level::Warn,
+    };
+    log!(
+        level,
+        "event=run_ended job={job} run={run} outcome={outcome} duration_seconds={seconds:.3} \
+         detail={detail:?}"
+    );
 }

@@ -39,7 +39,6 @@ const THREAD_RETRY: Duration = Duration::from_secs(5);
 /// The due jobs since there last were none.
 #[derive(Default)]
 pub(super) struct Wave {
-    seen: i64,
     claimed: i64,
     told: Option<i64>,
 }
@@ -59,7 +58,8 @@ impl Scheduler {
             match self.poll() {
                 Ok(()) => self.failing = false,
                 Err(error) if !self.failing => {
-                    warn!("event=poll_failed reason={:?}", error.to_string());
+                    let (reason, retry_ms) = (error.to_string(), self.poll.as_millis());
+                    warn!("event=poll_failed reason={reason:?} retry_ms={retry_ms}");
                     self.failing = true;
                 }
                 Err(_) => {}
@@ -122,16 +122,21 @@ impl Scheduler {
         let deaf = self.runner.held.is_deaf();
         match (std::mem::replace(&mut self.deaf, deaf), deaf) {
             (false, true) => warn!(
-                "event=claims_stop reason=\"a lease expired, and no renewal was answered since\""
+                "event=claims_stop reason=\"a lease expired, and no renewal was answered since\" \
+                 hint=\"they go on with the first renewal that is answered\""
             ),
-            (true, false) => info!("event=claims_go_on"),
+            (true, false) => info!("event=claims_go_on reason=\"a renewal was answered\""),
             _ => {}
         }
     }
 
     fn tell_unknown(&mut self, unknown: &[String]) {
-        for job in unknown.iter().filter(|job| !self.unknown.contains(job)) {
-            warn!("event=function_unknown job={job:?} hint=\"left to replicas of another build\"");
+        for new in unknown.iter().filter(|known| !self.unknown.contains(known)) {
+            let (job, function) = new.split_once(' ').unwrap_or((new, ""));
+            warn!(
+                "event=function_unknown job={job} function={function} hint=\"left to replicas of \
+                 another build\""
+            );
         }
         self.unknown = unknown.to_vec();
     }
@@ -142,7 +147,6 @@ impl Wave {
         if offers.due == 0 {
             *self = Wave::default();
         }
-        self.seen = self.seen.max(offers.due + self.claimed);
     }
 
     /// Once for each number of jobs held.
@@ -150,12 +154,10 @@ impl Wave {
         if self.told.replace(self.claimed) == Some(self.claimed) {
             return;
         }
+        let (claimed, wait) = (self.claimed, wait.as_secs_f64());
         info!(
-            "event=claims_wait note=\"{} of {} due jobs claimed, next in {:.1} s\" due={due} \
-             running={held}",
-            self.claimed,
-            self.seen,
-            wait.as_secs_f64()
+            "event=claims_wait due={due} claimed={claimed} runs={held} wait_seconds={wait:.1} \
+             hint=\"left to replicas that hold fewer\""
         );
     }
 }

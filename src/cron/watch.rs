@@ -33,12 +33,12 @@ pub(super) fn run(held: &Held) {
 }
 
 fn exit(run: &Running) -> ! {
-    let (job, id) = (run.claimed.job.clone(), run.claimed.run_id);
+    let (job, run) = (run.claimed.job.clone(), run.claimed.run_id);
     // Without a thread left it is not said.
     let _ = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
         error!(
-            "event=process_ends job={job} run={id} code={LEASE_LOST} reason=\"the function has not \
-             returned and its lease is about to end: another replica will run the job\""
+            "event=process_ends job={job} run={run} exit_code={LEASE_LOST} reason=\"the function \
+             has not returned and its lease is about to end: another replica will run the job\""
         );
     });
     thread::sleep(LAST_WORDS);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use log::info;
 use serde::Serialize;
 
 use super::call::Call;
@@ -71,7 +72,12 @@ impl Api {
             enabled: enabled.ok_or_else(|| Problem::missing("enabled"))?,
         };
         let saved = self.jobs.put(attempt, &name, &settings);
-        self.saved_reply(call, attempt, &name, saved.map_err(|error| unavailable(call, &error))?)
+        let saved = saved.map_err(|error| unavailable(call, &error))?;
+        let Settings { function, schedule, enabled } = settings;
+        let all =
+            Change { function: Some(function), schedule: Some(schedule), enabled: Some(enabled) };
+        log_saved(call, &name, &all, saved);
+        self.saved_reply(call, attempt, &name, saved)
     }
 
     pub(super) fn patch_job(
@@ -87,7 +93,9 @@ impl Api {
         }
         let name = existing(name)?;
         let saved = self.jobs.patch(attempt, &name, &change);
-        self.saved_reply(call, attempt, &name, saved.map_err(|error| unavailable(call, &error))?)
+        let saved = saved.map_err(|error| unavailable(call, &error))?;
+        log_saved(call, &name, &change, saved);
+        self.saved_reply(call, attempt, &name, saved)
     }
 
     pub(super) fn delete_job(
@@ -98,7 +106,11 @@ impl Api {
     ) -> Result<Reply, Problem> {
         let name = existing(name)?;
         match self.jobs.delete(attempt, &name).map_err(|error| unavailable(call, &error))? {
-            Deleted::Done => Ok(Reply::no_content()),
+            Deleted::Done => {
+                let (job, request_id) = (name.as_str(), &call.request_id);
+                info!("event=job_deleted job={job} request_id={request_id}");
+                Ok(Reply::no_content())
+            }
             Deleted::Running => Err(Problem::job_running(name.as_str())),
             Deleted::NotFound => Err(Problem::job_not_found(name.as_str())),
         }
@@ -112,7 +124,11 @@ impl Api {
     ) -> Result<Reply, Problem> {
         let name = existing(name)?;
         match self.jobs.run_now(attempt, &name).map_err(|error| unavailable(call, &error))? {
-            Asked::Due => self.changed_reply(call, attempt, 202, &name),
+            Asked::Due => {
+                let (job, request_id) = (name.as_str(), &call.request_id);
+                info!("event=job_requested job={job} request_id={request_id}");
+                self.changed_reply(call, attempt, 202, &name)
+            }
             Asked::Running => Err(Problem::job_running(name.as_str())),
             Asked::Paused => Err(Problem::job_paused(name.as_str())),
             Asked::NotFound => Err(Problem::job_not_found(name.as_str())),
@@ -155,6 +171,22 @@ impl Api {
         })?;
         let job = job.ok_or_else(|| Problem::job_not_found(name.as_str()))?;
         Ok(Reply::json(status, &job))
+    }
+}
+
+/// "Who paused this?": one line for each change, with what it asked for.
+fn log_saved(call: &Call, name: &Name, change: &Change, saved: Saved) {
+    let (job, request_id) = (name.as_str(), &call.request_id);
+    let settings = [
+        change.function.as_ref().map(|function| format!(" function={}", function.as_str())),
+        change.schedule.as_ref().map(|schedule| format!(" schedule={:?}", schedule.text())),
+        change.enabled.map(|enabled| format!(" enabled={enabled}")),
+    ];
+    let settings: String = settings.into_iter().flatten().collect();
+    match saved {
+        Saved::Created => info!("event=job_created job={job} request_id={request_id}{settings}"),
+        Saved::Changed => info!("event=job_changed job={job} request_id={request_id}{settings}"),
+        Saved::NotFound | Saved::NoInstant => {}
     }
 }
 

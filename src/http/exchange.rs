@@ -2,7 +2,7 @@
 //! worker that did the work, or the watch that would wait no longer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::debug;
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use crate::db::Attempt;
 pub(super) struct Exchange {
     pub(super) call: Call,
     pub(super) attempt: Arc<Attempt>,
+    arrived: Instant,
     client: Mutex<Option<Client>>,
 }
 
@@ -25,6 +26,7 @@ impl Exchange {
         Exchange {
             call,
             attempt: Arc::new(Attempt::within(limit)),
+            arrived: Instant::now(),
             client: Mutex::new(Some(client)),
         }
     }
@@ -50,10 +52,14 @@ impl Exchange {
     }
 
     fn send(&self, client: Client, reply: &Reply, replica_name: &str, closing: bool) {
-        let Call { method, target, request_id: id, .. } = &self.call;
+        let Call { method, target, request_id, .. } = &self.call;
         let status = reply.status();
-        let taken = client.answer(reply, id, replica_name, closing);
-        debug!("event=answered request_id={id} {method} {target:?} {status} taken={taken}");
+        let taken = client.answer(reply, request_id, replica_name, closing);
+        let duration_ms = self.arrived.elapsed().as_millis();
+        debug!(
+            "event=answered request_id={request_id} method={method:?} path={target:?} \
+             status={status} duration_ms={duration_ms} taken={taken}"
+        );
     }
 
     pub(super) fn is_answered(&self) -> bool {

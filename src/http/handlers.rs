@@ -8,6 +8,7 @@ use log::{debug, error, warn};
 use serde::Serialize;
 
 use super::call::Call;
+use super::denials::Denials;
 use super::input::{Fields, Query};
 use super::page::{self, DOCUMENT};
 use super::problem::Problem;
@@ -30,6 +31,7 @@ pub struct Api {
     pub(super) status: StatusReader,
     pub(super) history: History,
     token: Option<Token>,
+    denials: Denials,
     readiness: Arc<Readiness>,
 }
 
@@ -84,6 +86,7 @@ impl Api {
             status: StatusReader::new(Arc::clone(db), replica_name, functions),
             history: History::new(Arc::clone(db)),
             token,
+            denials: Denials::default(),
             readiness,
         }
     }
@@ -100,6 +103,7 @@ impl Api {
         })?;
         if route.changes_something() {
             if call.is_cross_site() {
+                self.denials.tell(call, "a browser sent it for a page of another site");
                 return Err(Problem::cross_site_request());
             }
             self.authorize(call)?;
@@ -141,7 +145,11 @@ impl Api {
         });
         match given.is_some_and(|given| token.matches(given)) {
             true => Ok(()),
-            false => Err(Problem::unauthorized()),
+            false => {
+                let sent = call.authorization.is_some();
+                self.denials.tell(call, if sent { "not the token" } else { "no token" });
+                Err(Problem::unauthorized())
+            }
         }
     }
 
@@ -268,11 +276,21 @@ pub(super) fn next_page<T>(rows: &[T], limit: i64, id: impl Fn(&T) -> i64) -> Op
 
 /// An outage is logged once, by the probe; here each request whose statement failed.
 pub(super) fn unavailable(call: &Call, error: &db::Error) -> Problem {
-    let (id, reason) = (&call.request_id, error.reason());
+    let Call { method, target, request_id, .. } = call;
+    let reason = error.reason();
     match error.stage() {
-        Stage::Unsent => debug!("event=request_unsent request_id={id} reason={reason:?}"),
-        Stage::Refused => warn!("event=request_refused request_id={id} reason={reason:?}"),
-        Stage::Unanswered => error!("event=request_unanswered request_id={id} reason={reason:?}"),
+        Stage::Unsent => debug!(
+            "event=request_unsent request_id={request_id} method={method:?} path={target:?} \
+             reason={reason:?}"
+        ),
+        Stage::Refused => warn!(
+            "event=request_refused request_id={request_id} method={method:?} path={target:?} \
+             reason={reason:?}"
+        ),
+        Stage::Unanswered => error!(
+            "event=request_unanswered request_id={request_id} method={method:?} path={target:?} \
+             reason={reason:?} hint=\"nobody knows whether it was done\""
+        ),
     }
     Problem::database_unavailable(error.outcome())
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use log::{debug, error};
+use log::{debug, error, warn};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::exchange::Exchange;
@@ -328,7 +328,7 @@ impl State {
     fn note_death(&mut self, source: &Arc<Source>, reason: &str, stirred: &Condvar) {
         if Arc::ptr_eq(&self.source(), source) && !self.source_died && !self.listening_over {
             self.source_died = true;
-            error!("event=accept_loop_ended reason={reason:?}");
+            warn!("event=accept_loop_ended reason={reason:?} hint=\"a new one is built\"");
             stirred.notify_all();
         }
     }
@@ -339,6 +339,7 @@ pub(super) fn aside(name: &str, work: impl FnOnce() + Send + 'static) {
     let builder = thread::Builder::new().name(name.to_owned()).stack_size(SMALL_STACK_BYTES);
     let started: io::Result<thread::JoinHandle<()>> = builder.spawn(work);
     if let Err(error) = started {
-        error!("event=no_thread_left reason={:?}", error.to_string());
+        let reason = error.to_string();
+        error!("event=no_thread_left thread={name} reason={reason:?}");
     }
 }

@@ -154,12 +154,12 @@ impl Keeper {
                 Ok(source) => {
                     self.inbox.replace_source(source);
                     self.replaced_at = Some(Instant::now());
-                    info!("event=accept_loop_replaced");
+                    info!("event=accept_loop_replaced hint=\"connections are taken again\"");
                     return;
                 }
                 Err(error) if !told => {
-                    let reason = error.to_string();
-                    warn!("event=accept_loop_not_replaced reason={reason:?} retry_ms=50");
+                    let (reason, retry_ms) = (error.to_string(), REBUILD_PAUSE.as_millis());
+                    warn!("event=accept_loop_not_replaced reason={reason:?} retry_ms={retry_ms}");
                     told = true;
                 }
                 Err(_) => {}

@@ -125,7 +125,8 @@ impl Process {
         let mut addr = None;
         until("the process listens", Duration::from_secs(30), || {
             let text = child.log();
-            addr = text.split("listen=").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
+            let listen = text.split("listen=").nth(1);
+            addr = listen.and_then(|rest| rest.split_once(' ')?.0.parse().ok());
             addr.is_some()
         });
         Process { addr: addr.unwrap(), child }

@@ -1,0 +1,165 @@
+//! The log, on standard error: one line an event, readable alone, made for `grep`.
+//!
+//! ```text
+//! 2026-11-21T13:51:02.11Z [INFO] event=run_started job=sample-pi run=17 late_seconds=0.4 server=a
+//! ```
+//!
+//! A value that can hold anything else than letters, digits and `._:/+=-` is quoted as Rust quotes
+//! a text, so nothing that a stranger sends can begin a line of its own. `server` is the replica
+//! that writes, and always last: logs of several replicas may be merged, and a blank follows every
+//! other value (`grep 'run=17 '`). Units stand last in a name. `reason` says why, `hint` what comes
+//! next or what to do. `info` is life, `warn` needs a look, `error` needs somebody to act.
+//!
+//! # Events
+//!
+//! Each with its levels, its fields (some of them only where they make sense) and what it means. A
+//! test holds the code to this list (`tests/it/logs.rs`).
+//!
+//! A replica:
+//!
+//! - `started` (info) version, listen: the settings are right, and the port is taken
+//! - `serving` (info) url: migrated and ready
+//! - `draining` (info): told to end
+//! - `listening_ended` (info) hint: no connection is taken any more
+//! - `stopped` (info, warn) reason: the last line; a reason where something was left
+//! - `process_ends` (error) job, run, thread, exit_code, reason: it ends itself, for the jobs'
+//!   sake
+//! - `panic` (error) thread, reason: a bug, whatever it ended
+//! - `few_descriptors` (warn) limit, hint: too few for many connections
+//! - `descriptor_limit_not_raised` (warn) reason
+//! - `cron_off` (info) hint: this replica runs no jobs
+//! - `tls_not_verified` (warn) hint: whoever answers is taken for the database
+//!
+//! The database:
+//!
+//! - `database_away` (warn) reason, retry_ms, hint: once for an outage
+//! - `database_ready` (info): the first answer, or the first after an outage
+//! - `pool_connection_lost` (debug) reason
+//! - `migrations_waiting` (info) reason: another replica applies them
+//! - `migration_applied` (info) migration
+//! - `schema_newer` (warn) migration, hint: a newer program has migrated the database
+//!
+//! Runs:
+//!
+//! - `run_started` (info) job, run, late_seconds: a run begins
+//! - `run_taken_over` (warn) job, run, late_seconds, from_run, from_server, reason: it begins, for
+//!   one whose lease ran out
+//! - `run_not_started` (error) job, run, reason, hint: no thread was left
+//! - `run_cancelled` (info, warn) job, run, reason, hint: its function has returned before its end
+//! - `run_ended` (info, warn) job, run, outcome, duration_seconds, detail: it is in the history
+//! - `run_lost` (warn) job, run, outcome, duration_seconds, reason: its end was not written
+//! - `step_waits` (warn) job, run, reason, retry_ms: a step of a run waits for the database
+//! - `record_waits` (warn) job, run, reason, retry_ms: the end of a run waits for the database
+//! - `runs_cancelled` (info) runs, reason: all of a replica that drains
+//! - `runs_left` (warn) runs, hint: some have not returned within the grace time
+//! - `leases_not_renewed` (warn) runs, reason: once for each time that it fails
+//! - `leases_renewed_again` (info) runs
+//!
+//! Claims:
+//!
+//! - `claims_wait` (info) due, claimed, runs, wait_seconds, hint: other replicas come first for a
+//!   while
+//! - `claims_stop` (warn) reason, hint: no job is claimed
+//! - `claims_go_on` (info) reason
+//! - `poll_failed` (warn) reason, retry_ms: no job could be looked for; once for an outage
+//! - `function_unknown` (warn) job, function, hint: a job of another build is due
+//!
+//! Jobs, changed:
+//!
+//! - `job_paused` (error) job, run, schedule, reason: its schedule names no further instant
+//! - `job_created` (info) job, request_id, function, schedule, enabled: by a request
+//! - `job_changed` (info) job, request_id, function, schedule, enabled: by a request: what it
+//!   asked for
+//! - `job_deleted` (info) job, request_id: by a request
+//! - `job_requested` (info) job, request_id: "run now", by a request
+//!
+//! Requests:
+//!
+//! - `request_denied` (warn) request_id, method, path, reason, denied: no token, or a page of
+//!   another site; one in 10 s tells how many
+//! - `request_refused` (warn) request_id, method, path, reason: by the database; nothing was done
+//! - `request_unanswered` (error) request_id, method, path, reason, hint: by the database, after
+//!   it was sent
+//! - `request_unsent` (debug) request_id, method, path, reason: the database was away, or not in
+//!   time
+//! - `handler_panicked` (error) request_id, method, path: answered 500; the `panic` is the line
+//!   before
+//! - `answered` (debug) request_id, method, path, status, duration_ms, taken: each request;
+//!   `taken` by its client
+//! - `body_unreadable` (debug) reason: a client broke off
+//! - `requests_left_unanswered` (warn) grace_ms: when the grace time was over
+//! - `connection_given_up` (warn) request_id, announced_bytes: its announced body is too long to
+//!   read
+//!
+//! The listener:
+//!
+//! - `accept_loop_ended` (warn) reason, hint: no connection is taken
+//! - `accept_loop_not_replaced` (warn) reason, retry_ms: once; tried again
+//! - `accept_loop_replaced` (info) hint
+//! - `no_thread_left` (error) thread, reason: the system has none to give
+//!
+//! All else:
+//!
+//! - `library` (any) source, text: what a crate beneath has to say; the driver tells each statement
+//!   at `LOG_LEVEL=trace`
+
+use std::io::{Stderr, stderr};
+
+use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
+use simplelog::{ConfigBuilder, WriteLogger};
+
+/// Adds what every line has.
+struct Signed {
+    lines: Box<WriteLogger<Stderr>>,
+    level: LevelFilter,
+    server: String,
+}
+
+/// Logs from now on what is at least as grave as `level`, in the name of this replica.
+///
+/// # Errors
+/// When there is a logger already.
+pub fn init(level: LevelFilter, server: &str) -> Result<(), SetLoggerError> {
+    let format = ConfigBuilder::new()
+        .set_time_format_rfc3339()
+        .set_thread_level(LevelFilter::Off)
+        .set_target_level(LevelFilter::Off)
+        .set_location_level(LevelFilter::Off)
+        // What the server library says of its accept loop is said here with what is done about it.
+        .add_filter_ignore_str("tiny_http")
+        .build();
+    let lines = WriteLogger::new(level, format, stderr());
+    log::set_boxed_logger(Box::new(Signed { lines, level, server: server.to_owned() }))?;
+    log::set_max_level(level);
+    Ok(())
+}
+
+impl Signed {
+    fn write(&self, record: &Record<'_>, text: std::fmt::Arguments<'_>) {
+        let server = &self.server;
+        let metadata = record.metadata().clone();
+        let mut signed = Record::builder();
+        signed.metadata(metadata);
+        self.lines.log(&signed.args(format_args!("{text} server={server}")).build());
+    }
+}
+
+impl Log for Signed {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.lines.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let (source, text) = (record.target(), record.args());
+        if source.split("::").next() == Some(env!("CARGO_PKG_NAME")) {
+            self.write(record, *text);
+        } else if record.level() <= Level::Info || self.level == LevelFilter::Trace {
+            let text = text.to_string();
+            self.write(record, format_args!("event=library source={source} text={text:?}"));
+        }
+    }
+
+    fn flush(&self) {
+        self.lines.flush();
+    }
+}
