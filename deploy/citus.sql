@@ -15,7 +15,6 @@
 --   change step by step, in one transaction: as exact as ever (the row stays locked from the first step
 --   on), and slower: 5.6 ms instead of 0.25 ms. The same as a PL/pgSQL function, distributed by
 --   its first argument, took 0.8 ms. Measure before you move: one larger machine may do.
--- * `reconcile-balances` fails: Citus refuses its lateral join with a WITH. The other nine jobs work.
 -- * Ids come from the sequences of the node a session is connected to, and each node has a range of its
 --   own. A user's changes are to be in the order of their ids: so replicas connect to the
 --   coordinator, and to nothing else.

@@ -64,7 +64,7 @@ const CHANGES: &str = "\
 select page.id, page.amount, page.balance_after, page.created_at
 from users left join lateral (
     select id, amount, balance_after, created_at from balance_changes
-    where user_id = users.id and id < $2
+    where user_id = $1 and id < $2
     order by id desc limit $3
 ) page on true
 where users.id = $1

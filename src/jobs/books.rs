@@ -18,13 +18,16 @@ const LAST_USER: &str = "select coalesce(max(id), 0) from users";
 /// Users with more changes than `$3` are only named.
 const RECONCILE: &str = "\
 with page as (
-    select id, balance from users where id > $1 order by id limit $2
+    select max(id) as last from (
+        select id from users where id > $1 order by id limit $2
+    ) as ids
 ), summed as (
-    select page.id, balance, count(amount) as changes, coalesce(sum(amount), 0) as total
-    from page left join lateral (
-        select amount from balance_changes where user_id = page.id order by id limit $3::bigint + 1
+    select users.id, balance, count(amount) as changes, coalesce(sum(amount), 0) as total
+    from users left join lateral (
+        select amount from balance_changes where user_id = users.id order by id limit $3::bigint + 1
     ) as ledger on true
-    group by page.id, balance
+    where users.id > $1 and users.id <= (select last from page)
+    group by users.id, balance
 )
 select max(id) as last, count(*) as users,
     coalesce(array_agg(id) filter (where changes <= $3 and balance <> total), '{}') as wrong,
