@@ -65,7 +65,7 @@ find_programs() {
     while read -r folder; do
         [[ -x $folder/initdb && -x $folder/pg_ctl && -x $folder/postgres && -x $folder/psql ]] || continue
         version=$(major_version "$folder")
-        found+=" $version"
+        [[ " $found " == *" $version "* ]] || found+=" $version" # a folder can be found twice
         if [[ $version == "$data_version" || (-z $data_version && $version -ge $VERSION_MIN) ]]; then
             bin=$folder
             return
