@@ -30,7 +30,12 @@ pub(super) static DASHBOARD: LazyLock<Page> = LazyLock::new(|| {
 pub(super) static DOCUMENTATION: LazyLock<Page> = LazyLock::new(|| {
     Page::new(include_str!("page/docs.html"))
         .with_style(concat!(include_str!("page/common.css"), include_str!("page/docs.css")))
-        .with_script(concat!(include_str!("page/common.js"), include_str!("page/docs.js")))
+        .with_script(concat!(
+            include_str!("page/common.js"),
+            include_str!("page/openapi.js"),
+            include_str!("page/try.js"),
+            include_str!("page/docs.js"),
+        ))
         .with_document(DOCUMENT)
 });
 
@@ -62,8 +67,10 @@ impl Page {
         Page { html: filled(&self.html, SCRIPT, script), policy }
     }
 
-    /// Data are nothing that a policy speaks of. No text in them can end their element.
+    /// Data are nothing that a policy speaks of. No text in them can end their element. No text in
+    /// JSON goes over a line's end, so indentation can be left out.
     fn with_document(self, json: &str) -> Page {
+        let json: String = json.lines().map(str::trim_start).collect();
         let html = filled(&self.html, DATA, &json.replace('<', "\\u003c"));
         Page { html, ..self }
     }
@@ -79,7 +86,7 @@ fn filled(html: &str, element: &str, content: &str) -> String {
     html.replacen(element, &format!("{begin}>{content}<{end}"), 1)
 }
 
-/// As of Content Security Policy Level 3, 2.3.1: what stands in an element runs only if it is known.
+/// As of Content Security Policy Level 3, 2.3.1: what stands in an element runs if it is known.
 fn checksum(content: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(content)))
 }
