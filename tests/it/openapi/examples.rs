@@ -5,16 +5,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use balanced::db::Pulse;
-use balanced::http::{Call, Handler};
+use balanced::db::{Db, Limits, Manager, Pulse};
+use balanced::http::{Api, Call, Handler, Readiness};
+use balanced::jobs;
 use serde_json::Value;
 
 use super::answers::assert_is;
 use super::schema::{faults, resolve};
 use super::{Operation, between, document, operations, source, walk};
 use crate::support::{
-    Answer, Client, Local, LocalOptions, Postgres, Process, Scheduler, ask, change, endless, get,
-    only, options, post, until,
+    Answer, Client, Local, LocalOptions, Postgres, Scheduler, ask, change, endless, get, only,
+    options, post, target, until,
 };
 
 /// The values of a media type's examples, or of a parameter's or header's one.
@@ -185,15 +186,18 @@ fn a_panic() -> Answer {
     get(Local::serve(1, limit, Arc::new(Pulse::default()), handler).addr, "/")
 }
 
-fn not_ready(database_url: &str) -> Answer {
-    let process = Process::start(database_url, &[]);
-    process.signal("-TERM");
-    let mut answer = get(process.addr, "/health");
-    until("it says that it ends", Duration::from_secs(1), || {
-        answer = get(process.addr, "/health");
-        answer.status == 503
-    });
-    answer
+/// One that has no database and is about to end.
+fn ending() -> Local {
+    let limit = Duration::from_secs(1);
+    let pulse = Arc::new(Pulse::default());
+    let readiness = Arc::new(Readiness::new(Arc::clone(&pulse)));
+    readiness.draining();
+    let manager = Manager::new(target("host=/nowhere", "local"), Limits::for_requests(limit));
+    let db = Arc::new(Db::open(manager, 1, Arc::clone(&pulse)));
+    let functions = jobs::functions(jobs::Options { least: Duration::ZERO, run_history_days: 14 });
+    let api = Api::new(&db, None, readiness, "local", &functions);
+    let handler: Handler = Arc::new(move |call, attempt| api.answer(call, attempt));
+    Local::serve(1, limit, pulse, handler)
 }
 
 /// Word for word, so that whoever reads the document knows what comes.
@@ -203,10 +207,9 @@ fn every_problem_is_shown_as_it_is_given() {
     let local = Local::start(database.url());
     let mut answers = refusals(local.addr);
     answers.push(refused_without_the_token(database.url()));
-    answers.push(not_ready(database.url()));
-    let nowhere = Process::spawn(&mut Process::command("host=/nowhere user=nobody", &[]));
     answers.extend([refused_while_it_runs(), broken_in_flight(), a_panic()]);
-    answers.push(get(nowhere.addr, "/api/users"));
+    let ending = ending();
+    answers.extend([get(ending.addr, "/health"), get(ending.addr, "/api/users")]);
     let door = source("deploy/haproxy.cfg");
     let doors: Vec<Value> =
         between(&door, "string '", "'").map(|text| serde_json::from_str(text).unwrap()).collect();
