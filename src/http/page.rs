@@ -30,7 +30,12 @@ pub(super) static DASHBOARD: LazyLock<Page> = LazyLock::new(|| {
 pub(super) static DOCUMENTATION: LazyLock<Page> = LazyLock::new(|| {
     Page::new(include_str!("page/docs.html"))
         .with_style(concat!(include_str!("page/common.css"), include_str!("page/docs.css")))
-        .with_script(concat!(include_str!("page/common.js"), include_str!("page/docs.js")))
+        .with_script(concat!(
+            include_str!("page/common.js"),
+            include_str!("page/openapi.js"),
+            include_str!("page/try.js"),
+            include_str!("page/docs.js"),
+        ))
         .with_document(DOCUMENT)
 });
 
@@ -62,8 +67,10 @@ impl Page {
         Page { html: filled(&self.html, SCRIPT, script), policy }
     }
 
-    /// Data are nothing that a policy speaks of. No text in them can end their element.
+    /// Data are nothing that a policy speaks of. No text in them can end their element. No text in
+    /// JSON goes over a line's end, so indentation can be left out.
     fn with_document(self, json: &str) -> Page {
+        let json: String = json.lines().map(str::trim_start).collect();
         let html = filled(&self.html, DATA, &json.replace('<', "\\u003c"));
         Page { html, ..self }
     }

@@ -1,5 +1,9 @@
 //! The document of the interface says what the program does: neither more nor less.
 
+mod answers;
+mod examples;
+mod schema;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -176,7 +180,7 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
             assert!(known, "{place}: {value}");
         }
     }
-    for kind in ["schemas", "responses", "headers", "parameters"] {
+    for kind in ["schemas", "responses", "headers", "parameters", "examples"] {
         for name in document["components"][kind].as_object().unwrap().keys() {
             let place = format!("#/components/{kind}/{name}");
             assert!(used.contains(place.as_str()), "{place} is not used");

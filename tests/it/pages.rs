@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::openapi::operations;
 use crate::support::{Browser, Database, Postgres, Process, Screen, free_addr};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -211,6 +212,47 @@ fn a_page_is_there_in_one_answer_also_while_the_database_is_away() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
+#[test]
+fn requests_are_tried_from_the_interfaces_page() {
+    let Some(browser) = Browser::start() else { return };
+    let database = with_a_waiting_job();
+    let replica = replica(&database, "replica-7", any(), &[("API_TOKEN", "open-sesame")]);
+    let sent = |place: &str, body: &str| {
+        browser.fill(&format!("{place} textarea"), body);
+        browser.click(&format!("{place} button.main"));
+    };
+    let told = |place: &str, status: &str| {
+        let place = format!("{place} .try > .said");
+        browser.until(status, || browser.text(&place).starts_with(status));
+    };
+    browser.look_with(Screen::Desktop, "light");
+    browser.open(replica.addr, "/api-docs#createUser");
+    browser.wait_for(operations().len(), "article.operation");
+    browser.click("#createUser .try > summary");
+    sent("#createUser", "{\"balance\": 9223372036854775807}");
+    browser.wait_for(1, "dialog[open] input");
+    browser.fill("dialog input", "open-sesame");
+    browser.click("dialog .main");
+    told("#createUser", "201");
+    let answer = browser.text("#createUser .answer");
+    for part in ["\"balance\": 9223372036854775807", "Location: /api/users/2"] {
+        assert!(answer.contains(part), "{part}: {answer}");
+    }
+    let curl = browser.text("#createUser .curl");
+    assert!(curl.contains("$API_TOKEN") && !curl.contains("open-sesame"), "{curl}");
+
+    browser.click("#changeBalance .try > summary");
+    sent("#changeBalance", "{\"userId\": 1, \"amount\": -20000}");
+    told("#changeBalance", "409");
+    let answer = browser.text("#changeBalance .answer");
+    assert!(answer.contains("insufficient_funds"), "{answer}");
+    drop(replica);
+    sent("#changeBalance", "{\"userId\": 1, \"amount\": -1}");
+    told("#changeBalance", "No answer");
+    assert_eq!(database.number(BALANCE), 10_000);
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
 /// Where Deque's axe is; set by `run-tests.sh`, which gets it.
 const AXE: &str = "AXE_CORE";
 
@@ -225,7 +267,7 @@ fn axe_finds_nothing_to_complain_of() {
     let database = Postgres::shared().migrated();
     let replica = replica(&database, "replica-7", any(), &[("JOB_MIN_SECONDS", "2")]);
     for (path, selector) in
-        [("/", "#history-rows tr:nth-child(10) .succeeded"), ("/api-docs", "h1")]
+        [("/", "#history-rows tr:nth-child(10) .succeeded"), ("/api-docs", "#sides:not([hidden])")]
     {
         for screen in [Screen::Desktop, Screen::Phone] {
             for scheme in ["light", "dark"] {
