@@ -64,13 +64,16 @@ find_axe() {
 }
 
 check_door() {
-    local servers
+    local servers file status=0
     servers=$(mktemp)
     printf '%s\n' 'backend replicas from whole-requests' '    server replica-1 127.0.0.1:3001' \
         'backend long-answers from whole-requests' \
         '    server replica-1 127.0.0.1:3001 no-check track replicas/replica-1 maxconn 8' >"$servers"
-    PROXY_PORT=8080 "$(haproxy_program)" -dW -c -f deploy/haproxy.cfg -f "$servers"
+    for file in "$servers" deploy/haproxy-compose.cfg; do
+        PROXY_PORT=8080 "$(haproxy_program)" -dW -c -f deploy/haproxy.cfg -f "$file" || status=1
+    done
     rm -f "$servers"
+    return "$status" # where this is called, a failure ends nothing by itself
 }
 
 heading() { printf '\n== %s\n' "$1"; }

@@ -5,6 +5,7 @@ mod support;
 
 mod balance;
 mod claim;
+mod compose;
 mod cron;
 mod deadline;
 mod disturbed;
