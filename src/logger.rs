@@ -25,6 +25,8 @@
 //! - `process_ends` (error) job, run, thread, exit_code, reason: it ends itself, for the jobs'
 //!   sake
 //! - `panic` (error) thread, reason: a bug, whatever it ended
+//! - `library_panicked` (debug) thread, reason: the HTTP library's way to say that a client has
+//!   gone
 //! - `few_descriptors` (warn) limit, hint: too few for many connections
 //! - `descriptor_limit_not_raised` (warn) reason
 //! - `cron_off` (info) hint: this replica runs no jobs
@@ -57,8 +59,8 @@
 //!
 //! Claims:
 //!
-//! - `claims_wait` (info) due, claimed, runs, wait_seconds, hint: other replicas come first for a
-//!   while
+//! - `claims_wait` (info, debug) due, claimed, runs, wait_seconds, hint: other replicas come first
+//!   for a while
 //! - `claims_stop` (warn) reason, hint: no job is claimed
 //! - `claims_go_on` (info) reason
 //! - `poll_failed` (warn) reason, retry_ms: no job could be looked for; once for an outage

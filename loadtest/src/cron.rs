@@ -1,15 +1,19 @@
 //! `loadtest cron`: the jobs of a cluster, watched from outside.
 //!
-//! The way: [`watch`] (every target asked in turn, what they say put into the [`record`], the
-//! [`table`] shown; then the history read) → [`verdict`] with [`wave`] → [`report`]. All instants
-//! are the database's, so this machine's clock decides nothing.
+//! The way: [`watch`] (every target asked in turn, what they say put into the [`record`]; then the
+//! history read) → [`verdict`] with [`wave`] → [`report`]. All instants are the database's, so this
+//! machine's clock decides nothing. For the eye alone: what has happened goes into the
+//! [`chronicle`], and with the newest status into the [`table`], which the [`screen`] shows.
 
 mod agreement;
+mod chronicle;
+mod interrupt;
 mod moment;
 mod record;
 mod report;
 #[cfg(test)]
 mod samples;
+mod screen;
 mod status;
 mod table;
 #[cfg(test)]
@@ -23,6 +27,7 @@ use std::time::Duration;
 use crate::client::BaseUrl;
 use crate::options::Arguments;
 use crate::report::Output;
+use interrupt::Interrupt;
 use report::Report;
 use verdict::Evidence;
 use watch::Watch;
@@ -37,15 +42,20 @@ Usage: loadtest cron [options]
 Options:
       --targets URLS      base URLs, comma-separated; each is asked in every round
                           [http://127.0.0.1:8080]
-      --duration SECONDS  how long is watched [150]
+      --duration SECONDS  how long is watched; 0: until Ctrl-C [150]
       --min-run SECONDS   the least time a run that succeeded must have taken [120]
       --spread N          the most by which two servers' jobs of the first wave may differ [1]
       --poll MS           from the beginning of one round to that of the next [500]
       --json              the same report as one JSON document
   -h, --help              this page
 
-On a terminal a table of the jobs is shown meanwhile, elsewhere a line every 10 s; both go to
-standard error.
+Meanwhile standard error shows, on a terminal, a table of the jobs, how many each server runs, and
+under it what has happened that deserves a look: runs that failed or broke off, who took them over,
+jobs that were paused or changed, targets that came back; times of day are UTC. It follows the
+terminal's size; colours only repeat what the text says, and NO_COLOR turns them off. Elsewhere it
+is a line every 10 s.
+
+Ctrl-C ends the watch at any time: what was seen so far is judged. A second one ends the program.
 
 What is checked:
   one server at a time      no run of a job began before the one before it had ended
@@ -69,7 +79,8 @@ const POLL_MS_MAX: u64 = 60_000;
 /// What a watch is told.
 pub(crate) struct Options {
     targets: Vec<BaseUrl>,
-    duration: Duration,
+    /// None: until Ctrl-C.
+    duration: Option<Duration>,
     run_seconds_min: u64,
     spread_max: usize,
     poll: Duration,
@@ -84,7 +95,7 @@ impl Options {
     pub(crate) fn parse(arguments: &mut Arguments) -> Result<Options, String> {
         let mut options = Options {
             targets: vec![BaseUrl::parse("http://127.0.0.1:8080")?],
-            duration: Duration::from_secs(150),
+            duration: Some(Duration::from_secs(150)),
             run_seconds_min: 120,
             spread_max: 1,
             poll: Duration::from_millis(500),
@@ -94,7 +105,8 @@ impl Options {
             match name.as_str() {
                 "--targets" => options.targets = arguments.targets()?,
                 "--duration" => {
-                    options.duration = Duration::from_secs(arguments.number(1..=SECONDS_MAX)?);
+                    let seconds = arguments.number(0..=SECONDS_MAX)?;
+                    options.duration = (seconds > 0).then(|| Duration::from_secs(seconds));
                 }
                 "--min-run" => options.run_seconds_min = arguments.number(0..=SECONDS_MAX)?,
                 "--spread" => options.spread_max = arguments.number(0..=SPREAD_MAX)?,
@@ -115,7 +127,8 @@ impl Options {
 /// # Errors
 /// A sentence where no target answered at any time: nothing was seen then.
 pub(crate) fn run(options: &Options) -> Result<Output, String> {
-    let mut watch = Watch::run(options);
+    let mut watch = Watch::run(options, &Interrupt::on_signals()?);
+    let seconds = watch.seconds();
     let (Some(begin), Some(last)) = (watch.record.begin, watch.record.last.clone()) else {
         let reason = watch.record.last_failure.unwrap_or_default();
         return Err(format!("no target answered while watched; the last: {reason}"));
@@ -129,5 +142,5 @@ pub(crate) fn run(options: &Options) -> Result<Output, String> {
         spread_max: options.spread_max,
         run_seconds_min: options.run_seconds_min,
     };
-    Ok(Report::new(options, &evidence).output(options.json))
+    Ok(Report::new(options, seconds, &evidence).output(options.json))
 }

@@ -167,10 +167,14 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An answer as an example: who gave it, the status, the beginning of the body.
+/// An answer as an example: the status and the code, who gave it, the beginning of the body.
 pub(crate) fn describe(answer: &Answer<'_>) -> String {
     let by = if answer.served_by.is_empty() { "?" } else { answer.served_by };
-    format!("{} by {by}: {}", answer.status, shown(answer.body))
+    let problem = serde_json::from_slice(answer.body).ok();
+    let code = problem.and_then(|problem: Problem| problem.code).unwrap_or_default();
+    let blank = if code.is_empty() { "" } else { " " };
+    let (status, code, body) = (answer.status, shown(code.as_bytes()), shown(answer.body));
+    format!("{status}{blank}{code} by {by}: {body}")
 }
 
 /// On one line, cut, and without anything a terminal would obey.

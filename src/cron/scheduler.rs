@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{Level, info, log, warn};
 
 use super::lease::Offers;
 use super::random::Random;
@@ -155,7 +155,10 @@ impl Wave {
             return;
         }
         let (claimed, wait) = (self.claimed, wait.as_secs_f64());
-        info!(
+        // While others' jobs come due one by one, each replica that holds any waits for each.
+        let level = if claimed > 0 { Level::Info } else { Level::Debug };
+        log!(
+            level,
             "event=claims_wait due={due} claimed={claimed} runs={held} wait_seconds={wait:.1} \
              hint=\"left to replicas that hold fewer\""
         );

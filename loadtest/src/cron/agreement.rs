@@ -83,8 +83,8 @@ fn view(job: &Job) -> View<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{running, status, waiting};
-    use super::super::status::LastRun;
+    use super::super::samples::{ended, running, status, waiting};
+    use super::super::status::Outcome;
     use super::*;
 
     #[test]
@@ -103,7 +103,10 @@ mod tests {
     #[test]
     fn a_change_in_between_explains_a_difference() {
         let run = |id| running("a", "r-1", id, 0);
-        let over = |id| Job { last_run: Some(LastRun { run_id: id }), ..waiting("a") };
+        let over = |id| {
+            let last_run = Some(ended(id, "r-1", Outcome::Succeeded));
+            Job { last_run, ..waiting("a") }
+        };
         for (case, first, second, third) in [
             ("begun", over(4), run(5), run(5)),
             ("begun and over", over(4), run(5), over(5)),

@@ -20,6 +20,12 @@ impl Moment {
         self.0.saturating_sub(earlier.0) as f64 / 1e6
     }
 
+    /// The time of day, UTC: `07:00:00Z`, as logs have it.
+    pub(super) fn time_of_day(self) -> String {
+        let seconds = self.0.div_euclid(1_000_000).rem_euclid(86_400);
+        format!("{:02}:{:02}:{:02}Z", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+    }
+
     fn parse(text: &[u8]) -> Option<Moment> {
         let fits = |(byte, form): (&u8, &u8)| match form {
             b'0' => byte.is_ascii_digit(),
@@ -64,7 +70,9 @@ mod tests {
             ("2000-03-01T00:00:00.000000Z", 951_868_800_000_000),
             ("2026-11-21T07:00:00.123456Z", 1_795_244_400_123_456),
         ] {
-            assert_eq!(Moment::parse(text.as_bytes()), Some(Moment(micros)), "{text}");
+            let moment = Moment::parse(text.as_bytes()).expect("an instant");
+            assert_eq!(moment, Moment(micros), "{text}");
+            assert_eq!(moment.time_of_day(), format!("{}Z", &text[11..19]));
         }
     }
 

@@ -50,7 +50,7 @@ struct ServerFigures {
 
 impl Report {
     /// Judges and counts.
-    pub(super) fn new(options: &Options, evidence: &Evidence<'_>) -> Report {
+    pub(super) fn new(options: &Options, seconds: u64, evidence: &Evidence<'_>) -> Report {
         let record = evidence.record;
         let known = evidence.known();
         let mut outcomes = BTreeMap::new();
@@ -73,7 +73,7 @@ impl Report {
         Report {
             command: "cron",
             targets: options.targets.iter().map(ToString::to_string).collect(),
-            seconds: options.duration.as_secs(),
+            seconds,
             rounds: record.rounds,
             readings: record.readings,
             readings_failed: record.failures,

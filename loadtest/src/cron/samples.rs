@@ -1,7 +1,7 @@
 //! Made-up readings and runs for the tests of this command. Instants are seconds after an origin.
 
 use super::moment::Moment;
-use super::status::{Job, Outcome, Run, State, Status};
+use super::status::{Job, LastRun, Outcome, Run, State, Status};
 
 /// The instant `seconds` after the origin, within the hour.
 pub(super) fn at(seconds: u32) -> Moment {
@@ -42,6 +42,12 @@ pub(super) fn running(name: &str, server: &str, run_id: i64, started: u32) -> Jo
         progress: Some(0.25),
         ..waiting(name)
     }
+}
+
+/// A job's last run, of two minutes.
+pub(super) fn ended(run_id: i64, server: &str, outcome: Outcome) -> LastRun {
+    let detail = Some("why".to_owned());
+    LastRun { run_id, server: server.to_owned(), outcome, duration_seconds: 120.0, detail }
 }
 
 /// A run that succeeded.

@@ -67,6 +67,14 @@ pub(super) enum State {
 pub(super) struct LastRun {
     /// Higher than that of the run before.
     pub(super) run_id: i64,
+    /// Who ran it.
+    pub(super) server: String,
+    /// How it ended.
+    pub(super) outcome: Outcome,
+    /// From its claim to its end.
+    pub(super) duration_seconds: f64,
+    /// What it has to say of itself.
+    pub(super) detail: Option<String>,
 }
 
 /// A run that is not finished.

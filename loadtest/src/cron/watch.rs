@@ -1,20 +1,24 @@
 //! The watching itself: every target asked in turn, again and again, then the history read.
 
 use std::rc::Rc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
 use super::Options;
+use super::chronicle::Chronicle;
+use super::interrupt::Interrupt;
 use super::record::Record;
+use super::screen::Screen;
 use super::status::{Page, Run, Status};
-use super::table::Live;
+use super::table::View;
 use crate::client::{BaseUrl, Caller, Target};
 
 /// A replica that is stopped, not dead, takes connections and says nothing: the others shall not
 /// be watched much less often because of it.
 const READING_LIMIT: Duration = Duration::from_secs(3);
+/// At least so often what is shown is brought up to date: seconds are counted there.
+const SHOW_PAUSE: Duration = Duration::from_millis(500);
 /// Pages of the history may be large and are read once.
 const HISTORY_LIMIT: Duration = Duration::from_secs(35);
 /// The most runs the service lists at once.
@@ -24,6 +28,14 @@ const PAGE_ROWS: usize = 1_000;
 pub(super) struct Watch {
     seats: Vec<Seat>,
     pub(super) record: Record,
+    chronicle: Chronicle,
+    /// Targets of this round that have shown a status again, and after how many seconds.
+    returns: Vec<(String, u64)>,
+    begun: Instant,
+    /// None: until Ctrl-C.
+    end: Option<Instant>,
+    /// When the last status was read.
+    read: Instant,
 }
 
 /// One target.
@@ -32,29 +44,66 @@ struct Seat {
     /// Nothing before the first answer and after a failure: a name may stand for another address
     /// after a restart.
     target: Option<Target>,
+    silence: Option<Silence>,
+}
+
+/// Since when a target has shown nothing, and why.
+struct Silence {
+    since: Instant,
+    reason: String,
 }
 
 impl Watch {
-    /// Watches for as long as `options` say.
-    pub(super) fn run(options: &Options) -> Watch {
-        let seat = |url: &BaseUrl| Seat { url: url.clone(), target: None };
-        let seats = options.targets.iter().map(seat).collect();
-        let mut watch = Watch { seats, record: Record::default() };
-        let mut live = Live::new();
-        let end = Instant::now() + options.duration;
+    /// Watches for as long as `options` say, or until it is interrupted.
+    pub(super) fn run(options: &Options, interrupt: &Interrupt) -> Watch {
+        let seat = |url: &BaseUrl| Seat { url: url.clone(), target: None, silence: None };
+        let begun = Instant::now();
+        let mut watch = Watch {
+            seats: options.targets.iter().map(seat).collect(),
+            record: Record::default(),
+            chronicle: Chronicle::default(),
+            returns: Vec::new(),
+            begun,
+            end: options.duration.map(|duration| begun + duration),
+            read: begun,
+        };
+        let mut screen = Screen::new();
         loop {
             let begun = Instant::now();
-            let answered = watch.round();
-            if let Some(status) = &watch.record.last {
-                let left = end.saturating_duration_since(Instant::now());
-                live.show(status, left, (answered, watch.seats.len()));
-            }
-            if begun >= end {
+            watch.round(&mut screen, interrupt);
+            watch.chronicle.note_returns(&std::mem::take(&mut watch.returns));
+            watch.show(&mut screen);
+            if interrupt.is_set() || watch.end.is_some_and(|end| begun >= end) {
                 return watch;
             }
-            let next = end.min(begun + options.poll);
-            thread::sleep(next.saturating_duration_since(Instant::now()));
+            let next = begun + options.poll;
+            watch.rest(&mut screen, interrupt, watch.end.map_or(next, |end| end.min(next)));
         }
+    }
+
+    /// How long has been watched.
+    pub(super) fn seconds(&self) -> u64 {
+        self.begun.elapsed().as_secs()
+    }
+
+    fn rest(&self, screen: &mut Screen, interrupt: &Interrupt, until: Instant) {
+        while !interrupt.wait_until(until.min(Instant::now() + SHOW_PAUSE))
+            && Instant::now() < until
+        {
+            self.show(screen);
+        }
+    }
+
+    fn show(&self, screen: &mut Screen) {
+        screen.show(&View {
+            status: self.record.last.as_deref(),
+            age: self.read.elapsed(),
+            watched: self.begun.elapsed(),
+            left: self.end.map(|end| end.saturating_duration_since(Instant::now())),
+            targets: self.seats.len(),
+            silent: self.seats.iter().filter_map(Seat::silent).collect(),
+            chronicle: &self.chronicle,
+        });
     }
 
     /// Reads all runs that ended in the time watched, and perhaps some before, newest first, from
@@ -73,14 +122,20 @@ impl Watch {
         result
     }
 
-    /// Asks every target once, one after another; how many answered.
-    fn round(&mut self) -> usize {
+    /// Asks every target once, one after another, unless it is interrupted.
+    fn round(&mut self, screen: &mut Screen, interrupt: &Interrupt) {
         self.record.rounds += 1;
-        let mut answered = 0;
         let mut before: Option<(usize, Rc<Status>)> = None;
         for index in 0..self.seats.len() {
-            let Some(status) = self.ask(index) else { continue };
-            answered += 1;
+            if interrupt.is_set() {
+                return;
+            }
+            let begun = Instant::now();
+            let status = self.ask(index);
+            if begun.elapsed() >= SHOW_PAUSE {
+                self.show(screen);
+            }
+            let Some(status) = status else { continue };
             if let Some((first, earlier)) = before
                 && !self.record.compare(&earlier, &status)
             {
@@ -89,13 +144,25 @@ impl Watch {
             }
             before = Some((index, status));
         }
-        answered
     }
 
     fn ask(&mut self, index: usize) -> Option<Rc<Status>> {
-        match self.seats[index].get("/api/cron/status", READING_LIMIT) {
-            Ok(status) => Some(self.record.take(status)),
+        let seat = &mut self.seats[index];
+        let begun = Instant::now();
+        match seat.get("/api/cron/status", READING_LIMIT) {
+            Ok(status) => {
+                let status = self.record.take(status);
+                self.read = Instant::now();
+                self.chronicle.take(&status);
+                if let Some(silence) = seat.silence.take() {
+                    let seconds = silence.since.elapsed().as_secs_f64().ceil() as u64;
+                    self.returns.push((seat.url.to_string(), seconds));
+                }
+                Some(status)
+            }
             Err(reason) => {
+                let since = seat.silence.take().map_or(begun, |silence| silence.since);
+                seat.silence = Some(Silence { since, reason: reason.clone() });
                 self.record.miss(reason);
                 None
             }
@@ -104,6 +171,12 @@ impl Watch {
 }
 
 impl Seat {
+    /// For how long it has shown nothing, and why.
+    fn silent(&self) -> Option<(Duration, &str)> {
+        let Silence { since, reason } = self.silence.as_ref()?;
+        Some((since.elapsed(), reason))
+    }
+
     fn get<T: DeserializeOwned>(&mut self, path: &str, limit: Duration) -> Result<T, String> {
         let target = match self.target.take() {
             Some(target) => target,

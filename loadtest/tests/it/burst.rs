@@ -153,6 +153,6 @@ fn the_report_for_people_is_in_the_usual_order() {
         };
         rest = after;
     }
-    assert!(run.stdout.contains("e.g. 503 by server-1: {"), "{run}");
+    assert!(run.stdout.contains("e.g. 503 database_unavailable by server-1: {"), "{run}");
     assert_eq!(run.stderr, "", "no progress line without a terminal");
 }

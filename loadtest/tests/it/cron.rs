@@ -3,9 +3,11 @@
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -107,7 +109,11 @@ fn status(fault: Fault, number: usize, so_far: usize) -> Value {
             job["elapsedSeconds"] = 12.5.into();
             job["progress"] = 0.1.into();
         } else if fault != Fault::IsIdle {
-            job["lastRun"] = json!({"runId": run, "outcome": "succeeded"});
+            job["lastRun"] = json!({
+                "runId": run, "server": servers(fault)[run - 1], "outcome": "succeeded",
+                "startedAt": "2026-11-21T07:00:00.000000Z", "detail": null,
+                "finishedAt": "2026-11-21T07:02:00.500000Z", "durationSeconds": 120.5,
+            });
         }
         job
     });
@@ -229,6 +235,26 @@ fn the_report_for_people_has_a_line_for_each_check() {
     ] {
         assert!(run.stdout.contains(line), "{line}: {run}");
     }
-    assert!(run.stderr.contains("2 running, 0 waiting"), "a line in place of the table: {run}");
+    assert!(
+        run.stderr.contains("2 running; jobs per server: r-1 1, r-2 1"),
+        "a line in place of the table: {run}"
+    );
     assert!(!run.stderr.contains('\x1b'), "{run}");
+}
+
+#[test]
+fn an_interrupted_watch_is_judged_by_what_it_saw() {
+    for (fault, code) in [(Fault::None, 0), (Fault::RunsTwice, 1)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        let targets = start(fault);
+        command.args(["cron", "--targets", &targets, "--duration", "0", "--poll", "100"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a watch");
+        thread::sleep(Duration::from_millis(1_000));
+        let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(kill.expect("kill").success());
+        let run = Run::from(child.wait_with_output().expect("its end"));
+        assert_eq!(run.code, Some(code), "{run}");
+        assert!(run.stdout.contains("2 jobs watched for "), "{run}");
+        assert!(run.stdout.contains("\nVerdict: "), "{run}");
+    }
 }

@@ -7,7 +7,7 @@ mod cron;
 mod open_loop;
 mod server;
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -20,7 +20,10 @@ struct Run {
 
 impl Run {
     fn of(mut command: Command) -> Run {
-        let output = command.output().expect("the program starts");
+        Run::from(command.output().expect("the program starts"))
+    }
+
+    fn from(output: Output) -> Run {
         Run {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).expect("text"),
