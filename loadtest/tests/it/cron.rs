@@ -3,11 +3,11 @@
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -242,17 +242,29 @@ fn the_report_for_people_has_a_line_for_each_check() {
     assert!(!run.stderr.contains('\x1b'), "{run}");
 }
 
+fn is_over(child: &mut Child) -> bool {
+    child.try_wait().expect("a child").is_some()
+}
+
 #[test]
 fn an_interrupted_watch_is_judged_by_what_it_saw() {
     for (fault, code) in [(Fault::None, 0), (Fault::RunsTwice, 1)] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
         let targets = start(fault);
         command.args(["cron", "--targets", &targets, "--duration", "0", "--poll", "100"]);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a watch");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a watch");
         thread::sleep(Duration::from_millis(1_000));
         let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
         assert!(kill.expect("kill").success());
+        let end = Instant::now() + Duration::from_secs(10);
+        while !is_over(&mut child) && Instant::now() < end {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let over = is_over(&mut child);
+        let _ = child.kill();
         let run = Run::from(child.wait_with_output().expect("its end"));
+        assert!(over, "the watch goes on: {run}");
         assert_eq!(run.code, Some(code), "{run}");
         assert!(run.stdout.contains("2 jobs watched for "), "{run}");
         assert!(run.stdout.contains("\nVerdict: "), "{run}");
