@@ -32,8 +32,8 @@
 //!   its own clock, from before it asked, and lets go before the lease ends ([`cron`]).
 //! - Everything has a limit. Each request has a deadline that a thread outside of the database
 //!   keeps ([`db::Attempt`]), because the driver has none.
-//! - Health is answered from memory ([`db::Pulse`]); the status of jobs never is: it is a query, so
-//!   every replica gives the same answer.
+//! - Health and metrics are answered from memory ([`db::Pulse`]); the status of jobs never is: it
+//!   is a query, so every replica gives the same answer.
 
 pub mod config;
 pub mod instant;

@@ -42,6 +42,7 @@ impl Heartbeat {
                 (term / 3).saturating_sub(begun.elapsed())
             }
             Err(error) => {
+                self.runner.metrics.runs.heartbeat_failed();
                 if !std::mem::replace(&mut self.failing, true) {
                     warn!("event=leases_not_renewed reason={:?}", error.to_string());
                 }

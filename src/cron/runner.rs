@@ -12,10 +12,12 @@ use log::{error, info, warn};
 
 use super::function::{Context, Failure, Functions};
 use super::held::Held;
-use super::lease::{Claimed, End, Leases, Next, Outcome, Standing};
+use super::history::last_successes;
+use super::lease::{Claimed, End, Leases, Next, Orphan, Outcome, Standing};
 use super::running::{Reason, Running};
 use super::schedule::Schedule;
 use crate::db::{Attempt, Db, Error};
+use crate::metrics::Metrics;
 
 /// What every run of a replica shares.
 pub(super) struct Runner {
@@ -26,6 +28,7 @@ pub(super) struct Runner {
     pub(super) steps: Arc<Db>,
     /// For the ends of runs, which must not wait for steps.
     pub(super) records: Db,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 const STACK_BYTES: usize = 512 * 1024;
@@ -35,9 +38,10 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(1);
 const RECORD_RETRY: Duration = Duration::from_millis(250);
 
 /// What became of the record of a run.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Record {
-    Written,
+    /// Then, in seconds since 1970.
+    Written(f64),
     /// Somebody else has closed the run, or its job is gone.
     Lost,
 }
@@ -45,6 +49,8 @@ enum Record {
 impl Runner {
     /// Starts the thread of a run that is held already; false when there is none left.
     pub(super) fn start(self: &Arc<Runner>, running: Arc<Running>) -> bool {
+        let Claimed { job, late_seconds, .. } = &running.claimed;
+        self.metrics.runs.claimed(job, *late_seconds);
         let runner = Arc::clone(self);
         let run = Arc::clone(&running);
         let spawned = spawn(&running.claimed.job, move || runner.run(&run));
@@ -54,24 +60,66 @@ impl Runner {
         spawned.is_ok()
     }
 
+    /// Once: what was counted before this process is known to the history alone.
+    pub(super) fn read_last_successes(&self) {
+        match self.steps.run(&Attempt::within(CONNECTION_WAIT), last_successes) {
+            Ok(jobs) => {
+                for (job, at) in jobs {
+                    self.metrics.runs.know(&job);
+                    at.into_iter().for_each(|at| self.metrics.runs.succeeded(&job, at));
+                }
+            }
+            Err(error) => warn!("event=last_successes_not_read reason={:?}", error.reason()),
+        }
+    }
+
     fn run(&self, running: &Arc<Running>) {
-        let _held = LetGo { running, held: &self.held };
+        let _held = LetGo { running, runner: self };
         log_start(running);
+        self.tell_takeover(running);
         let end = self.call(running);
         running.returned();
         log_cancelled(running);
+        let seconds = Instant::now().saturating_duration_since(running.started).as_secs_f64();
+        let expelled = matches!(running.reason(), Some(Reason::Expired | Reason::Lost));
+        if expelled {
+            self.metrics.runs.lease_lost();
+        }
         let record = self.record(running, &end);
-        log_end(running, &end, &record);
+        log_end(running, &end, &record, seconds);
+        match record {
+            Record::Written(at) => self.count_end(running, &end, seconds, at),
+            Record::Lost if !expelled => self.metrics.runs.lease_lost(),
+            Record::Lost => {}
+        }
+    }
+
+    fn tell_takeover(&self, running: &Running) {
+        if let Some(orphan) = &running.claimed.taken_from {
+            self.metrics.runs.taken_over();
+            orphan.tell(&self.metrics);
+        }
+    }
+
+    fn count_end(&self, running: &Running, end: &End, seconds: f64, at: f64) {
+        let (job, outcome) = (&running.claimed.job, end.outcome);
+        self.metrics.runs.ended(job, outcome.as_str(), seconds);
+        if outcome == Outcome::Succeeded {
+            self.metrics.runs.succeeded(job, at);
+        }
     }
 
     fn end_without_a_thread(&self, running: &Arc<Running>, error: &io::Error) {
-        let _held = LetGo { running, held: &self.held };
+        let _held = LetGo { running, runner: self };
         error!("event=runner_not_started job={} reason={error:?}", running.claimed.job);
         running.returned();
+        self.tell_takeover(running);
         let detail = format!("{} had no thread left: {error}", self.leases.server);
         let end = End { outcome: Outcome::Cancelled, detail, progress: 0.0 };
         // Once: this is the scheduler's thread. Else the lease runs out.
-        let _ = self.try_to_record(running, &end);
+        if let Ok(Some(Record::Written(at))) = self.try_to_record(running, &end) {
+            self.count_end(running, &end, 0.0, at);
+        }
     }
 
     /// Calls the function; a panic in it is a failure like any other.
@@ -110,13 +158,10 @@ impl Runner {
         let attempt = Attempt::within(CONNECTION_WAIT);
         let run = &running.claimed;
         match self.records.run(&attempt, |session| self.leases.standing(session, run))? {
-            // An earlier try may have been written without an answer; but who takes a job over
-            // writes `abandoned` as well.
-            Standing::Gone { outcome } => {
-                let ours = outcome.as_deref() == Some(end.outcome.as_str());
-                let written = ours && end.outcome != Outcome::Abandoned;
-                Ok(Some(if written { Record::Written } else { Record::Lost }))
-            }
+            Standing::Gone(closed) => Ok(Some(match closed.filter(|closed| end.is(closed)) {
+                Some(closed) => Record::Written(closed.at),
+                None => Record::Lost,
+            })),
             Standing::Held { schedule, slot, requested, now } => {
                 // A slot that was run is behind, even if the clock was set back meanwhile.
                 let now = if requested { now } else { now.max(slot) };
@@ -129,11 +174,11 @@ impl Runner {
                 };
                 let write = |session: &mut _| self.leases.end(session, run, &schedule, end, next);
                 let written = self.records.run(&attempt, write)?;
-                if written && matches!(next, Next::Paused) {
+                if written.is_some() && matches!(next, Next::Paused) {
                     let job = &run.job;
                     error!("event=job_paused job={job} reason=\"no instant in {schedule:?}\"");
                 }
-                Ok(written.then_some(Record::Written))
+                Ok(written.map(Record::Written))
             }
         }
     }
@@ -142,13 +187,14 @@ impl Runner {
 /// Lets the run go however its thread ends: what is not held is not renewed.
 struct LetGo<'a> {
     running: &'a Running,
-    held: &'a Held,
+    runner: &'a Runner,
 }
 
 impl Drop for LetGo<'_> {
     fn drop(&mut self) {
         self.running.returned();
-        self.held.remove(self.running);
+        self.runner.metrics.runs.let_go();
+        self.runner.held.remove(self.running);
     }
 }
 
@@ -187,7 +233,7 @@ fn log_start(running: &Running) {
     let (job, id, late) = (&run.job, run.run_id, run.late_seconds);
     match &run.taken_from {
         None => info!("event=run_started job={job} run={id} late_seconds={late:.3}"),
-        Some(server) => {
+        Some(Orphan { server, .. }) => {
             warn!("event=run_taken_over job={job} run={id} late_seconds={late:.3} from={server}");
         }
     }
@@ -209,10 +255,9 @@ fn log_cancelled(running: &Running) {
     }
 }
 
-fn log_end(running: &Running, end: &End, record: &Record) {
+fn log_end(running: &Running, end: &End, record: &Record, seconds: f64) {
     let run = &running.claimed;
     let (job, id, outcome, detail) = (&run.job, run.run_id, end.outcome.as_str(), &end.detail);
-    let seconds = Instant::now().saturating_duration_since(running.started).as_secs_f64();
     let line = format!("job={job} run={id} outcome={outcome} seconds={seconds:.3}");
     match (record, end.outcome) {
         (Record::Lost, _) => {
@@ -220,7 +265,9 @@ fn log_end(running: &Running, end: &End, record: &Record) {
                 "event=run_lost {line} reason=\"the lease was not held any more: nothing written\""
             );
         }
-        (Record::Written, Outcome::Succeeded) => info!("event=run_ended {line} detail={detail:?}"),
-        (Record::Written, _) => warn!("event=run_ended {line} detail={detail:?}"),
+        (Record::Written(_), Outcome::Succeeded) => {
+            info!("event=run_ended {line} detail={detail:?}");
+        }
+        (Record::Written(_), _) => warn!("event=run_ended {line} detail={detail:?}"),
     }
 }

@@ -33,6 +33,8 @@ pub enum Route {
     RunJob(String),
     /// `GET /openapi.json`
     Document,
+    /// `GET /metrics`
+    Metrics,
 }
 
 /// Why there is no route.
@@ -43,6 +45,28 @@ pub enum NoRoute {
     /// The path exists for these methods only.
     MethodNotAllowed(&'static str),
 }
+
+/// Each route's method and the one path it is counted under, whatever stands in it.
+pub(super) const TEMPLATES: [(&str, &str); 16] = [
+    ("GET", "/health/live"),
+    ("GET", "/health/ready"),
+    ("POST", "/api/balance"),
+    ("POST", "/api/users"),
+    ("GET", "/api/users"),
+    ("GET", "/api/users/{id}"),
+    ("GET", "/api/users/{id}/changes"),
+    ("GET", "/api/cron/jobs"),
+    ("GET", "/api/cron/history"),
+    ("GET", "/api/cron/jobs/{name}"),
+    ("PUT", "/api/cron/jobs/{name}"),
+    ("PATCH", "/api/cron/jobs/{name}"),
+    ("DELETE", "/api/cron/jobs/{name}"),
+    ("POST", "/api/cron/jobs/{name}/run"),
+    ("GET", "/openapi.json"),
+    ("GET", "/metrics"),
+];
+/// What requests that have no route are counted under.
+const NO_TEMPLATE: &str = "none";
 
 const READ: &str = "GET, HEAD";
 const READ_OR_CREATE: &str = "GET, HEAD, POST";
@@ -75,6 +99,8 @@ impl Route {
             (["api", "users", id, "changes"], _) => user_id(id).map(|_| (None, READ))?,
             (["openapi.json"], "GET") => (Some(Route::Document), READ),
             (["openapi.json"], _) => (None, READ),
+            (["metrics"], "GET") => (Some(Route::Metrics), READ),
+            (["metrics"], _) => (None, READ),
             (["api", "cron", rest @ ..], _) => Route::cron(rest, method)?,
             _ => return Err(NoRoute::NotFound),
         };
@@ -98,9 +124,29 @@ impl Route {
         })
     }
 
+    /// The path that the route is counted under, one of a few.
+    pub fn template(&self) -> &'static str {
+        match self {
+            Route::Live => "/health/live",
+            Route::Ready => "/health/ready",
+            Route::ChangeBalance => "/api/balance",
+            Route::CreateUser | Route::ListUsers => "/api/users",
+            Route::ReadUser(_) => "/api/users/{id}",
+            Route::ListChanges(_) => "/api/users/{id}/changes",
+            Route::CronStatus => "/api/cron/jobs",
+            Route::CronHistory => "/api/cron/history",
+            Route::ReadJob(_) | Route::PutJob(_) | Route::PatchJob(_) | Route::DeleteJob(_) => {
+                "/api/cron/jobs/{name}"
+            }
+            Route::RunJob(_) => "/api/cron/jobs/{name}/run",
+            Route::Document => "/openapi.json",
+            Route::Metrics => "/metrics",
+        }
+    }
+
     /// Whether the route is answered from memory, without the database.
     pub fn is_in_memory(&self) -> bool {
-        matches!(self, Route::Live | Route::Ready | Route::Document)
+        matches!(self, Route::Live | Route::Ready | Route::Document | Route::Metrics)
     }
 
     /// Whether the route changes something, so that a token is asked for where one is set.
@@ -114,7 +160,8 @@ impl Route {
             | Route::CronStatus
             | Route::CronHistory
             | Route::ReadJob(_)
-            | Route::Document => false,
+            | Route::Document
+            | Route::Metrics => false,
             Route::ChangeBalance
             | Route::CreateUser
             | Route::PutJob(_)
@@ -123,6 +170,11 @@ impl Route {
             | Route::RunJob(_) => true,
         }
     }
+}
+
+/// What a request is counted under.
+pub(super) fn label(route: &Result<Route, NoRoute>) -> &'static str {
+    route.as_ref().map_or(NO_TEMPLATE, Route::template)
 }
 
 /// One spelling for each id: digits, without a sign or a leading zero.
@@ -159,8 +211,20 @@ mod tests {
             ("DELETE", "/api/cron/jobs/a", Route::DeleteJob("a".to_owned())),
             ("POST", "/api/cron/jobs/a/run", Route::RunJob("a".to_owned())),
             ("GET", "/openapi.json", Route::Document),
+            ("GET", "/metrics", Route::Metrics),
         ] {
+            let counted = (if method == "HEAD" { "GET" } else { method }, route.template());
+            assert!(TEMPLATES.contains(&counted), "{method} {path}");
             assert_eq!(Route::parse(method, path), Ok(route), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn every_template_is_that_of_its_route() {
+        for (method, template) in TEMPLATES {
+            let path = template.replace("{id}", "1").replace("{name}", "a");
+            let route = Route::parse(method, &path).unwrap();
+            assert_eq!(route.template(), template, "{method}");
         }
     }
 
@@ -191,6 +255,7 @@ mod tests {
             "/api/cron/status/a",
             "/health/x",
             "/openapi.json/",
+            "/metrics/",
         ] {
             for method in ["GET", "POST", "BREW"] {
                 assert_eq!(Route::parse(method, path), Err(NoRoute::NotFound), "{method} {path}");
@@ -212,6 +277,7 @@ mod tests {
             ("GET", "/api/cron/jobs/a/run", "POST"),
             ("POST", "/health", "GET, HEAD"),
             ("TRACE", "/openapi.json", "GET, HEAD"),
+            ("POST", "/metrics", "GET, HEAD"),
             ("get", "/health/live", "GET, HEAD"),
         ] {
             let refused = Err(NoRoute::MethodNotAllowed(allowed));

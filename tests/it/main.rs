@@ -14,6 +14,7 @@ mod guard;
 mod http;
 mod idempotency;
 mod jobs;
+mod metrics;
 mod migrations;
 mod openapi;
 mod outage;
