@@ -27,6 +27,7 @@ main() {
     run "Lints" cargo clippy --workspace --all-targets --locked -- -D warnings
     ! present shellcheck || run "Scripts" shellcheck -x run-replicas.sh run-tests.sh .ci/run scripts/*.sh
     ! present haproxy || run "The door's settings" check_door
+    ! present promtool || run "Metrics and alerts" check_alerts
     run "Tests" cargo test --workspace --locked
     run "The whole service" scripts/smoke.sh
     printf '\nAll is well, in %d s.\n' "$SECONDS"
@@ -41,6 +42,7 @@ install_what_is_needed() {
     # A network of its own takes root.
     [[ $EUID -ne 0 ]] || ensure ip || say "Going on without iproute2: the test of a cut network is left out."
     ensure shellcheck || say "Going on without shellcheck: the scripts are not checked."
+    ensure promtool || say "Going on without promtool: the alert rules and the text of the metrics are not checked."
 }
 
 check_door() {
@@ -51,6 +53,12 @@ check_door() {
         '    server replica-1 127.0.0.1:3001 no-check track replicas/replica-1 maxconn 8' >"$servers"
     PROXY_PORT=8080 "$(haproxy_program)" -dW -c -f deploy/haproxy.cfg -f "$servers"
     rm -f "$servers"
+}
+
+check_alerts() {
+    promtool check config deploy/prometheus.yml &&
+        promtool check rules deploy/alerts.yml &&
+        promtool test rules deploy/alerts.test.yml
 }
 
 heading() { printf '\n== %s\n' "$1"; }
