@@ -27,6 +27,7 @@ main() {
     run "Lints" cargo clippy --workspace --all-targets --locked -- -D warnings
     ! present shellcheck || run "Scripts" shellcheck -x run-replicas.sh run-tests.sh .ci/run scripts/*.sh
     ! present haproxy || run "The door's settings" check_door
+    ! present promtool || run "Metrics and alerts" check_alerts
     run "Tests" cargo test --workspace --locked
     run "The whole service" scripts/smoke.sh
     printf '\nAll is well, in %d s.\n' "$SECONDS"
@@ -43,6 +44,7 @@ install_what_is_needed() {
     ensure chromium || say "Going on without Chromium: the pages are not tested."
     ! present chromium || find_axe || say "Going on without axe: the pages' accessibility is not checked."
     ensure shellcheck || say "Going on without shellcheck: the scripts are not checked."
+    ensure promtool || say "Going on without promtool: the alert rules and the text of the metrics are not checked."
 }
 
 # Deque's checks of a page's accessibility. Only npm has them, and only a test needs them, so they
@@ -74,6 +76,12 @@ check_door() {
     done
     rm -f "$servers"
     return "$status" # where this is called, a failure ends nothing by itself
+}
+
+check_alerts() {
+    promtool check config deploy/prometheus.yml &&
+        promtool check rules deploy/alerts.yml &&
+        promtool test rules deploy/alerts.test.yml
 }
 
 heading() { printf '\n== %s\n' "$1"; }

@@ -10,7 +10,7 @@ apt_pid="" apt_log="" apt_traces=()
 say() { printf '%s\n' "$*" >&2 || true; }
 
 # ensure NAME: is it there, or could it be installed? If not, says what to do.
-# NAME: cc, chromium, curl, haproxy, ip, postgresql or shellcheck.
+# NAME: cc, chromium, curl, haproxy, ip, postgresql, promtool or shellcheck.
 ensure() {
     local packages
     if present "$1"; then return; fi
@@ -45,6 +45,7 @@ packages_of() {
         cc) printf 'gcc libc6-dev' ;;
         chromium) printf 'chromium chromium-driver' ;;
         ip) printf 'iproute2' ;;
+        promtool) printf 'prometheus' ;;
         *) printf '%s' "$1" ;;
     esac
 }
@@ -56,6 +57,7 @@ title_of() {
         chromium) printf 'Chromium' ;;
         ip) printf 'iproute2' ;;
         cc) printf 'GCC, with which Rust links,' ;;
+        promtool) printf "Prometheus' promtool" ;;
         *) printf '%s' "$1" ;;
     esac
 }
@@ -78,7 +80,9 @@ apt_install() {
     fi
     # The package lists of a fresh machine are empty or old: update them only if it fails at first.
     apt_get install "${packages[@]}" || { apt_get update && apt_get install "${packages[@]}"; } || failed=1
-    [[ $1 != haproxy ]] || systemctl disable haproxy >/dev/null 2>&1 || true # nor at the next boot
+    case $1 in # nor at the next boot
+        haproxy | promtool) systemctl disable "${packages[@]}" >/dev/null 2>&1 || true ;;
+    esac
     rm -f "${apt_traces[@]:1}"
     return "$failed"
 }

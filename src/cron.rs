@@ -59,6 +59,7 @@ pub use status::{Counts, Job, LastRun, State, Status, StatusReader};
 pub use watch::LEASE_LOST;
 
 use crate::db::{Db, Dedicated, Limits, Manager, Pulse, Target};
+use crate::metrics::Metrics;
 use heartbeat::Heartbeat;
 use held::Held;
 use lease::Leases;
@@ -87,6 +88,7 @@ pub struct Cron {
 
 /// The exit code of a process whose scheduler cannot go on.
 const THREAD_DIED: i32 = 1;
+const STACK_BYTES: usize = 256 * 1024;
 /// Connections that the functions' steps share. A step is short.
 const STEPS_POOL_SIZE: u32 = 2;
 /// Connections for the ends of runs.
@@ -106,6 +108,7 @@ impl Cron {
         functions: Functions,
         target: &Target,
         pulse: &Arc<Pulse>,
+        metrics: &Arc<Metrics>,
     ) -> io::Result<Cron> {
         let Options { server, lease, handicap, poll } = options;
         let mut random = Random::new();
@@ -126,7 +129,8 @@ impl Cron {
         };
         let (steps, records) = (Arc::new(pool(STEPS_POOL_SIZE)), pool(RECORDS_POOL_SIZE));
         let held = Held::default();
-        let runner = Arc::new(Runner { leases, functions, held, steps, records });
+        let metrics = Arc::clone(metrics);
+        let runner = Arc::new(Runner { leases, functions, held, steps, records, metrics });
         let connection = || Dedicated::new(target.clone(), limits);
         let heartbeat =
             Heartbeat { runner: Arc::clone(&runner), connection: connection(), failing: false };
@@ -143,10 +147,14 @@ impl Cron {
             no_thread: None,
             deaf: false,
         };
-        let watched = Arc::clone(&runner);
+        let (watched, reader) = (Arc::clone(&runner), Arc::clone(&runner));
         spawn("lease-watch", move || watch::run(&watched.held))?;
         spawn("heartbeat", move || heartbeat.run())?;
         spawn("scheduler", move || scheduler.run())?;
+        // Beside the others: nobody waits for it, and nothing depends on it.
+        let name = "last-successes".to_owned();
+        let builder = thread::Builder::new().name(name).stack_size(STACK_BYTES);
+        builder.spawn(move || reader.read_last_successes())?;
         Ok(Cron { runner })
     }
 
@@ -177,7 +185,6 @@ impl Drop for Cron {
 /// A replica that lacks one of these threads would go on to claim jobs and lose them: it ends
 /// instead.
 fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    const STACK_BYTES: usize = 256 * 1024;
     let or_end = move || {
         if panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
             error!(

@@ -14,6 +14,7 @@ mod target;
 mod trust;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use log::debug;
@@ -38,20 +39,38 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 pub struct Db {
     pool: r2d2::Pool<Manager>,
     pulse: Arc<Pulse>,
+    waiting: AtomicUsize,
+}
+
+/// How the connections of a pool are used at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolState {
+    /// Connections that are lent.
+    pub in_use: u32,
+    /// Open ones that are not.
+    pub idle: u32,
+    /// The most there can be.
+    pub max: u32,
+    /// Who waits for one.
+    pub waiting: usize,
 }
 
 impl Db {
     /// A pool of `size` connections. Never fails: connections are made in the background, and
     /// remade for as long as the database is away.
     pub fn open(manager: Manager, size: u32, pulse: Arc<Pulse>) -> Db {
-        Db { pool: Db::pool(size).build_unchecked(manager), pulse }
+        Db::of(Db::pool(size).build_unchecked(manager), pulse)
     }
 
     /// The same, but connections are made when they are needed, and closed when they have not been
     /// for a minute.
     pub fn open_on_demand(manager: Manager, size: u32, pulse: Arc<Pulse>) -> Db {
         let builder = Db::pool(size).min_idle(Some(0)).idle_timeout(Some(IDLE_MAX));
-        Db { pool: builder.build_unchecked(manager), pulse }
+        Db::of(builder.build_unchecked(manager), pulse)
+    }
+
+    fn of(pool: r2d2::Pool<Manager>, pulse: Arc<Pulse>) -> Db {
+        Db { pool, pulse, waiting: AtomicUsize::new(0) }
     }
 
     fn pool(size: u32) -> r2d2::Builder<Manager> {
@@ -62,6 +81,17 @@ impl Db {
     /// Whether statements return, and why not.
     pub fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
+    }
+
+    /// How the connections are used now. Never waits for the database.
+    pub fn pool_state(&self) -> PoolState {
+        let r2d2::State { connections, idle_connections: idle, .. } = self.pool.state();
+        PoolState {
+            in_use: connections.saturating_sub(idle),
+            idle,
+            max: self.pool.max_size(),
+            waiting: self.waiting.load(Ordering::Relaxed),
+        }
     }
 
     /// Runs `work` on a connection, for `attempt`.
@@ -85,6 +115,7 @@ impl Db {
     }
 
     fn session(&self, attempt: &Attempt) -> Result<r2d2::PooledConnection<Manager>, Error> {
+        let _waiting = Waiting::new(&self.waiting);
         loop {
             let trouble = self.pulse.trouble();
             if let Some(trouble) = trouble.filter(|trouble| trouble.concerns(attempt)) {
@@ -101,6 +132,22 @@ impl Db {
                 return Err(Error::unsent("no connection came free in time"));
             }
         }
+    }
+}
+
+/// One who waits for a connection, for as long as this lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn new(waiting: &AtomicUsize) -> Waiting<'_> {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

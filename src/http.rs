@@ -43,9 +43,11 @@ pub use route::{NoRoute, Route};
 pub use self_check::self_check;
 
 use crate::db::{Attempt, Pulse};
+use crate::metrics::Metrics;
 use front::Source;
 use inbox::Inbox;
 use keeper::Keeper;
+use route::TEMPLATES;
 use watch::Watch;
 
 /// Makes an answer; may block for the database until the attempt is over.
@@ -93,7 +95,7 @@ impl Listener {
         self.0.local_addr()
     }
 
-    /// Serves with these threads.
+    /// Serves with these threads, and counts what it does.
     ///
     /// # Errors
     /// When the system has no thread or descriptor left.
@@ -101,12 +103,16 @@ impl Listener {
         self,
         options: &Options,
         pulse: Arc<Pulse>,
+        metrics: Arc<Metrics>,
         handler: Handler,
     ) -> io::Result<Server> {
         let listener = self.0;
         let source = Source::build(listener.try_clone()?)?;
         let Options { workers, request_timeout, replica_name } = options;
-        let inbox = Arc::new(Inbox::new(source, *workers, *request_timeout, replica_name));
+        metrics.requests.have_workers(*workers);
+        TEMPLATES.iter().for_each(|(method, route)| metrics.requests.expect(method, route));
+        let inbox = Inbox::new(source, *workers, *request_timeout, replica_name, metrics);
+        let inbox = Arc::new(inbox);
         for index in 0..*workers {
             let (inbox, handler) = (Arc::clone(&inbox), Arc::clone(&handler));
             let name = format!("worker-{index}");
@@ -146,6 +152,7 @@ impl Server {
 
 fn work(inbox: &Arc<Inbox>, index: usize, handler: &Handler) {
     while let Some(exchange) = inbox.next(index) {
+        let _busy = inbox.metrics.requests.worker_busy();
         let call = || handler(&exchange.call, &exchange.attempt);
         let reply = panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
             let Call { method, target, request_id, .. } = &exchange.call;
@@ -154,7 +161,7 @@ fn work(inbox: &Arc<Inbox>, index: usize, handler: &Handler) {
             );
             Problem::internal().into()
         });
-        exchange.answer(&reply, &inbox.replica_name, inbox.is_closing());
+        exchange.answer(&reply, inbox);
     }
 }
 

@@ -16,11 +16,12 @@
 //! ```
 //!
 //! Only [`http`] knows HTTP; only [`balance`], [`users`], [`cron`], [`jobs`] and [`migrate`] know
-//! tables; [`db`] knows connections and no table. [`balance`] and [`cron`] never meet, and nothing
-//! can name, count or address another replica. Who may use whom: `main` ▶ all; `http` ▶ `balance`,
-//! `users`, `cron`, `db`, `config`; `jobs` ▶ `cron`; `cron`, `balance`, `users` ▶ `db`; `migrate`
-//! ▶ `db`, `stop`; `db`, `cron` ▶ `stop`; `users`, `cron` ▶ `instant`. A test holds the code to
-//! this (`tests/it/tidy.rs`).
+//! tables; [`db`] knows connections and no table; [`metrics`] counts and knows nothing. [`balance`]
+//! and [`cron`] never meet, and nothing can name, count or address another replica. Who may use
+//! whom: `main` ▶ all; `http` ▶ `balance`, `users`, `cron`, `db`, `config`, `metrics`; `jobs` ▶
+//! `cron`; `cron`, `balance`, `users` ▶ `db`; `cron` ▶ `metrics`; `migrate` ▶ `db`, `stop`; `db`,
+//! `cron` ▶ `stop`; `users`, `cron` ▶ `instant`. A test holds the code to this
+//! (`tests/it/tidy.rs`).
 //!
 //! # Laws
 //!
@@ -31,12 +32,13 @@
 //!   its own clock, from before it asked, and lets go before the lease ends ([`cron`]).
 //! - Everything has a limit. Each request has a deadline that a thread outside of the database
 //!   keeps ([`db::Attempt`]), because the driver has none.
-//! - Health is answered from memory ([`db::Pulse`]); the status of jobs never is: it is a query, so
-//!   every replica gives the same answer.
+//! - Health and metrics are answered from memory ([`db::Pulse`]); the status of jobs never is: it
+//!   is a query, so every replica gives the same answer.
 
 pub mod config;
 pub mod instant;
 pub mod logger;
+pub mod metrics;
 pub mod stop;
 
 pub mod db;

@@ -46,6 +46,8 @@
 //! - `run_started` (info) job, run, late_seconds: a run begins
 //! - `run_taken_over` (warn) job, run, late_seconds, from_run, from_server, reason: it begins, for
 //!   one whose lease ran out
+//! - `run_abandoned` (warn) job, run, from_server, reason: closed for a replica whose lease ran
+//!   out; nobody takes the job over, for it is paused, deleted or of another build
 //! - `run_not_started` (error) job, run, reason, hint: no thread was left
 //! - `run_cancelled` (info, warn) job, run, reason, hint: its function has returned before its end
 //! - `run_ended` (info, warn) job, run, outcome, duration_seconds, detail: it is in the history
@@ -63,6 +65,8 @@
 //!   for a while
 //! - `claims_stop` (warn) reason, hint: no job is claimed
 //! - `claims_go_on` (info) reason
+//! - `last_successes_not_read` (warn) reason: `cron_last_success_timestamp_seconds` knows only what
+//!   succeeds from now on
 //! - `poll_failed` (warn) reason, retry_ms: no job could be looked for; once for an outage
 //! - `function_unknown` (warn) job, function, hint: a job of another build is due
 //!
@@ -88,6 +92,7 @@
 //!   before
 //! - `answered` (debug) request_id, method, path, status, duration_ms, taken: each request;
 //!   `taken` by its client
+//! - `metrics_not_written` (error) request_id, reason: answered 500; a bug
 //! - `body_unreadable` (debug) reason: a client broke off
 //! - `requests_left_unanswered` (warn) grace_ms: when the grace time was over
 //! - `connection_given_up` (warn) request_id, announced_bytes: its announced body is too long to

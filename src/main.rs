@@ -10,6 +10,7 @@ use balanced::db::{Db, Limits, Manager, Probe, Pulse, Target, Trust};
 use balanced::http::{Api, Handler, Listener, Options, Readiness, Server, self_check};
 use balanced::jobs;
 use balanced::logger;
+use balanced::metrics::Metrics;
 use balanced::migrate::{self, MIGRATIONS};
 use balanced::stop::Stop;
 use log::{debug, error, info, warn};
@@ -66,6 +67,7 @@ fn serve() -> Result<(), Failure> {
 
     let target = target(&config)?;
     let limits = Limits::for_requests(config.request_timeout);
+    let metrics = Arc::new(Metrics::new().map_err(|error| Failure::Run(error.to_string()))?);
     let pulse = Arc::new(Pulse::default());
     let readiness = Arc::new(Readiness::new(Arc::clone(&pulse)));
     let options =
@@ -73,11 +75,12 @@ fn serve() -> Result<(), Failure> {
     let functions = jobs::functions(options);
     let manager = Manager::new(target.clone(), limits);
     let db = Arc::new(Db::open(manager, config.db_pool_size, Arc::clone(&pulse)));
-    let api = Api::new(&db, config.api_token.clone(), Arc::clone(&readiness), name, &functions);
-    let server = serve_http(&config, listener, &pulse, api)?;
+    let token = config.api_token.clone();
+    let api = Api::new(&db, token, Arc::clone(&readiness), name, &functions, &metrics);
+    let server = serve_http(&config, listener, &pulse, &metrics, api)?;
     let cron = match migrate::run_until_done(&target, MIGRATIONS, &stop) {
         Ok(()) => {
-            let cron = start_cron(&config, functions, &target, &pulse)?;
+            let cron = start_cron(&config, functions, &target, &pulse, &metrics)?;
             // Not ended by the signal: requests in flight are judged by it while they drain.
             Probe::start(target, limits, pulse, Stop::new()).map_err(no_thread)?;
             readiness.migrated();
@@ -113,6 +116,7 @@ fn serve_http(
     config: &Config,
     listener: Listener,
     pulse: &Arc<Pulse>,
+    metrics: &Arc<Metrics>,
     api: Api,
 ) -> Result<Server, Failure> {
     let handler: Handler = Arc::new(move |call, attempt| api.answer(call, attempt));
@@ -121,7 +125,8 @@ fn serve_http(
         request_timeout: config.request_timeout,
         replica_name: config.replica_name.clone(),
     };
-    listener.serve(&options, Arc::clone(pulse), handler).map_err(no_thread)
+    let (pulse, metrics) = (Arc::clone(pulse), Arc::clone(metrics));
+    listener.serve(&options, pulse, metrics, handler).map_err(no_thread)
 }
 
 fn start_cron(
@@ -129,6 +134,7 @@ fn start_cron(
     functions: Functions,
     target: &Target,
     pulse: &Arc<Pulse>,
+    metrics: &Arc<Metrics>,
 ) -> Result<Option<Cron>, Failure> {
     if !config.cron.enabled {
         info!("event=cron_off hint=\"this replica runs no jobs: CRON_ENABLED=false\"");
@@ -140,7 +146,7 @@ fn start_cron(
         handicap: config.cron.handicap,
         poll: config.cron.poll,
     };
-    Cron::start(&options, functions, target, pulse).map(Some).map_err(no_thread)
+    Cron::start(&options, functions, target, pulse, metrics).map(Some).map_err(no_thread)
 }
 
 /// Hands the jobs over first, since that needs no proxy to notice; then requests and runs have

@@ -43,6 +43,7 @@ impl Heartbeat {
                 (term / 3).saturating_sub(begun.elapsed())
             }
             Err(error) => {
+                self.runner.metrics.runs.heartbeat_failed();
                 if !std::mem::replace(&mut self.failing, true) {
                     let (runs, reason) = (self.runner.held.count(), error.to_string());
                     warn!("event=leases_not_renewed runs={runs} reason={reason:?}");

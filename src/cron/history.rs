@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::status::to_millis;
-use crate::db::{Attempt, Db, Error};
+use crate::db::{Attempt, Db, Error, Session};
 use crate::instant;
 
 /// One run that has ended.
@@ -67,6 +67,28 @@ where id < $1 and finished_at is not null
     and ($3::text is null or server = $3)
     and ($4::text is null or outcome = $4)
 order by id desc limit $5";
+
+/// Every job, and when it last succeeded: in its last thousand runs, so that one which has not for
+/// long costs no more than others. The name is not compared by `=`: the primary key alone would
+/// give the order then, and the planner would read everybody's runs to find those of a rare job.
+const LAST_SUCCESSES: &str = "\
+select name, (
+    select extract(epoch from finished_at)::float8
+    from (
+        select job, id, outcome, finished_at from cron_runs
+        where job >= name and job <= name order by job desc, id desc limit 1000
+    ) as recent
+    where outcome = 'succeeded' order by job desc, id desc limit 1
+) as at
+from cron_jobs order by name";
+
+/// Every job, and when it last succeeded, in seconds since 1970, if it has lately.
+pub(super) fn last_successes(
+    session: &mut Session,
+) -> Result<Vec<(String, Option<f64>)>, postgres::Error> {
+    let rows = session.query(LAST_SUCCESSES, &[])?;
+    Ok(rows.iter().map(|row| (row.get("name"), row.get("at"))).collect())
+}
 
 impl History {
     /// The history kept in this database.

@@ -5,9 +5,12 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use postgres::Row;
 
+use super::lease::Orphan;
 use super::schedule::Schedule;
 use crate::db::{Attempt, Db, Error, Session};
+use crate::metrics::Metrics;
 
 /// A job's or a function's name: 1 to 63 small letters, digits and hyphens, no hyphen first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +82,7 @@ pub enum Deleted {
 /// Steers jobs.
 pub struct Jobs {
     db: Arc<Db>,
+    metrics: Arc<Metrics>,
 }
 
 /// The job as it is, if it is, and the clock by which its slots are counted.
@@ -121,13 +125,13 @@ select enabled, running from job";
 /// The run that a dead holder left open is closed by the table's trigger.
 const DELETE: &str = "\
 with job as (
-    select id, holder is not null and locked_until >= now() as running
+    select id, holder is not null and locked_until >= now() as running, run_id
     from cron_jobs where name = $1
     for update
 ), deleted as (
     delete from cron_jobs using job where cron_jobs.id = job.id and not running
 )
-select running from job";
+select running, run_id, (select server from cron_runs where id = run_id) as server from job";
 
 impl Name {
     /// Reads a name.
@@ -162,8 +166,8 @@ struct CurrentJob {
 
 impl Jobs {
     /// Jobs kept in this database.
-    pub fn new(db: Arc<Db>) -> Jobs {
-        Jobs { db }
+    pub fn new(db: Arc<Db>, metrics: Arc<Metrics>) -> Jobs {
+        Jobs { db, metrics }
     }
 
     /// Makes a job so, or anew. A new one runs first at its first slot from now: an interval
@@ -234,15 +238,21 @@ impl Jobs {
     /// # Errors
     /// A fault of the database.
     pub fn delete(&self, attempt: &Attempt, name: &Name) -> Result<Deleted, Error> {
-        self.db.run(attempt, |session| {
-            let row = session.query_opt(DELETE, &[&name.as_str()])?;
-            Ok(match row.map(|row| row.get("running")) {
-                None => Deleted::NotFound,
-                Some(true) => Deleted::Running,
-                Some(false) => Deleted::Done,
-            })
+        let row = self.db.run(attempt, |session| session.query_opt(DELETE, &[&name.as_str()]))?;
+        Ok(match row.map(|row| (row.get("running"), orphan(name, &row))) {
+            None => Deleted::NotFound,
+            Some((true, _)) => Deleted::Running,
+            Some((false, orphan)) => {
+                orphan.into_iter().for_each(|orphan| orphan.tell(&self.metrics));
+                Deleted::Done
+            }
         })
     }
+}
+
+fn orphan(name: &Name, row: &Row) -> Option<Orphan> {
+    let (run_id, server) = row.get::<_, Option<i64>>("run_id").zip(row.get("server"))?;
+    Some(Orphan { job: name.as_str().to_owned(), run_id, server })
 }
 
 fn current(session: &mut Session, name: &Name) -> Result<Current, postgres::Error> {

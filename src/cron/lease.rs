@@ -21,11 +21,14 @@ mod end;
 
 use std::time::Duration;
 
+use log::warn;
+use postgres::Row;
 use postgres::error::SqlState;
 
 pub(super) use end::{End, Next, Outcome, Standing};
 
 use crate::db::Session;
+use crate::metrics::Metrics;
 
 /// One replica's way to write leases.
 pub(super) struct Leases {
@@ -50,6 +53,16 @@ pub(super) struct Offers {
     pub(super) oldest: Duration,
     /// Due jobs whose functions this build does not know, each `job function`: left to others.
     pub(super) unknown: Vec<String>,
+    /// Runs closed by this poll.
+    pub(super) closed: Vec<Orphan>,
+}
+
+/// A run that a replica left open when its lease ran out, closed now as abandoned.
+#[derive(Clone, Debug)]
+pub(super) struct Orphan {
+    pub(super) job: String,
+    pub(super) run_id: i64,
+    pub(super) server: String,
 }
 
 /// A job taken by this process.
@@ -62,15 +75,8 @@ pub(super) struct Claimed {
     pub(super) run_id: i64,
     /// How late the run starts after its slot, in seconds, by the database's clock.
     pub(super) late_seconds: f64,
-    /// What was taken over, if this is a takeover.
-    pub(super) orphan: Option<Orphan>,
-}
-
-/// A run whose lease had run out, and whose it was.
-#[derive(Clone, Debug)]
-pub(super) struct Orphan {
-    pub(super) run_id: i64,
-    pub(super) server: String,
+    /// The run whose lease had run out, if this is a takeover.
+    pub(super) taken_from: Option<Orphan>,
 }
 
 /// What a renewal carries of one run.
@@ -121,6 +127,7 @@ with due as (
     set outcome = 'abandoned', finished_at = clock_timestamp(),
         detail = 'the lease of ' || server || ' ran out'
     from orphaned where cron_runs.id = orphaned.run_id
+    returning cron_runs.id, job, server
 ), freed as (
     update cron_jobs set holder = null, run_id = null,
         requested_at = case when enabled then requested_at end
@@ -134,7 +141,10 @@ select
         select name || ' ' || function from cron_jobs
         where enabled and offered_at is null and locked_until < now() and function <> all ($1)
         order by locked_until limit 10
-    ) as unknown";
+    ) as unknown,
+    array(select id from closed order by id) as closed_ids,
+    array(select job from closed order by id) as closed_jobs,
+    array(select server from closed order by id) as closed_servers";
 
 /// Takes one job, closes the run that its last holder left open, and opens the new one. The order
 /// is forced: `opened` has to count what `closed` did, else the insert could come first and meet
@@ -169,7 +179,7 @@ with picked as (
 )
 select job_id, job, function, token, id,
     greatest(0, extract(epoch from started_at - scheduled_at))::float8 as late,
-    (select id from closed) as orphan, (select server from closed) as orphans_server
+    (select id from closed) as closed_id, (select server from closed) as closed_server
 from opened";
 
 /// Renews every lease of a replica that is still alive and its own, and tells their progress. A
@@ -212,6 +222,7 @@ impl Leases {
             due: row.get("due"),
             oldest: Duration::try_from_secs_f64(row.get("oldest")).unwrap_or_default(),
             unknown: row.get("unknown"),
+            closed: closed(row),
         }))
     }
 
@@ -226,15 +237,7 @@ impl Leases {
         let params: &[&(dyn postgres::types::ToSql + Sync)] =
             &[&self.functions, &handicap, &self.holder, &self.server, &term];
         match session.query_opt(CLAIM, params) {
-            Ok(row) => Ok(row.map(|row| Claimed {
-                job_id: row.get("job_id"),
-                job: row.get("job"),
-                function: row.get("function"),
-                token: row.get("token"),
-                run_id: row.get("id"),
-                late_seconds: row.get("late"),
-                orphan: orphan(&row),
-            })),
+            Ok(row) => Ok(row.as_ref().map(claimed)),
             Err(error) if is_somebody_faster(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -248,7 +251,7 @@ impl Leases {
         let progress: Vec<f64> = signs.iter().map(|sign| sign.progress).collect();
         let term = self.term.as_secs_f64();
         let rows = session.query(RENEW, &[&jobs, &tokens, &progress, &self.holder, &term])?;
-        let own = |row: &postgres::Row| Own {
+        let own = |row: &Row| Own {
             job_id: row.get("id"),
             token: row.get("token"),
             renewed: row.get("renewed"),
@@ -257,8 +260,39 @@ impl Leases {
     }
 }
 
-fn orphan(row: &postgres::Row) -> Option<Orphan> {
-    Some(Orphan { run_id: row.get::<_, Option<i64>>("orphan")?, server: row.get("orphans_server") })
+impl Orphan {
+    /// Logs and counts that this replica has closed it without taking the job over.
+    pub(super) fn tell(&self, metrics: &Metrics) {
+        let Orphan { job, run_id: run, server: from_server } = self;
+        warn!(
+            "event=run_abandoned job={job} run={run} from_server={from_server} reason=\"its lease \
+             ran out\""
+        );
+        metrics.runs.abandoned(job);
+    }
+}
+
+fn claimed(row: &Row) -> Claimed {
+    let job: String = row.get("job");
+    let orphan = |(run_id, server)| Orphan { job: job.clone(), run_id, server };
+    let closed = row.get::<_, Option<i64>>("closed_id").zip(row.get("closed_server"));
+    Claimed {
+        job_id: row.get("job_id"),
+        function: row.get("function"),
+        token: row.get("token"),
+        run_id: row.get("id"),
+        late_seconds: row.get("late"),
+        taken_from: closed.map(orphan),
+        job,
+    }
+}
+
+fn closed(row: &Row) -> Vec<Orphan> {
+    let ids: Vec<i64> = row.get("closed_ids");
+    let (jobs, servers): (Vec<String>, Vec<String>) =
+        (row.get("closed_jobs"), row.get("closed_servers"));
+    let orphan = |((run_id, job), server)| Orphan { job, run_id, server };
+    ids.into_iter().zip(jobs).zip(servers).map(orphan).collect()
 }
 
 /// The index that allows one open run a job has refused the second.

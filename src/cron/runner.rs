@@ -12,10 +12,12 @@ use log::{Level, error, info, log, warn};
 
 use super::function::{Context, Failure, Functions};
 use super::held::Held;
+use super::history::last_successes;
 use super::lease::{Claimed, End, Leases, Next, Orphan, Outcome, Standing};
 use super::running::{Reason, Running};
 use super::schedule::Schedule;
 use crate::db::{Attempt, Db, Error};
+use crate::metrics::Metrics;
 
 /// What every run of a replica shares.
 pub(super) struct Runner {
@@ -26,6 +28,7 @@ pub(super) struct Runner {
     pub(super) steps: Arc<Db>,
     /// For the ends of runs, which must not wait for steps.
     pub(super) records: Db,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 const STACK_BYTES: usize = 512 * 1024;
@@ -35,9 +38,10 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(1);
 const RECORD_RETRY: Duration = Duration::from_millis(250);
 
 /// What became of the record of a run.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Record {
-    Written,
+    /// Then, in seconds since 1970.
+    Written(f64),
     /// Somebody else has closed the run, or its job is gone.
     Lost,
 }
@@ -45,6 +49,8 @@ enum Record {
 impl Runner {
     /// Starts the thread of a run that is held already; false when there is none left.
     pub(super) fn start(self: &Arc<Runner>, running: Arc<Running>) -> bool {
+        let Claimed { job, late_seconds, .. } = &running.claimed;
+        self.metrics.runs.claimed(job, *late_seconds);
         let runner = Arc::clone(self);
         let run = Arc::clone(&running);
         let spawned = spawn(&running.claimed.job, move || runner.run(&run));
@@ -54,28 +60,70 @@ impl Runner {
         spawned.is_ok()
     }
 
+    /// Once: what was counted before this process is known to the history alone.
+    pub(super) fn read_last_successes(&self) {
+        match self.steps.run(&Attempt::within(CONNECTION_WAIT), last_successes) {
+            Ok(jobs) => {
+                for (job, at) in jobs {
+                    self.metrics.runs.know(&job);
+                    at.into_iter().for_each(|at| self.metrics.runs.succeeded(&job, at));
+                }
+            }
+            Err(error) => warn!("event=last_successes_not_read reason={:?}", error.reason()),
+        }
+    }
+
     fn run(&self, running: &Arc<Running>) {
-        let _held = LetGo { running, held: &self.held };
+        let _held = LetGo { running, runner: self };
         log_start(running);
+        self.count_takeover(running);
         let end = self.call(running);
         running.returned();
         log_cancelled(running);
+        let seconds = Instant::now().saturating_duration_since(running.started).as_secs_f64();
+        let expelled = matches!(running.reason(), Some(Reason::Expired | Reason::Lost));
+        if expelled {
+            self.metrics.runs.lease_lost();
+        }
         let record = self.record(running, &end);
-        log_end(running, &end, &record);
+        log_end(running, &end, &record, seconds);
+        match record {
+            Record::Written(at) => self.count_end(running, &end, seconds, at),
+            Record::Lost if !expelled => self.metrics.runs.lease_lost(),
+            Record::Lost => {}
+        }
+    }
+
+    fn count_takeover(&self, running: &Running) {
+        if let Some(orphan) = &running.claimed.taken_from {
+            self.metrics.runs.taken_over();
+            self.metrics.runs.abandoned(&orphan.job);
+        }
+    }
+
+    fn count_end(&self, running: &Running, end: &End, seconds: f64, at: f64) {
+        let (job, outcome) = (&running.claimed.job, end.outcome);
+        self.metrics.runs.ended(job, outcome.as_str(), seconds);
+        if outcome == Outcome::Succeeded {
+            self.metrics.runs.succeeded(job, at);
+        }
     }
 
     fn end_without_a_thread(&self, running: &Arc<Running>, error: &io::Error) {
-        let _held = LetGo { running, held: &self.held };
+        let _held = LetGo { running, runner: self };
         let (job, run, reason) = (&running.claimed.job, running.claimed.run_id, error.to_string());
         error!(
             "event=run_not_started job={job} run={run} reason={reason:?} hint=\"no thread left: \
              raise the limit of threads; another replica runs the job\""
         );
         running.returned();
+        self.count_takeover(running);
         let detail = format!("{} had no thread left: {error}", self.leases.server);
         let end = End { outcome: Outcome::Cancelled, detail, progress: 0.0 };
         // Once: this is the scheduler's thread. Else the lease runs out.
-        let _ = self.try_to_record(running, &end);
+        if let Ok(Some(Record::Written(at))) = self.try_to_record(running, &end) {
+            self.count_end(running, &end, 0.0, at);
+        }
     }
 
     /// Calls the function; a panic in it is a failure like any other.
@@ -117,13 +165,10 @@ impl Runner {
         let attempt = Attempt::within(CONNECTION_WAIT);
         let run = &running.claimed;
         match self.records.run(&attempt, |session| self.leases.standing(session, run))? {
-            // An earlier try may have been written without an answer; but who takes a job over
-            // writes `abandoned` as well.
-            Standing::Gone { outcome } => {
-                let ours = outcome.as_deref() == Some(end.outcome.as_str());
-                let written = ours && end.outcome != Outcome::Abandoned;
-                Ok(Some(if written { Record::Written } else { Record::Lost }))
-            }
+            Standing::Gone(closed) => Ok(Some(match closed.filter(|closed| end.is(closed)) {
+                Some(closed) => Record::Written(closed.at),
+                None => Record::Lost,
+            })),
             Standing::Held { schedule, slot, requested, now } => {
                 // A slot that was run is behind, even if the clock was set back meanwhile.
                 let now = if requested { now } else { now.max(slot) };
@@ -136,14 +181,14 @@ impl Runner {
                 };
                 let write = |session: &mut _| self.leases.end(session, run, &schedule, end, next);
                 let written = self.records.run(&attempt, write)?;
-                if written && matches!(next, Next::Paused) {
+                if written.is_some() && matches!(next, Next::Paused) {
                     let (job, run) = (&run.job, run.run_id);
                     error!(
                         "event=job_paused job={job} run={run} schedule={schedule:?} \
                          reason=\"the schedule names no further instant\""
                     );
                 }
-                Ok(written.then_some(Record::Written))
+                Ok(written.map(Record::Written))
             }
         }
     }
@@ -152,13 +197,14 @@ impl Runner {
 /// Lets the run go however its thread ends: what is not held is not renewed.
 struct LetGo<'a> {
     running: &'a Running,
-    held: &'a Held,
+    runner: &'a Runner,
 }
 
 impl Drop for LetGo<'_> {
     fn drop(&mut self) {
         self.running.returned();
-        self.held.remove(self.running);
+        self.runner.metrics.runs.let_go();
+        self.runner.held.remove(self.running);
     }
 }
 
@@ -193,10 +239,10 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
 }
 
 fn log_start(running: &Running) {
-    let Claimed { job, run_id: run, late_seconds: late, orphan, .. } = &running.claimed;
-    match orphan {
+    let Claimed { job, run_id: run, late_seconds: late, taken_from, .. } = &running.claimed;
+    match taken_from {
         None => info!("event=run_started job={job} run={run} late_seconds={late:.3}"),
-        Some(Orphan { run_id: from_run, server: from_server }) => warn!(
+        Some(Orphan { run_id: from_run, server: from_server, .. }) => warn!(
             "event=run_taken_over job={job} run={run} late_seconds={late:.3} from_run={from_run} \
              from_server={from_server} reason=\"its lease ran out\""
         ),
@@ -223,10 +269,9 @@ fn log_cancelled(running: &Running) {
 }
 
 /// Why a run was cancelled has been said, and so has why it was abandoned.
-fn log_end(running: &Running, end: &End, record: &Record) {
+fn log_end(running: &Running, end: &End, record: &Record, seconds: f64) {
     let Claimed { job, run_id: run, .. } = &running.claimed;
     let (outcome, detail) = (end.outcome.as_str(), &end.detail);
-    let seconds = Instant::now().saturating_duration_since(running.started).as_secs_f64();
     let level = match (record, end.outcome) {
         (Record::Lost, _) => {
             warn!(
@@ -236,8 +281,8 @@ fn log_end(running: &Running, end: &End, record: &Record) {
             );
             return;
         }
-        (Record::Written, Outcome::Succeeded | Outcome::Cancelled) => Level::Info,
-        (Record::Written, Outcome::Failed | Outcome::Abandoned) => Level::Warn,
+        (Record::Written(_), Outcome::Succeeded | Outcome::Cancelled) => Level::Info,
+        (Record::Written(_), Outcome::Failed | Outcome::Abandoned) => Level::Warn,
     };
     log!(
         level,

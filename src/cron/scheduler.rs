@@ -79,6 +79,7 @@ impl Scheduler {
         let looked = Instant::now();
         let offers = self.connection.run(|session| runner.leases.offer(session))?;
         self.tell_unknown(&offers.unknown);
+        offers.closed.iter().for_each(|orphan| orphan.tell(&runner.metrics));
         self.wave.begin(&offers);
         self.tell_deaf();
         let mut left = offers.due;
@@ -95,6 +96,7 @@ impl Scheduler {
             self.wave.claimed += 1;
             left -= 1;
         }
+        runner.metrics.runs.due(usize::try_from(left).unwrap_or_default());
         Ok(())
     }
 

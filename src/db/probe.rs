@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
 
@@ -15,8 +15,11 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(200);
 const STACK_BYTES: usize = 256 * 1024;
 
-/// True on a standby and on a server that was set read-only.
-const READ_ONLY: &str = "select current_setting('transaction_read_only') = 'on'";
+/// The first is true on a standby and on a server that was set read-only; the second, the clock in
+/// seconds since 1970, is for people alone.
+const READ_ONLY: &str = "\
+select current_setting('transaction_read_only') = 'on' as read_only,
+    extract(epoch from clock_timestamp())::float8 as now";
 
 /// The thread that asks. It ends with its `Stop`; a probe that hangs in the driver is left behind.
 pub struct Probe {
@@ -65,10 +68,20 @@ impl Probe {
 
     fn round_trip(&mut self) -> Result<(), String> {
         let in_flight = self.pulse.begin();
-        let row = self.connection.run(|session| session.query_opt(READ_ONLY, &[]));
-        let row = row.map_err(|error| error.to_string())?;
+        let answer = self.connection.run(|session| {
+            let (clock, asked) = (SystemTime::now(), Instant::now());
+            let row = session.query_opt(READ_ONLY, &[])?;
+            // The database has read its own half-way, as near as can be known.
+            Ok(row.map(|row| (row, clock + asked.elapsed() / 2)))
+        });
+        let answer = answer.map_err(|error| error.to_string())?;
         in_flight.end();
-        match row.is_some_and(|row| row.get::<_, bool>(0)) {
+        let Some((row, clock)) = answer else {
+            return Ok(());
+        };
+        let seconds = clock.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.pulse.clocks_differ(seconds - row.get::<_, f64>("now"));
+        match row.get("read_only") {
             true => {
                 self.pulse.demoted(Instant::now());
                 Err("the database is read-only".to_owned())

@@ -31,6 +31,7 @@ struct Health {
     outage: Option<Outage>,
     /// When a server was last found to take no changes any more.
     demoted: Option<Instant>,
+    clock_skew_seconds: Option<f64>,
 }
 
 #[derive(Clone)]
@@ -64,7 +65,12 @@ impl Default for Pulse {
             started: Instant::now(),
             in_flight: AtomicUsize::new(0),
             moved_ms: AtomicU64::new(0),
-            health: Mutex::new(Health { answered: None, outage: None, demoted: None }),
+            health: Mutex::new(Health {
+                answered: None,
+                outage: None,
+                demoted: None,
+                clock_skew_seconds: None,
+            }),
         }
     }
 }
@@ -88,10 +94,22 @@ impl Pulse {
     /// Notes that the probe's try, begun at `tried`, failed; true when the one before had not.
     pub fn failed(&self, tried: Instant, reason: &str) -> bool {
         let mut health = self.health.lock();
+        health.clock_skew_seconds = None;
         let since = health.outage.as_ref().map(|outage| outage.since);
         let reason = reason.to_owned();
         health.outage = Some(Outage { since: since.unwrap_or(tried), tried, reason });
         since.is_none()
+    }
+
+    /// Notes what the probe has found this machine's clock minus the database's to be.
+    pub(super) fn clocks_differ(&self, seconds: f64) {
+        self.health.lock().clock_skew_seconds = Some(seconds);
+    }
+
+    /// This machine's clock minus the database's, give or take the probe's round trip; none while
+    /// the database is away. For people to look at: nothing may be decided by it.
+    pub fn clock_skew_seconds(&self) -> Option<f64> {
+        self.health.lock().clock_skew_seconds
     }
 
     /// Notes that a server takes no changes any more, as a connection has shown that was opened at

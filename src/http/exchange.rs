@@ -2,64 +2,76 @@
 //! worker that did the work, or the watch that would wait no longer.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::debug;
 use parking_lot::Mutex;
 
 use super::call::Call;
 use super::front::Client;
+use super::inbox::Inbox;
 use super::problem::Problem;
 use super::reply::Reply;
-use super::route::Route;
+use super::route::{NoRoute, Route, label};
 use crate::db::Attempt;
+use crate::metrics::Metrics;
 
 pub(super) struct Exchange {
     pub(super) call: Call,
     pub(super) attempt: Arc<Attempt>,
-    arrived: Instant,
+    route: Result<Route, NoRoute>,
     client: Mutex<Option<Client>>,
 }
 
 impl Exchange {
     pub(super) fn new(client: Client, call: Call, limit: Duration) -> Exchange {
         Exchange {
-            call,
             attempt: Arc::new(Attempt::within(limit)),
-            arrived: Instant::now(),
+            route: Route::parse(&call.method, call.path()),
+            call,
             client: Mutex::new(Some(client)),
         }
     }
 
     /// Sends the answer, unless one was sent before.
-    pub(super) fn answer(&self, reply: &Reply, replica_name: &str, closing: bool) {
+    pub(super) fn answer(&self, reply: &Reply, inbox: &Inbox) {
         // Taken first, so that nobody who only looks waits for a slow client.
         let client = self.client.lock().take();
         if let Some(client) = client {
-            self.send(client, reply, replica_name, closing);
+            self.send(client, reply, inbox);
         }
     }
 
     /// Ends the attempt and says what is known of it, unless an answer was sent before. Who takes
     /// the client gives up, and nobody else: a second giving up would know less.
-    pub(super) fn give_up(&self, replica_name: &str, closing: bool) {
+    pub(super) fn give_up(&self, inbox: &Inbox) {
         let client = self.client.lock().take();
         if let Some(client) = client {
             let outcome = self.attempt.give_up();
             let reply = Problem::database_unavailable(outcome).into();
-            self.send(client, &reply, replica_name, closing);
+            self.send(client, &reply, inbox);
         }
     }
 
-    fn send(&self, client: Client, reply: &Reply, replica_name: &str, closing: bool) {
+    fn send(&self, client: Client, reply: &Reply, inbox: &Inbox) {
+        self.count(reply, &inbox.metrics);
         let Call { method, target, request_id, .. } = &self.call;
         let status = reply.status();
-        let taken = client.answer(reply, request_id, replica_name, closing);
-        let duration_ms = self.arrived.elapsed().as_millis();
+        let taken = client.answer(reply, request_id, &inbox.replica_name, inbox.is_closing());
+        let duration_ms = self.attempt.begun().elapsed().as_millis();
         debug!(
             "event=answered request_id={request_id} method={method:?} path={target:?} \
              status={status} duration_ms={duration_ms} taken={taken}"
         );
+    }
+
+    /// Before a byte is written: who has the answer finds it counted.
+    fn count(&self, reply: &Reply, metrics: &Metrics) {
+        let time = self.attempt.begun().elapsed();
+        metrics.requests.answered(&self.call.method, label(&self.route), reply.status(), time);
+        if let (Some(change), Ok(Route::ChangeBalance)) = (reply.change(), &self.route) {
+            metrics.changes.told(change);
+        }
     }
 
     pub(super) fn is_answered(&self) -> bool {
@@ -68,7 +80,6 @@ impl Exchange {
 
     /// What is answered from memory never waits for a worker, nor is it given up.
     pub(super) fn is_in_memory(&self) -> bool {
-        let route = Route::parse(&self.call.method, self.call.path());
-        route.is_ok_and(|route| route.is_in_memory())
+        self.route.as_ref().is_ok_and(Route::is_in_memory)
     }
 }

@@ -125,13 +125,19 @@ impl Client {
 
     /// The request as the handlers see it. Blocks where the body is [`Body::ToBeRead`].
     pub(super) fn read(&mut self) -> io::Result<Call> {
-        let mut body = vec![0; self.0.body_length().unwrap_or(0).min(BODY_BYTES_MAX)];
+        let mut call = self.head();
+        call.body = vec![0; self.0.body_length().unwrap_or(0).min(BODY_BYTES_MAX)];
         // Asking for a body sends "100 Continue" to a client that expects it, behind every answer
         // that is still due on its connection: never where there is no body to wait for.
-        if !body.is_empty() {
-            self.0.as_reader().read_exact(&mut body)?;
+        if !call.body.is_empty() {
+            self.0.as_reader().read_exact(&mut call.body)?;
         }
-        Ok(Call {
+        Ok(call)
+    }
+
+    /// The same without the body.
+    pub(super) fn head(&self) -> Call {
+        Call {
             method: self.0.method().as_str().to_owned(),
             target: self.0.url().to_owned(),
             authorization: self.header("Authorization").map(str::to_owned),
@@ -140,8 +146,8 @@ impl Client {
             origin: self.header("Origin").map(str::to_owned),
             sec_fetch_site: self.header("Sec-Fetch-Site").map(str::to_owned),
             request_id: request_id(self.header("X-Request-Id")),
-            body,
-        })
+            body: Vec::new(),
+        }
     }
 
     /// Writes the answer; false when the client has gone or takes nothing.
@@ -190,12 +196,11 @@ impl Unwanted {
     ///
     /// The library's only way to write an answer and keep an unread body is an upgrade; the
     /// answer's own fields follow the one of the upgrade.
-    pub(super) fn refuse_body(self, reply: &Reply, replica_name: &str) {
+    pub(super) fn refuse_body(self, reply: &Reply, id: &str, replica_name: &str) {
         let Client(request) = ManuallyDrop::into_inner(self.0);
-        let id = request_id(headers(&request, "X-Request-Id").next());
         let announced = request.body_length().unwrap_or(0);
         let envelope =
-            Envelope { request_id: &id, served_by: replica_name, closing: true, head_only: false };
+            Envelope { request_id: id, served_by: replica_name, closing: true, head_only: false };
         let fields = format!("HTTP/1.1\r\nConnection: close\r\n{}", reply.fields(&envelope));
         let answer = tiny_http::Response::empty(reply.status());
         let mut stream = request.upgrade(fields.trim_end(), answer);

@@ -18,6 +18,7 @@ use crate::balance::{Answer, Balances, Change, IdempotencyKey, Outcome};
 use crate::config::Token;
 use crate::cron::{Functions, History, Jobs, StatusReader};
 use crate::db::{self, Attempt, Db, Pulse, Stage};
+use crate::metrics::{self, CONTENT_TYPE, Metrics, Readings};
 use crate::users::{Page, RecordedChange, User, Users};
 
 pub(super) const PAGE_DEFAULT: i64 = 100;
@@ -33,6 +34,8 @@ pub struct Api {
     token: Option<Token>,
     denials: Denials,
     readiness: Arc<Readiness>,
+    db: Arc<Db>,
+    metrics: Arc<Metrics>,
 }
 
 /// Whether this replica should get requests; known without asking anybody.
@@ -78,16 +81,19 @@ impl Api {
         readiness: Arc<Readiness>,
         replica_name: &str,
         functions: &Functions,
+        metrics: &Arc<Metrics>,
     ) -> Api {
         Api {
             balances: Balances::new(Arc::clone(db)),
             users: Users::new(Arc::clone(db)),
-            jobs: Jobs::new(Arc::clone(db)),
+            jobs: Jobs::new(Arc::clone(db), Arc::clone(metrics)),
             status: StatusReader::new(Arc::clone(db), replica_name, functions),
             history: History::new(Arc::clone(db)),
             token,
             denials: Denials::default(),
             readiness,
+            db: Arc::clone(db),
+            metrics: Arc::clone(metrics),
         }
     }
 
@@ -132,6 +138,7 @@ impl Api {
             Route::Dashboard => Ok(page::DASHBOARD.reply()),
             Route::Documentation => Ok(page::DOCUMENTATION.reply()),
             Route::Document => Ok(Reply::constant("application/json", DOCUMENT)),
+            Route::Metrics => self.metrics_text(call),
         }
     }
 
@@ -153,13 +160,34 @@ impl Api {
         }
     }
 
+    fn metrics_text(&self, call: &Call) -> Result<Reply, Problem> {
+        let (pool, pulse) = (self.db.pool_state(), self.db.pulse());
+        let readings = Readings {
+            database_up: pulse.check().is_ok(),
+            ready: self.readiness.check().is_ok(),
+            clock_skew_seconds: pulse.clock_skew_seconds(),
+            pool_in_use: pool.in_use,
+            pool_idle: pool.idle,
+            pool_max: pool.max,
+            pool_waiting: pool.waiting,
+        };
+        let text = self.metrics.text(&readings).map_err(|error| {
+            let (request_id, reason) = (&call.request_id, error.to_string());
+            error!("event=metrics_not_written request_id={request_id} reason={reason:?}");
+            Problem::internal()
+        })?;
+        Ok(Reply::text(CONTENT_TYPE, text))
+    }
+
     fn change_balance(&self, call: &Call, attempt: &Arc<Attempt>) -> Result<Reply, Problem> {
         let change = read_change(call)?;
         let answer =
             self.balances.change(attempt, &change).map_err(|error| unavailable(call, &error))?;
         let reply = balance_reply(change.user_id(), change.amount(), answer);
         Ok(match answer.replayed && answer.outcome != Outcome::KeyReused {
-            true => reply.with_header("Idempotency-Replayed", "true"),
+            true => reply
+                .with_header("Idempotency-Replayed", "true")
+                .counted_as(Some(metrics::Change::Replayed)),
             false => reply,
         })
     }
@@ -250,7 +278,9 @@ pub fn read_change(call: &Call) -> Result<Change, Problem> {
 
 fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {
     match answer.outcome {
-        Outcome::Changed { balance } => Reply::json(200, &User { user_id, balance }),
+        Outcome::Changed { balance } => {
+            Reply::json(200, &User { user_id, balance }).counted_as(Some(metrics::Change::Changed))
+        }
         Outcome::InsufficientFunds { balance } => {
             Problem::insufficient_funds(balance, amount).into()
         }

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -19,7 +19,9 @@ use super::exchange::Exchange;
 use super::front::{Body, Client, NoClient, Source};
 use super::problem::Problem;
 use super::reply::Reply;
+use super::route::{Route, label};
 use crate::db::Attempt;
+use crate::metrics::Metrics;
 
 /// Threads that only read or write a socket.
 const SMALL_STACK_BYTES: usize = 128 * 1024;
@@ -35,6 +37,7 @@ pub(super) struct Inbox {
     closing: AtomicBool,
     request_timeout: Duration,
     pub(super) replica_name: String,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 struct State {
@@ -72,6 +75,7 @@ impl Inbox {
         workers: usize,
         request_timeout: Duration,
         replica_name: &str,
+        metrics: Arc<Metrics>,
     ) -> Inbox {
         let state = State {
             sources: vec![Arc::new(source)],
@@ -90,6 +94,7 @@ impl Inbox {
             closing: AtomicBool::new(false),
             request_timeout,
             replica_name: replica_name.to_owned(),
+            metrics,
         }
     }
 
@@ -153,12 +158,19 @@ impl Inbox {
                 Problem::invalid_request("Content-Length", rule)
             }
         };
-        let inbox = Arc::clone(self);
+        self.refuse_body(client, problem.into());
+        None
+    }
+
+    fn refuse_body(self: &Arc<Inbox>, client: Client, reply: Reply) {
+        let (arrived, call, inbox) = (Instant::now(), client.head(), Arc::clone(self));
         let client = client.not_to_be_dropped();
         aside("refused-body", move || {
-            client.refuse_body(&Reply::from(problem), &inbox.replica_name);
+            let route = label(&Route::parse(&call.method, call.path()));
+            let (status, time) = (reply.status(), arrived.elapsed());
+            inbox.metrics.requests.answered(&call.method, route, status, time);
+            client.refuse_body(&reply, &call.request_id, &inbox.replica_name);
         });
-        None
     }
 
     fn read(&self, mut client: Client) -> Option<Arc<Exchange>> {
@@ -197,6 +209,7 @@ impl Inbox {
         hopeless.extend::<VecDeque<_>>(gone);
         hopeless.sort_by_key(|exchange| exchange.attempt.begun());
         let crowded = state.idle() == 0 || !state.waiting.is_empty() || state.sources.len() > 1;
+        self.metrics.requests.wait(state.waiting.len());
         Findings { in_memory, hopeless, crowded }
     }
 

@@ -5,12 +5,15 @@ use serde::Serialize;
 use super::call::BODY_BYTES_MAX;
 use super::reply::{Reply, phrase};
 use crate::db::Outcome;
+use crate::metrics::Change;
 
 /// An error on its way to the client.
 #[derive(Debug)]
 pub struct Problem {
     document: Box<Document>,
     header: Option<(&'static str, &'static str)>,
+    /// What it says of a change of a balance, where it is the answer to one.
+    change: Option<Change>,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,7 +46,11 @@ impl Problem {
             amount: None,
             outcome: None,
         };
-        Problem { document: Box::new(document), header: None }
+        Problem { document: Box::new(document), header: None, change: None }
+    }
+
+    fn about(self, change: Change) -> Problem {
+        Problem { change: Some(change), ..self }
     }
 
     fn with_header(self, name: &'static str, value: &'static str) -> Problem {
@@ -79,7 +86,8 @@ impl Problem {
     }
 
     pub(super) fn user_not_found(user_id: i64) -> Problem {
-        Problem::new(404, "user_not_found", format!("there is no user {user_id}"))
+        let detail = format!("there is no user {user_id}");
+        Problem::new(404, "user_not_found", detail).about(Change::UserNotFound)
     }
 
     pub(super) fn job_not_found(name: &str) -> Problem {
@@ -105,14 +113,14 @@ impl Problem {
         let mut problem = Problem::new(409, "insufficient_funds", detail);
         problem.document.balance = Some(balance);
         problem.document.amount = Some(amount);
-        problem
+        problem.about(Change::InsufficientFunds)
     }
 
     pub(super) fn amount_out_of_range(amount: i64) -> Problem {
         let detail = format!("a change of {amount} would take the balance beyond 64 bits");
         let mut problem = Problem::new(409, "amount_out_of_range", detail);
         problem.document.amount = Some(amount);
-        problem
+        problem.about(Change::OutOfRange)
     }
 
     pub(super) fn length_required() -> Problem {
@@ -127,21 +135,24 @@ impl Problem {
 
     pub(super) fn key_reused() -> Problem {
         let detail = "this Idempotency-Key stands for a change of another amount";
-        Problem::new(422, "idempotency_key_reused", detail)
+        Problem::new(422, "idempotency_key_reused", detail).about(Change::KeyReused)
     }
 
     pub(super) fn internal() -> Problem {
         let detail = "something went wrong here; the log has it under this X-Request-Id";
-        Problem::new(500, "internal", detail)
+        Problem::new(500, "internal", detail).about(Change::Unknown)
     }
 
     /// What is known of this attempt, and of this attempt only.
     pub(super) fn database_unavailable(outcome: Outcome) -> Problem {
-        let (outcome, detail) = match outcome {
-            Outcome::NotApplied => {
-                ("not_applied", "the database did not take this request; nothing was changed")
-            }
+        let (change, outcome, detail) = match outcome {
+            Outcome::NotApplied => (
+                Change::NotApplied,
+                "not_applied",
+                "the database did not take this request; nothing was changed",
+            ),
             Outcome::Unknown => (
+                Change::Unknown,
                 "unknown",
                 "the database took this request and has not answered: it may or may not have \
                  been applied; keep the Idempotency-Key and try again",
@@ -149,7 +160,7 @@ impl Problem {
         };
         let mut problem = Problem::new(503, "database_unavailable", detail);
         problem.document.outcome = Some(outcome);
-        problem.with_header("Retry-After", "1")
+        problem.with_header("Retry-After", "1").about(change)
     }
 
     /// The answer of a health check: why this replica should get no requests now.
@@ -170,8 +181,10 @@ impl Problem {
 
 impl From<Problem> for Reply {
     fn from(problem: Problem) -> Reply {
-        let Problem { document, header } = problem;
-        let reply = Reply::json(document.status, &document).typed("application/problem+json");
+        let Problem { document, header, change } = problem;
+        let reply = Reply::json(document.status, &document)
+            .typed("application/problem+json")
+            .counted_as(change);
         match header {
             Some((name, value)) => reply.with_header(name, value),
             None => reply,

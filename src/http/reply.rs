@@ -9,6 +9,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::metrics::Change;
+
 /// An answer of a handler.
 #[derive(Debug)]
 pub struct Reply {
@@ -17,6 +19,7 @@ pub struct Reply {
     policy: &'static str,
     headers: Vec<(&'static str, String)>,
     body: Cow<'static, [u8]>,
+    change: Option<Change>,
 }
 
 /// What a browser may do with an answer that is no page: nothing. With the fields below, what
@@ -49,13 +52,18 @@ impl Reply {
         Reply::new(200, content_type, body.as_bytes().into())
     }
 
+    /// An answer that was made for this moment.
+    pub fn text(content_type: &'static str, body: String) -> Reply {
+        Reply::new(200, content_type, body.into_bytes().into())
+    }
+
     /// An answer that it is done, and nothing more.
     pub fn no_content() -> Reply {
         Reply::new(204, "", Cow::default())
     }
 
     fn new(status: u16, content_type: &'static str, body: Cow<'static, [u8]>) -> Reply {
-        Reply { status, content_type, policy: POLICY, headers: Vec::new(), body }
+        Reply { status, content_type, policy: POLICY, headers: Vec::new(), body, change: None }
     }
 
     /// The same with another media type.
@@ -72,6 +80,16 @@ impl Reply {
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Reply {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// The same, to be counted as what a change of a balance came to.
+    pub(super) fn counted_as(self, change: Option<Change>) -> Reply {
+        Reply { change, ..self }
+    }
+
+    /// What it is to be counted as, if it is about a change of a balance.
+    pub(super) fn change(&self) -> Option<Change> {
+        self.change
     }
 
     /// The status code.

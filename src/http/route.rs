@@ -37,6 +37,8 @@ pub enum Route {
     Documentation,
     /// `GET /openapi.json`
     Document,
+    /// `GET /metrics`
+    Metrics,
 }
 
 /// Why there is no route.
@@ -47,6 +49,30 @@ pub enum NoRoute {
     /// The path exists for these methods only.
     MethodNotAllowed(&'static str),
 }
+
+/// Each route's method and the one path it is counted under, whatever stands in it.
+pub(super) const TEMPLATES: [(&str, &str); 18] = [
+    ("GET", "/health/live"),
+    ("GET", "/health/ready"),
+    ("POST", "/api/balance"),
+    ("POST", "/api/users"),
+    ("GET", "/api/users"),
+    ("GET", "/api/users/{id}"),
+    ("GET", "/api/users/{id}/changes"),
+    ("GET", "/api/cron/jobs"),
+    ("GET", "/api/cron/history"),
+    ("GET", "/api/cron/jobs/{name}"),
+    ("PUT", "/api/cron/jobs/{name}"),
+    ("PATCH", "/api/cron/jobs/{name}"),
+    ("DELETE", "/api/cron/jobs/{name}"),
+    ("POST", "/api/cron/jobs/{name}/run"),
+    ("GET", "/"),
+    ("GET", "/api-docs"),
+    ("GET", "/openapi.json"),
+    ("GET", "/metrics"),
+];
+/// What requests that have no route are counted under.
+const NO_TEMPLATE: &str = "none";
 
 const READ: &str = "GET, HEAD";
 const READ_OR_CREATE: &str = "GET, HEAD, POST";
@@ -83,6 +109,8 @@ impl Route {
             (["api-docs"], _) => (None, READ),
             (["openapi.json"], "GET") => (Some(Route::Document), READ),
             (["openapi.json"], _) => (None, READ),
+            (["metrics"], "GET") => (Some(Route::Metrics), READ),
+            (["metrics"], _) => (None, READ),
             (["api", "cron", rest @ ..], _) => Route::cron(rest, method)?,
             _ => return Err(NoRoute::NotFound),
         };
@@ -106,6 +134,28 @@ impl Route {
         })
     }
 
+    /// The path that the route is counted under, one of a few.
+    pub fn template(&self) -> &'static str {
+        match self {
+            Route::Live => "/health/live",
+            Route::Ready => "/health/ready",
+            Route::ChangeBalance => "/api/balance",
+            Route::CreateUser | Route::ListUsers => "/api/users",
+            Route::ReadUser(_) => "/api/users/{id}",
+            Route::ListChanges(_) => "/api/users/{id}/changes",
+            Route::CronStatus => "/api/cron/jobs",
+            Route::CronHistory => "/api/cron/history",
+            Route::ReadJob(_) | Route::PutJob(_) | Route::PatchJob(_) | Route::DeleteJob(_) => {
+                "/api/cron/jobs/{name}"
+            }
+            Route::RunJob(_) => "/api/cron/jobs/{name}/run",
+            Route::Dashboard => "/",
+            Route::Documentation => "/api-docs",
+            Route::Document => "/openapi.json",
+            Route::Metrics => "/metrics",
+        }
+    }
+
     /// Whether the route is answered from memory, without the database.
     pub fn is_in_memory(&self) -> bool {
         match self {
@@ -113,7 +163,8 @@ impl Route {
             | Route::Ready
             | Route::Dashboard
             | Route::Documentation
-            | Route::Document => true,
+            | Route::Document
+            | Route::Metrics => true,
             Route::ChangeBalance
             | Route::CreateUser
             | Route::ListUsers
@@ -142,7 +193,8 @@ impl Route {
             | Route::ReadJob(_)
             | Route::Dashboard
             | Route::Documentation
-            | Route::Document => false,
+            | Route::Document
+            | Route::Metrics => false,
             Route::ChangeBalance
             | Route::CreateUser
             | Route::PutJob(_)
@@ -151,6 +203,11 @@ impl Route {
             | Route::RunJob(_) => true,
         }
     }
+}
+
+/// What a request is counted under.
+pub(super) fn label(route: &Result<Route, NoRoute>) -> &'static str {
+    route.as_ref().map_or(NO_TEMPLATE, Route::template)
 }
 
 /// One spelling for each id: digits, without a sign or a leading zero.
@@ -189,8 +246,20 @@ mod tests {
             ("GET", "/", Route::Dashboard),
             ("GET", "/api-docs", Route::Documentation),
             ("GET", "/openapi.json", Route::Document),
+            ("GET", "/metrics", Route::Metrics),
         ] {
+            let counted = (if method == "HEAD" { "GET" } else { method }, route.template());
+            assert!(TEMPLATES.contains(&counted), "{method} {path}");
             assert_eq!(Route::parse(method, path), Ok(route), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn every_template_is_that_of_its_route() {
+        for (method, template) in TEMPLATES {
+            let path = template.replace("{id}", "1").replace("{name}", "a");
+            let route = Route::parse(method, &path).unwrap();
+            assert_eq!(route.template(), template, "{method}");
         }
     }
 
@@ -223,6 +292,7 @@ mod tests {
             "/health/x",
             "/api-docs/",
             "/openapi.json/",
+            "/metrics/",
         ] {
             for method in ["GET", "POST", "BREW"] {
                 assert_eq!(Route::parse(method, path), Err(NoRoute::NotFound), "{method} {path}");
@@ -246,6 +316,7 @@ mod tests {
             ("POST", "/", "GET, HEAD"),
             ("PUT", "/api-docs", "GET, HEAD"),
             ("TRACE", "/openapi.json", "GET, HEAD"),
+            ("POST", "/metrics", "GET, HEAD"),
             ("get", "/health/live", "GET, HEAD"),
         ] {
             let refused = Err(NoRoute::MethodNotAllowed(allowed));

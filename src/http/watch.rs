@@ -56,7 +56,7 @@ impl Watch {
         let (inbox, handler) = (Arc::clone(&self.inbox), Arc::clone(&self.handler));
         aside("in-memory", move || {
             let reply = handler(&exchange.call, &exchange.attempt);
-            exchange.answer(&reply, &inbox.replica_name, inbox.is_closing());
+            exchange.answer(&reply, &inbox);
         });
     }
 
@@ -66,7 +66,7 @@ impl Watch {
             let (inbox, some) = (Arc::clone(&self.inbox), some.to_vec());
             aside("give-up", move || {
                 for exchange in some {
-                    exchange.give_up(&inbox.replica_name, inbox.is_closing());
+                    exchange.give_up(&inbox);
                 }
             });
         }

@@ -16,6 +16,7 @@ mod http;
 mod idempotency;
 mod jobs;
 mod logs;
+mod metrics;
 mod migrations;
 mod openapi;
 mod outage;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use balanced::cron::Functions;
 
-use crate::support::{Database, Postgres, Scheduler, options, until, witness};
+use crate::support::{Child, Database, Postgres, Scheduler, options, until, witness};
 
 const LEASE: Duration = Duration::from_secs(3);
 const SOON: Duration = Duration::from_secs(30);
@@ -66,6 +66,10 @@ fn a_killed_replicas_jobs_run_elsewhere_and_nothing_else_is_disturbed() {
     assert!(killed.elapsed() < LEASE + Duration::from_secs(2), "{:?}", killed.elapsed());
     let detail = database.text("select min(detail) from cron_runs where outcome = 'abandoned'");
     assert!(detail.starts_with("the lease of a ran out, and "), "{detail}");
+    until("each of its runs is followed to its end in a log", SOON, || {
+        let told = |replica: &Child| replica.log().matches(" from_run=").count() as i64;
+        replicas[1..].iter().map(told).sum::<i64>() == lost
+    });
     let disturbed =
         "select count(*) from cron_runs where server <> 'a' and finished_at is not null";
     assert_eq!(database.number(disturbed), 0);

@@ -37,13 +37,14 @@ fn modules_use_only_what_they_may() {
         ("config", vec![]),
         ("instant", vec![]),
         ("logger", vec![]),
+        ("metrics", vec![]),
         ("db", vec!["stop"]),
         ("migrate", vec!["db", "stop"]),
         ("balance", vec!["db"]),
         ("users", vec!["db", "instant"]),
-        ("cron", vec!["db", "stop", "instant"]),
+        ("cron", vec!["db", "stop", "instant", "metrics"]),
         ("jobs", vec!["cron"]),
-        ("http", vec!["balance", "users", "cron", "db", "config"]),
+        ("http", vec!["balance", "users", "cron", "db", "config", "metrics"]),
     ] {
         let mut sources = vec![Path::new(ROOT).join(format!("src/{module}.rs"))];
         if Path::new(ROOT).join(format!("src/{module}")).is_dir() {
@@ -73,13 +74,22 @@ fn only_the_front_names_the_server_library() {
     }
 }
 
-/// Every decision about time is the database's, or a monotonic clock's.
+/// Every decision about time is the database's, or a monotonic clock's. The skew between this
+/// machine's clock and the database's is found, kept and shown, and nothing else.
 #[test]
-fn the_wall_clock_is_read_for_the_date_header_alone() {
+fn the_wall_clock_is_read_for_the_date_header_and_the_skew_that_is_shown_alone() {
     for path in files("src", ".rs") {
         let text = read(&path);
-        let reads = ["SystemTime", "Utc::now", "Local::now"].iter().any(|word| text.contains(word));
-        assert_eq!(reads, path.ends_with("http/reply.rs"), "{}", path.display());
+        let reads = ["SystemTime::now", "UNIX_EPOCH.elapsed", "Utc::now", "Local::now"];
+        let reads: usize = reads.iter().map(|word| text.matches(word).count()).sum();
+        let may = path.ends_with("http/reply.rs") || path.ends_with("db/probe.rs");
+        assert_eq!(reads, usize::from(may), "{}", path.display());
+        assert_eq!(text.contains("SystemTime"), may, "{}", path.display());
+        let knows = ["clock_skew", "clocks_differ"].iter().any(|word| text.contains(word));
+        let places = ["db/probe.rs", "db/pulse.rs", "http/handlers.rs", "src/metrics.rs"];
+        let may = places.iter().any(|place| path.ends_with(place));
+        let is_test = path.ends_with("metrics/tests.rs");
+        assert_eq!(knows, may || is_test, "{}", path.display());
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use balanced::db::{Db, Limits, Manager, Pulse};
 use balanced::http::{Api, Call, Handler, Readiness};
 use balanced::jobs;
+use balanced::metrics::Metrics;
 use serde_json::Value;
 
 use super::answers::assert_is;
@@ -195,7 +196,8 @@ fn ending() -> Local {
     let manager = Manager::new(target("host=/nowhere", "local"), Limits::for_requests(limit));
     let db = Arc::new(Db::open(manager, 1, Arc::clone(&pulse)));
     let functions = jobs::functions(jobs::Options { least: Duration::ZERO, run_history_days: 14 });
-    let api = Api::new(&db, None, readiness, "local", &functions);
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let api = Api::new(&db, None, readiness, "local", &functions, &metrics);
     let handler: Handler = Arc::new(move |call, attempt| api.answer(call, attempt));
     Local::serve(1, limit, pulse, handler)
 }

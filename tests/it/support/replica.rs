@@ -8,6 +8,7 @@ use balanced::config::{Config, Token};
 use balanced::db::{Db, Limits, Manager, Probe, Pulse};
 use balanced::http::{Api, Handler, Listener, Options, Readiness, Server};
 use balanced::jobs;
+use balanced::metrics::Metrics;
 use balanced::stop::Stop;
 
 use super::child::Child;
@@ -50,10 +51,13 @@ impl Local {
         let db = Arc::new(Db::open(manager, options.pool_size, Arc::clone(&pulse)));
         let functions =
             jobs::functions(jobs::Options { least: Duration::ZERO, run_history_days: 14 });
-        let api = Api::new(&db, options.token.map(token), readiness, "local", &functions);
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let token = options.token.map(token);
+        let api = Api::new(&db, token, readiness, "local", &functions, &metrics);
         Probe::start(target, limits, Arc::clone(&pulse), stop.clone()).expect("a thread");
         let handler: Handler = Arc::new(move |call, attempt| api.answer(call, attempt));
-        let mut local = Local::serve(options.workers, options.request_timeout, pulse, handler);
+        let LocalOptions { workers, request_timeout, .. } = options;
+        let mut local = Local::serve_counting(workers, request_timeout, pulse, metrics, handler);
         local.stop = stop;
         until("the replica is ready", Duration::from_secs(20), || {
             get(local.addr, "/health").status == 200
@@ -68,10 +72,21 @@ impl Local {
         pulse: Arc<Pulse>,
         handler: Handler,
     ) -> Local {
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        Local::serve_counting(workers, request_timeout, pulse, metrics, handler)
+    }
+
+    fn serve_counting(
+        workers: usize,
+        request_timeout: Duration,
+        pulse: Arc<Pulse>,
+        metrics: Arc<Metrics>,
+        handler: Handler,
+    ) -> Local {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).expect("a port");
         let addr = listener.local_addr().unwrap();
         let options = Options { workers, request_timeout, replica_name: "local".to_owned() };
-        let server = listener.serve(&options, pulse, handler).expect("a server");
+        let server = listener.serve(&options, pulse, metrics, handler).expect("a server");
         Local { addr, server: Some(server), stop: Stop::new() }
     }
 }

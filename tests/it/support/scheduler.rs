@@ -3,11 +3,12 @@ use std::time::Duration;
 
 use balanced::cron::{Context, Cron, Failure, Functions, Options};
 use balanced::db::Pulse;
+use balanced::metrics::{Metrics, Readings};
 
 use super::{Database, target, until};
 
 /// One replica's scheduler in this process, drained at the end of the test.
-pub(crate) struct Scheduler(pub(crate) Cron);
+pub(crate) struct Scheduler(pub(crate) Cron, Arc<Metrics>);
 
 pub(crate) fn options(server: &str) -> Options {
     Options {
@@ -22,7 +23,23 @@ impl Scheduler {
     pub(crate) fn start(database_url: &str, options: &Options, functions: Functions) -> Scheduler {
         let target = target(database_url, &options.server);
         let pulse = Arc::new(Pulse::default());
-        Scheduler(Cron::start(options, functions, &target, &pulse).expect("threads"))
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let cron = Cron::start(options, functions, &target, &pulse, &metrics).expect("threads");
+        Scheduler(cron, metrics)
+    }
+
+    /// What it has counted, as Prometheus is told.
+    pub(crate) fn text(&self) -> String {
+        let readings = Readings {
+            database_up: true,
+            ready: true,
+            clock_skew_seconds: None,
+            pool_in_use: 0,
+            pool_idle: 0,
+            pool_max: 0,
+            pool_waiting: 0,
+        };
+        self.1.text(&readings).expect("a text")
     }
 }
 

@@ -1,0 +1,188 @@
+//! What a replica counts, and the text in which Prometheus reads it.
+//!
+//! Nothing here knows a request, a job or the database: what happens comes as a call, and what can
+//! only be looked at is handed in when the text is made ([`Readings`]). Each [`Metrics`] has a
+//! registry of its own, so that several replicas can live in one process.
+//!
+//! A series that is known beforehand exists at 0 from the start: of one that begins with its first
+//! event, Prometheus never sees that event as a change.
+
+mod changes;
+mod requests;
+mod runs;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, Result, TextEncoder,
+};
+
+pub use changes::{Change, Changes};
+pub use prometheus::Error;
+pub use requests::{Busy, Requests};
+pub use runs::Runs;
+
+/// All that one replica counts.
+pub struct Metrics {
+    /// Requests and the threads that work on them.
+    pub requests: Requests,
+    /// Changes of balances.
+    pub changes: Changes,
+    /// Jobs and their runs.
+    pub runs: Runs,
+    looked_at: LookedAt,
+    registry: Registry,
+}
+
+/// What is true at the moment of a look, by whoever knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Readings {
+    /// Whether the database works.
+    pub database_up: bool,
+    /// Whether this replica should get requests.
+    pub ready: bool,
+    /// This machine's clock minus the database's, while it is known.
+    pub clock_skew_seconds: Option<f64>,
+    /// Connections of the requests' pool that are lent.
+    pub pool_in_use: u32,
+    /// Those that are not.
+    pub pool_idle: u32,
+    /// The most there can be.
+    pub pool_max: u32,
+    /// Requests that wait for one.
+    pub pool_waiting: usize,
+}
+
+struct LookedAt {
+    database_up: IntGauge,
+    ready: IntGauge,
+    clock_skew: Gauge,
+    pool: IntGaugeVec,
+    pool_max: IntGauge,
+    pool_waiting: IntGauge,
+}
+
+/// The media type of the text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+impl Metrics {
+    /// All at 0.
+    ///
+    /// # Errors
+    /// When two families have one name, or one has a wrong name: never, as tests show.
+    pub fn new() -> Result<Metrics> {
+        let registry = Registry::new();
+        let families = Families(&registry);
+        let build =
+            families.gauges("balanced_build_info", "The version that runs.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        Ok(Metrics {
+            requests: Requests::new(&families)?,
+            changes: Changes::new(&families)?,
+            runs: Runs::new(&families)?,
+            looked_at: LookedAt::new(&families)?,
+            registry,
+        })
+    }
+
+    /// The text, with these readings in it.
+    ///
+    /// # Errors
+    /// Those of the library, which writes into memory.
+    pub fn text(&self, readings: &Readings) -> Result<String> {
+        self.looked_at.set(readings);
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+impl LookedAt {
+    fn new(families: &Families<'_>) -> Result<LookedAt> {
+        Ok(LookedAt {
+            database_up: families
+                .gauge("database_up", "Whether the database works, as readiness has it: 1 or 0.")?,
+            ready: families
+                .gauge("balanced_ready", "Whether this replica should get requests: 1 or 0.")?,
+            clock_skew: families.real(
+                "database_clock_skew_seconds",
+                "This machine's clock minus the database's, NaN while that is unknown; nothing is \
+                 decided by it.",
+            )?,
+            pool: families.whole_gauges(
+                "db_pool_connections",
+                "Connections to the database that requests share.",
+                &["state"],
+            )?,
+            pool_max: families
+                .gauge("db_pool_connections_max", "The most such connections there can be.")?,
+            pool_waiting: families
+                .gauge("db_pool_waiting", "Requests that wait for such a connection.")?,
+        })
+    }
+
+    fn set(&self, readings: &Readings) {
+        self.database_up.set(i64::from(readings.database_up));
+        self.ready.set(i64::from(readings.ready));
+        self.clock_skew.set(readings.clock_skew_seconds.unwrap_or(f64::NAN));
+        self.pool.with_label_values(&["in_use"]).set(i64::from(readings.pool_in_use));
+        self.pool.with_label_values(&["idle"]).set(i64::from(readings.pool_idle));
+        self.pool_max.set(i64::from(readings.pool_max));
+        self.pool_waiting.set(whole(readings.pool_waiting));
+    }
+}
+
+fn whole(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Makes families of a registry; each is made once.
+struct Families<'a>(&'a Registry);
+
+impl Families<'_> {
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter> {
+        self.registered(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
+        self.registered(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge> {
+        self.registered(IntGauge::new(name, help)?)
+    }
+
+    fn whole_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
+        self.registered(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn real(&self, name: &str, help: &str) -> Result<Gauge> {
+        self.registered(Gauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec> {
+        self.registered(GaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.registered(Histogram::with_opts(options)?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.registered(HistogramVec::new(options, labels)?)
+    }
+
+    fn registered<F: Collector + Clone + 'static>(&self, family: F) -> Result<F> {
+        self.0.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! Requests, and the threads that work on them.
+
+use std::time::Duration;
+
+use prometheus::{HistogramVec, IntCounterVec, IntGauge, Result};
+
+use super::{Families, whole};
+
+/// Counts requests.
+pub struct Requests {
+    total: IntCounterVec,
+    duration: HistogramVec,
+    workers: IntGauge,
+    workers_busy: IntGauge,
+    waiting: IntGauge,
+}
+
+/// A worker that has a request in hand, for as long as this lives.
+pub struct Busy<'a>(&'a IntGauge);
+
+/// A method may be any word, and a series is kept for ever.
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+const OTHER_METHOD: &str = "other";
+/// Answers that nobody expects, and that a rate must not miss the first of.
+const UNEXPECTED: [u16; 2] = [500, 503];
+/// In seconds, up to the longest that a request waits by default.
+const BUCKETS: [f64; 15] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+impl Requests {
+    pub(super) fn new(families: &Families<'_>) -> Result<Requests> {
+        Ok(Requests {
+            total: families.counters(
+                "http_requests_total",
+                "Requests that were answered, counted before the answer is written.",
+                &["method", "route", "status"],
+            )?,
+            duration: families.histograms(
+                "http_request_duration_seconds",
+                "From a request's arrival until its answer is about to be written.",
+                &["route"],
+                &BUCKETS,
+            )?,
+            workers: families.gauge("http_workers", "Threads that work on requests.")?,
+            workers_busy: families.gauge(
+                "http_workers_busy",
+                "Those that have a request in hand, perhaps this one.",
+            )?,
+            waiting: families.gauge("http_requests_waiting", "Requests that wait for a worker.")?,
+        })
+    }
+
+    /// There are so many workers.
+    pub fn have_workers(&self, workers: usize) {
+        self.workers.set(whole(workers));
+    }
+
+    /// Requests of this kind can come.
+    pub fn expect(&self, method: &str, route: &'static str) {
+        self.duration.with_label_values(&[route]);
+        for status in UNEXPECTED {
+            self.total.with_label_values(&[method, route, digits_of(status, &mut [0; 3])]);
+        }
+    }
+
+    /// A request is about to be answered, so long after it came.
+    pub fn answered(&self, method: &str, route: &'static str, status: u16, time: Duration) {
+        let method = METHODS.into_iter().find(|known| *known == method).unwrap_or(OTHER_METHOD);
+        self.total.with_label_values(&[method, route, digits_of(status, &mut [0; 3])]).inc();
+        self.duration.with_label_values(&[route]).observe(time.as_secs_f64());
+    }
+
+    /// A worker has a request in hand from now on.
+    pub fn worker_busy(&self) -> Busy<'_> {
+        self.workers_busy.inc();
+        Busy(&self.workers_busy)
+    }
+
+    /// So many requests wait for a worker now.
+    pub fn wait(&self, requests: usize) {
+        self.waiting.set(whole(requests));
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A status is written for every request: without an allocation.
+fn digits_of(status: u16, digits: &mut [u8; 3]) -> &str {
+    let digit = |power: u16| b'0' + u8::try_from(status / power % 10).unwrap_or_default();
+    *digits = [digit(100), digit(10), digit(1)];
+    std::str::from_utf8(digits).unwrap_or_default()
+}

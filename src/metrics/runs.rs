@@ -1,0 +1,156 @@
+//! Jobs and their runs, as this replica has seen them.
+
+use std::collections::BTreeSet;
+
+use parking_lot::Mutex;
+use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Result};
+
+use super::{Families, whole};
+
+/// Counts runs: each is counted by the replica that wrote its end, so that the sum over all
+/// replicas is the history.
+pub struct Runs {
+    total: IntCounterVec,
+    duration: HistogramVec,
+    running: IntGauge,
+    due: IntGauge,
+    lateness: Histogram,
+    leases_lost: IntCounter,
+    heartbeat_failures: IntCounter,
+    takeovers: IntCounter,
+    last_success: GaugeVec,
+    jobs: Mutex<BTreeSet<String>>,
+}
+
+/// Jobs with series of their own: about twenty each, which stay until the replica ends, also when
+/// the job is deleted.
+const JOBS_MAX: usize = 500;
+/// What all jobs beyond them are called; no job can have this name.
+const OTHER_JOBS: &str = "_other";
+const OUTCOMES: [&str; 4] = ["succeeded", "failed", "cancelled", "abandoned"];
+/// In seconds.
+const DURATION_BUCKETS: [f64; 11] =
+    [0.1, 1.0, 10.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1_800.0, 3_600.0];
+const LATENESS_BUCKETS: [f64; 12] =
+    [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 3_600.0];
+
+impl Runs {
+    pub(super) fn new(families: &Families<'_>) -> Result<Runs> {
+        Ok(Runs {
+            total: families.counters(
+                "cron_runs_total",
+                "Runs whose end this replica wrote, also as abandoned by another.",
+                &["job", "outcome"],
+            )?,
+            duration: families.histograms(
+                "cron_run_duration_seconds",
+                "How long the runs of this replica took.",
+                &["job"],
+                &DURATION_BUCKETS,
+            )?,
+            running: families.gauge("cron_running_jobs", "Jobs that this replica runs.")?,
+            due: families.gauge(
+                "cron_due_jobs",
+                "Jobs that were due and held by nobody when this replica last looked, 100 at most.",
+            )?,
+            lateness: families.histogram(
+                "cron_run_lateness_seconds",
+                "How long after its slot a run was started, by the database's clock.",
+                &LATENESS_BUCKETS,
+            )?,
+            leases_lost: families.counter(
+                "cron_leases_lost_total",
+                "Runs of this replica whose lease was not renewed in time or was taken.",
+            )?,
+            heartbeat_failures: families
+                .counter("cron_heartbeat_failures_total", "Tries to renew leases that failed.")?,
+            takeovers: families.counter(
+                "cron_takeovers_total",
+                "Runs that this replica started because another's lease had run out.",
+            )?,
+            last_success: families.gauges(
+                "cron_last_success_timestamp_seconds",
+                "When a job last succeeded, by the database's clock, as far as this replica knows.",
+                &["job"],
+            )?,
+            jobs: Mutex::default(),
+        })
+    }
+
+    /// There is a job of this name.
+    pub fn know(&self, job: &str) {
+        self.label(job);
+    }
+
+    /// A run was claimed, so long after its slot.
+    pub fn claimed(&self, job: &str, late_seconds: f64) {
+        self.know(job);
+        self.running.inc();
+        self.lateness.observe(late_seconds);
+    }
+
+    /// That claim took the job over from a replica whose lease had run out.
+    pub fn taken_over(&self) {
+        self.takeovers.inc();
+    }
+
+    /// A claimed run is over, recorded or not.
+    pub fn let_go(&self) {
+        self.running.dec();
+    }
+
+    /// The end of a run was recorded.
+    pub fn ended(&self, job: &str, outcome: &'static str, seconds: f64) {
+        let job = self.label(job);
+        self.total.with_label_values(&[job, outcome]).inc();
+        self.duration.with_label_values(&[job]).observe(seconds);
+    }
+
+    /// A run that another replica had left open was closed as abandoned.
+    pub fn abandoned(&self, job: &str) {
+        self.total.with_label_values(&[self.label(job), "abandoned"]).inc();
+    }
+
+    /// A job succeeded then, in seconds since 1970. The latest instant stays.
+    pub fn succeeded(&self, job: &str, at: f64) {
+        let job = self.label(job);
+        if job == OTHER_JOBS {
+            return;
+        }
+        let _one_at_a_time = self.jobs.lock();
+        let last = self.last_success.with_label_values(&[job]);
+        last.set(last.get().max(at));
+    }
+
+    /// The lease of a run was lost.
+    pub fn lease_lost(&self) {
+        self.leases_lost.inc();
+    }
+
+    /// A renewal failed.
+    pub fn heartbeat_failed(&self) {
+        self.heartbeat_failures.inc();
+    }
+
+    /// So many jobs are due and held by nobody.
+    pub fn due(&self, jobs: usize) {
+        self.due.set(whole(jobs));
+    }
+
+    /// The job's name, or that of all others.
+    fn label<'a>(&self, job: &'a str) -> &'a str {
+        let mut jobs = self.jobs.lock();
+        if jobs.contains(job) {
+            return job;
+        }
+        let job = if jobs.len() < JOBS_MAX { job } else { OTHER_JOBS };
+        if job != OTHER_JOBS {
+            jobs.insert(job.to_owned());
+        }
+        for outcome in OUTCOMES {
+            self.total.with_label_values(&[job, outcome]);
+        }
+        self.duration.with_label_values(&[job]);
+        job
+    }
+}

@@ -1,0 +1,130 @@
+use std::time::Duration;
+
+use super::*;
+
+const READINGS: Readings = Readings {
+    database_up: true,
+    ready: false,
+    clock_skew_seconds: None,
+    pool_in_use: 3,
+    pool_idle: 5,
+    pool_max: 8,
+    pool_waiting: 2,
+};
+
+fn text(metrics: &Metrics) -> String {
+    metrics.text(&READINGS).unwrap()
+}
+
+fn assert_has(metrics: &Metrics, lines: &[&str]) {
+    let text = text(metrics);
+    for line in lines {
+        assert!(text.lines().any(|other| other == *line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn what_is_known_beforehand_is_there_at_zero() {
+    let metrics = Metrics::new().unwrap();
+    metrics.requests.expect("POST", "/api/balance");
+    metrics.runs.know("a");
+    assert_has(
+        &metrics,
+        &[
+            "http_requests_total{method=\"POST\",route=\"/api/balance\",status=\"500\"} 0",
+            "http_requests_total{method=\"POST\",route=\"/api/balance\",status=\"503\"} 0",
+            "http_request_duration_seconds_count{route=\"/api/balance\"} 0",
+            "balance_changes_total{outcome=\"changed\"} 0",
+            "balance_changes_total{outcome=\"unknown\"} 0",
+            "balance_changes_replayed_total 0",
+            "cron_runs_total{job=\"a\",outcome=\"failed\"} 0",
+            "cron_run_duration_seconds_count{job=\"a\"} 0",
+            "cron_takeovers_total 0",
+        ],
+    );
+    // Never was is no instant.
+    assert!(!text(&metrics).contains("cron_last_success_timestamp_seconds"));
+}
+
+#[test]
+fn readings_are_those_of_the_moment() {
+    assert_has(
+        &Metrics::new().unwrap(),
+        &[
+            "database_up 1",
+            "balanced_ready 0",
+            "database_clock_skew_seconds NaN",
+            "db_pool_connections{state=\"in_use\"} 3",
+            "db_pool_connections{state=\"idle\"} 5",
+            "db_pool_connections_max 8",
+            "db_pool_waiting 2",
+            concat!("balanced_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ],
+    );
+}
+
+#[test]
+fn any_method_is_one_of_a_few() {
+    let metrics = Metrics::new().unwrap();
+    for method in ["GET", "get", "BREW", ""] {
+        metrics.requests.answered(method, "none", 404, Duration::from_millis(2));
+    }
+    let line = |method| {
+        format!("http_requests_total{{method=\"{method}\",route=\"none\",status=\"404\"}}")
+    };
+    assert_has(&metrics, &[&format!("{} 1", line("GET")), &format!("{} 3", line("other"))]);
+    assert_has(
+        &metrics,
+        &[
+            "http_request_duration_seconds_bucket{route=\"none\",le=\"0.001\"} 0",
+            "http_request_duration_seconds_bucket{route=\"none\",le=\"0.0025\"} 4",
+        ],
+    );
+}
+
+#[test]
+fn a_worker_is_busy_until_it_lets_go_even_by_a_panic() {
+    let metrics = Metrics::new().unwrap();
+    let _busy = metrics.requests.worker_busy();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _busy = metrics.requests.worker_busy();
+        panic!("on purpose");
+    }));
+    assert!(panicked.is_err());
+    assert_has(&metrics, &["http_workers_busy 1"]);
+}
+
+#[test]
+fn a_replayed_result_is_no_second_change() {
+    let metrics = Metrics::new().unwrap();
+    metrics.changes.told(Change::Changed);
+    metrics.changes.told(Change::Replayed);
+    let lines =
+        ["balance_changes_total{outcome=\"changed\"} 1", "balance_changes_replayed_total 1"];
+    assert_has(&metrics, &lines);
+}
+
+#[test]
+fn the_last_success_never_goes_back() {
+    let metrics = Metrics::new().unwrap();
+    for at in [1_700_000_000.25, 1_600_000_000.0] {
+        metrics.runs.succeeded("a", at);
+    }
+    assert_has(&metrics, &["cron_last_success_timestamp_seconds{job=\"a\"} 1700000000.25"]);
+}
+
+#[test]
+fn jobs_beyond_five_hundred_share_their_series() {
+    let metrics = Metrics::new().unwrap();
+    for number in 0..502 {
+        metrics.runs.ended(&format!("job-{number}"), "failed", 1.0);
+    }
+    assert_has(
+        &metrics,
+        &[
+            "cron_runs_total{job=\"job-499\",outcome=\"failed\"} 1",
+            "cron_runs_total{job=\"_other\",outcome=\"failed\"} 2",
+        ],
+    );
+    assert!(!text(&metrics).contains("job-500"));
+}
