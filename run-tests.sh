@@ -46,13 +46,14 @@ install_what_is_needed() {
 }
 
 check_door() {
-    local servers
+    local servers failed=0
     servers=$(mktemp)
     printf '%s\n' 'backend replicas from whole-requests' '    server replica-1 127.0.0.1:3001' \
         'backend long-answers from whole-requests' \
         '    server replica-1 127.0.0.1:3001 no-check track replicas/replica-1 maxconn 8' >"$servers"
-    PROXY_PORT=8080 "$(haproxy_program)" -dW -c -f deploy/haproxy.cfg -f "$servers"
+    PROXY_PORT=8080 "$(haproxy_program)" -dW -c -f deploy/haproxy.cfg -f "$servers" || failed=1
     rm -f "$servers"
+    return "$failed"
 }
 
 check_alerts() {
