@@ -359,6 +359,8 @@ fn the_text_is_clean_and_has_whatever_the_alerts_and_the_readme_name() {
     for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
         assert!(tested.contains(&format!("alertname=\"{alert}\"")), "{alert} never fires in tests");
     }
+    // Else Prometheus gives the label `job`, by which rules tell jobs apart, a meaning of its own.
+    assert!(source("deploy/prometheus.yml").contains("\n    honor_labels: true\n"));
     let Ok(mut promtool) = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
