@@ -151,8 +151,10 @@ fn metrics_are_told_while_every_worker_is_stuck_and_while_the_database_is_away()
     let variables = [("HTTP_WORKERS", "4"), ("DB_POOL_SIZE", "2"), ("CRON_ENABLED", "false")];
     let replica = Process::start(server.url(), &variables);
     let addr = replica.addr;
-    until("the clock's skew is known", SOON, || {
-        sum(&text(addr), "database_clock_skew_seconds", &[]).abs() < 1.0
+    until("the clock's skew is known and both connections are open", SOON, || {
+        let text = text(addr);
+        sum(&text, "database_clock_skew_seconds", &[]).abs() < 1.0
+            && sum(&text, "db_pool_connections", &["idle"]) == 2.0
     });
     assert_eq!(sum(&text(addr), "balanced_ready", &[]), 1.0);
     let paused = server.pause();
@@ -357,6 +359,8 @@ fn the_text_is_clean_and_has_whatever_the_alerts_and_the_readme_name() {
     for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
         assert!(tested.contains(&format!("alertname=\"{alert}\"")), "{alert} never fires in tests");
     }
+    // Else Prometheus gives the label `job`, by which rules tell jobs apart, a meaning of its own.
+    assert!(source("deploy/prometheus.yml").contains("\n    honor_labels: true\n"));
     let Ok(mut promtool) = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
