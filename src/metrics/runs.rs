@@ -27,6 +27,8 @@ pub struct Runs {
 const JOBS_MAX: usize = 500;
 /// What all jobs beyond them are called; no job can have this name.
 const OTHER_JOBS: &str = "_other";
+/// The library tells series apart by the values of their labels joined without a mark between them:
+/// so none of these may be the end of another.
 const OUTCOMES: [&str; 4] = ["succeeded", "failed", "cancelled", "abandoned"];
 /// In seconds.
 const DURATION_BUCKETS: [f64; 11] =
