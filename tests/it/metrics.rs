@@ -340,8 +340,8 @@ fn the_text_is_clean_and_has_whatever_the_alerts_and_the_readme_name() {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let families: BTreeSet<&str> = types.map(|line| line.split(' ').next().unwrap()).collect();
     let readme = source("README.md");
-    let section = readme.split("\n## Metrics and alerts\n").nth(1).expect("the section");
-    let section = section.split("\n## ").next().unwrap();
+    let section = readme.split("\n### Metrics and alerts\n").nth(1).expect("the section");
+    let section = section.split("\n### ").next().unwrap();
     let (alerts, tested) = (source("deploy/alerts.yml"), source("deploy/alerts.test.yml"));
     for (place, document) in [
         ("README.md", section),
