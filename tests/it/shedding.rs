@@ -10,13 +10,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a change takes; the next one of the user waits for it, as it waits for a slow flush. (The
 /// tests' PostgreSQL does not flush, so `commit_delay` would do nothing.)
 const SLOW: &str = "create function slow() returns trigger language plpgsql as $$ begin \
-    perform pg_sleep(0.02); return new; end $$; \
+    perform pg_sleep(0.04); return new; end $$; \
     create trigger slow before insert on balance_changes for each row execute function slow()";
-/// 50 a second are made: these wait for 4 s, were they patient.
+/// 25 a second are made: these wait for 8 s, were they patient.
 const CLIENTS: usize = 200;
 const LOAD: Duration = Duration::from_secs(5);
 /// For the answers to be written and read by threads that other tests hold up.
-const BUSY_MACHINE: Duration = Duration::from_secs(3);
+const BUSY_MACHINE: Duration = Duration::from_secs(5);
 
 /// Asks again when it has an answer, until the load is over.
 fn ask_on(addr: std::net::SocketAddr, end: Instant) -> Vec<(Answer, Duration)> {
@@ -62,8 +62,8 @@ fn a_crowd_before_a_slow_database_is_served_or_told_in_time_and_nothing_else() {
     let count = "select count(*) from balance_changes where user_id = 1 and amount = -1";
     assert_eq!(database.number(count), made, "of {} requests", answers.len());
     database.assert_books_balance();
-    // It could make 250 while it was asked, and 100 more after.
-    assert!(made > 50 && shed > 100, "{made} made, {shed} told to come back");
+    // It could make 125 while it was asked, and 50 more after.
+    assert!(made > 25 && shed > 100, "{made} made, {shed} told to come back");
     until("nothing waits any more", Duration::from_secs(2), || {
         let asked = Instant::now();
         Client::connect(addr).ask("POST /api/balance", &[], &change(1, -1)).status == 200
