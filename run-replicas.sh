@@ -17,12 +17,12 @@ Builds and runs the service on this machine, in the foreground, until Ctrl-C.
 Usage: ./run-replicas.sh
 
 Settings, from the environment or from the file .env beside this script (the environment wins):
-  REPLICAS      5       how many replicas
-  BASE_PORT     3001    the first replica's port; the others follow
-  PROXY_PORT    8080    the door's port, one address for all replicas; 0 = no door
+  REPLICAS      5          how many replicas
+  BASE_PORT     3001       the first replica's port; the others follow
+  PROXY_PORT    8080       the door's port, one address for all replicas; 0 = no door
   PROXY_ADDR    127.0.0.1  the door's address; 0.0.0.0 lets other machines reach it
-  STATE_DIR     ./var   data, logs and process ids; kept between runs
-  DATABASE_URL          a PostgreSQL to use; when unset, a private one is started in STATE_DIR
+  STATE_DIR     ./var      data, logs and process ids; kept between runs
+  DATABASE_URL             a PostgreSQL to use; when unset, a private one is started in STATE_DIR
 All other settings go to the replicas: see .env.example.
 
 Exit code: 0 after a clean stop, 1 after a failure, 2 when a setting is wrong.

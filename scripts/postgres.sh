@@ -172,7 +172,7 @@ copy() { # the primary's URL
 }
 
 configure() {
-    as_owner tee -- "$home/data/balanced.conf" >/dev/null <<CONF || die "Cannot write to $home/data. Is the disk full?"
+    as_owner tee -- "$home/data/balanced.conf" >/dev/null <<CONF || die "Cannot write to $home/data. Is the disk full, or do the files belong to somebody else than ${owner:-$(id -un)}?"
 # Written by scripts/postgres.sh at every start. To change a setting use ALTER SYSTEM, which wins.
 listen_addresses = ''
 port = 5432
