@@ -174,7 +174,8 @@ fn the_lives_of_runs_and_replicas_can_be_followed() {
     let first = start("a", "60");
     database.add_job_calling("pi", "estimate-pi", "every 1h");
     database.wait_for("it runs", SOON, 1, OPEN_RUNS);
-    let mut second = start("b", "2");
+    // Long enough to be seen while it runs, also on a busy machine.
+    let mut second = start("b", "6");
     first.signal("-KILL");
     let done = "select count(*) from cron_runs where outcome = 'succeeded'";
     database.wait_for("it has run elsewhere", SOON, 1, done);
