@@ -58,7 +58,7 @@ find_axe() {
     if [[ ! -e $AXE_CORE ]] && command -v npm >/dev/null; then
         say "Getting axe $version (npm pack axe-core) …"
         folder=$(mktemp -d)
-        (cd "$folder" && npm pack --silent "axe-core@$version" && tar -xzf axe-core-*.tgz package/axe.min.js) >/dev/null 2>&1 &&
+        (cd "$folder" && npm pack --silent --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=3000 "axe-core@$version" && tar -xzf axe-core-*.tgz package/axe.min.js) >/dev/null 2>&1 &&
             mkdir -p "${AXE_CORE%/*}" && mv "$folder/package/axe.min.js" "$AXE_CORE"
         rm -rf "$folder"
     fi

@@ -110,14 +110,17 @@
 //! - `library` (any) source, text: what a crate beneath has to say; the driver tells each statement
 //!   at `LOG_LEVEL=trace`
 
-use std::io::{Stderr, stderr};
+use std::io::{LineWriter, Stderr, stderr};
 
 use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
 use simplelog::{ConfigBuilder, WriteLogger};
 
+/// What is written to a pipe at once stays together up to this many bytes, and lines are shorter.
+const LINE_BYTES: usize = 4_096;
+
 /// Adds what every line has.
 struct Signed {
-    lines: Box<WriteLogger<Stderr>>,
+    lines: Box<WriteLogger<LineWriter<Stderr>>>,
     level: LevelFilter,
     server: String,
 }
@@ -135,7 +138,10 @@ pub fn init(level: LevelFilter, server: &str) -> Result<(), SetLoggerError> {
         // What the server library says of its accept loop is said here with what is done about it.
         .add_filter_ignore_str("tiny_http")
         .build();
-    let lines = WriteLogger::new(level, format, stderr());
+    // The library writes each part of a line by itself, and standard error keeps nothing back:
+    // lines of replicas that share a pipe would be mixed, and each cost some 40 system calls.
+    let whole_lines = LineWriter::with_capacity(LINE_BYTES, stderr());
+    let lines = WriteLogger::new(level, format, whole_lines);
     log::set_boxed_logger(Box::new(Signed { lines, level, server: server.to_owned() }))?;
     log::set_max_level(level);
     Ok(())

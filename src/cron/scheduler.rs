@@ -57,18 +57,21 @@ impl Scheduler {
         while self.runner.held.begin_claiming() {
             match self.poll() {
                 Ok(()) => self.failing = false,
-                Err(error) if !self.failing => {
-                    let (reason, retry_ms) = (error.to_string(), self.poll.as_millis());
-                    warn!("event=poll_failed reason={reason:?} retry_ms={retry_ms}");
-                    self.failing = true;
-                }
-                Err(_) => {}
+                Err(error) => self.failed(&error),
             }
             self.runner.held.end_claiming();
             // Without jitter the phases of two replicas stay as they are, and one of them comes
             // first to every job.
             let pause = self.poll.mul_f64(0.5 + self.random.fraction());
             seen = self.runner.held.wait_for_an_end(seen, pause);
+        }
+    }
+
+    fn failed(&mut self, error: &Error) {
+        self.runner.metrics.runs.due_unknown();
+        if !std::mem::replace(&mut self.failing, true) {
+            let (reason, retry_ms) = (error.to_string(), self.poll.as_millis());
+            warn!("event=poll_failed reason={reason:?} retry_ms={retry_ms}");
         }
     }
 

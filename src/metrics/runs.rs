@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
-use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Result};
+use prometheus::{
+    GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result,
+};
 
 use super::{Families, whole};
 
@@ -13,7 +15,8 @@ pub struct Runs {
     total: IntCounterVec,
     duration: HistogramVec,
     running: IntGauge,
-    due: IntGauge,
+    /// Without a label, and without a value unless this replica looks for jobs.
+    due: IntGaugeVec,
     lateness: Histogram,
     leases_lost: IntCounter,
     heartbeat_failures: IntCounter,
@@ -51,9 +54,11 @@ impl Runs {
                 &DURATION_BUCKETS,
             )?,
             running: families.gauge("cron_running_jobs", "Jobs that this replica runs.")?,
-            due: families.gauge(
+            due: families.whole_gauges(
                 "cron_due_jobs",
-                "Jobs that were due and held by nobody when this replica last looked, 100 at most.",
+                "Jobs that were due and held by nobody when this replica last looked, 100 at most; \
+                 absent where it runs no jobs, or could not look.",
+                &[],
             )?,
             lateness: families.histogram(
                 "cron_run_lateness_seconds",
@@ -136,7 +141,12 @@ impl Runs {
 
     /// So many jobs are due and held by nobody.
     pub fn due(&self, jobs: usize) {
-        self.due.set(whole(jobs));
+        self.due.with_label_values::<&str>(&[]).set(whole(jobs));
+    }
+
+    /// It is not known how many jobs are due: a 0 would say that there are none.
+    pub fn due_unknown(&self) {
+        self.due.reset();
     }
 
     /// The job's name, or that of all others.

@@ -113,6 +113,17 @@ fn the_last_success_never_goes_back() {
     assert_has(&metrics, &["cron_last_success_timestamp_seconds{job=\"a\"} 1700000000.25"]);
 }
 
+/// The least over all replicas is what nobody takes: one that does not look must not say 0.
+#[test]
+fn a_replica_that_does_not_look_for_jobs_says_nothing_of_due_ones() {
+    let metrics = Metrics::new().unwrap();
+    assert!(!text(&metrics).contains("cron_due_jobs"));
+    metrics.runs.due(0);
+    assert_has(&metrics, &["cron_due_jobs 0"]);
+    metrics.runs.due_unknown();
+    assert!(!text(&metrics).contains("cron_due_jobs"));
+}
+
 #[test]
 fn jobs_beyond_five_hundred_share_their_series() {
     let metrics = Metrics::new().unwrap();

@@ -3,6 +3,7 @@
 use std::env;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, StderrLock, Write as _};
+use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,12 @@ impl Screen {
         let dumb = env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let terminal = io::stderr().is_terminal() && !dumb;
         let coloured = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        // What is written to the table's screen goes with it: a panic's words, too.
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            drop(leave());
+            usual(panic);
+        }));
         Screen { terminal, coloured, next_line: Instant::now() }
     }
 
