@@ -324,7 +324,13 @@ fn axe_finds_nothing_to_complain_of() {
     };
     let axe = std::fs::read_to_string(&axe).unwrap_or_else(|error| panic!("{axe}: {error}"));
     let database = Postgres::shared().migrated();
-    let replica = replica(&database, "replica-7", any(), &[("JOB_MIN_SECONDS", "2")]);
+    database.add_job_calling(
+        &"long-names".repeat(6),
+        "estimate-pi",
+        "0 3 1-7,15-21 * 1-5 Europe/Berlin",
+    );
+    let server = format!("{}.example.internal:3001", "replica".repeat(6));
+    let replica = replica(&database, &server, any(), &[("JOB_MIN_SECONDS", "2")]);
     for (path, selector) in
         [("/", "#history-rows tr:nth-child(10) .succeeded"), ("/api-docs", "#sides:not([hidden])")]
     {
