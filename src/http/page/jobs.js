@@ -107,7 +107,8 @@ function fillJobRow(row, job) {
     fillLastRun(row, job);
     say(row.pause, job.enabled ? "Pause" : "Resume");
     row.pause.setAttribute("aria-label", `${job.enabled ? "Pause" : "Resume"} ${job.name}`);
-    row.run.disabled = open || !job.enabled;
+    // Not `disabled`, which takes the focus from whoever has just pressed it: the server says why not.
+    row.run.ariaDisabled = String(open || !job.enabled);
 }
 
 function fillLastRun(row, { lastRun: last, functionKnown }) {
