@@ -123,6 +123,65 @@ fn a_withdrawal_beyond_the_balance_shows_the_refusal() {
     give("9007199254740992", "deposit");
     browser.until("the last digit is right", || balance() == "9 007 199 254 740 993");
     browser.wait_for(3, "#changes tr");
+    browser.fill("[name=amount]", "1");
+    twice(&browser, "[value=withdraw]");
+    told("Done");
+    browser.until("it is shown", || balance() == "9 007 199 254 740 992");
+    assert_eq!(browser.count("#changes tr"), 4, "the second click was no second withdrawal");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+/// Two clicks before any answer can be there.
+fn twice(browser: &Browser, selector: &str) {
+    let one = format!("document.querySelector({selector:?}).click()");
+    browser.run(&format!("{one}; {one}"));
+}
+
+#[test]
+fn jobs_stay_live_while_the_balance_cannot_be_read() {
+    let Some(browser) = Browser::start() else { return };
+    let database = with_a_waiting_job();
+    let replica = replica(&database, "replica-7", any(), &[]);
+    browser.open(replica.addr, "/");
+    browser.until("the balance is shown", || browser.text("#balance") == "10\u{202f}000");
+    let mut other = database.connect();
+    other.batch_execute("begin; lock table users in access exclusive mode").unwrap();
+    browser.wait_for(1, "#user-said.alarm");
+    let told = browser.text("#user-said");
+    assert_eq!(told, "The balance cannot be read: no answer within 4 s");
+    database.connect().batch_execute("update cron_jobs set enabled = false").unwrap();
+    browser.wait_for(1, "#job-pi[data-state=paused]");
+    browser.wait_for(1, "#lost[hidden]");
+    assert_eq!(browser.text("#balance"), "10\u{202f}000", "it keeps its place");
+    other.batch_execute("commit").unwrap();
+    browser.wait_for(0, "#user-said.alarm");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_hasty_hand_turns_one_page_of_the_history_at_a_time() {
+    let Some(browser) = Browser::start() else { return };
+    let database = with_a_waiting_job();
+    let runs = "insert into cron_runs (job_id, job, function, token, server, scheduled_at, \
+                started_at, finished_at, outcome, detail) \
+                select 0, 'pi', 'estimate-pi', n, 'replica-1', now(), now(), now(), 'succeeded', \
+                '' from generate_series(1, 30) n";
+    database.connect().batch_execute(runs).unwrap();
+    let replica = replica(&database, "replica-7", any(), &[]);
+    browser.open(replica.addr, "/");
+    browser.wait_for(12, "#history-rows tr");
+    let newest = || browser.text("#history-rows td");
+    let first = newest();
+    for (page, rows) in [("page 2", 12), ("page 3", 6)] {
+        twice(&browser, "#older");
+        browser.until(page, || browser.text("#history-page") == page);
+        assert_eq!(browser.count("#history-rows tr"), rows);
+    }
+    for page in ["page 2", "page 1"] {
+        twice(&browser, "#newer");
+        browser.until(page, || browser.text("#history-page") == page);
+    }
+    assert_eq!(newest(), first);
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
@@ -265,7 +324,13 @@ fn axe_finds_nothing_to_complain_of() {
     };
     let axe = std::fs::read_to_string(&axe).unwrap_or_else(|error| panic!("{axe}: {error}"));
     let database = Postgres::shared().migrated();
-    let replica = replica(&database, "replica-7", any(), &[("JOB_MIN_SECONDS", "2")]);
+    database.add_job_calling(
+        &"long-names".repeat(6),
+        "estimate-pi",
+        "0 3 1-7,15-21 * 1-5 Europe/Berlin",
+    );
+    let server = format!("{}.example.internal:3001", "replica".repeat(6));
+    let replica = replica(&database, &server, any(), &[("JOB_MIN_SECONDS", "2")]);
     for (path, selector) in
         [("/", "#history-rows tr:nth-child(10) .succeeded"), ("/api-docs", "#sides:not([hidden])")]
     {

@@ -8,11 +8,20 @@ let userId = "1";
 /** A change of which nobody knows whether it was made: the same again, under the same key. */
 let unknown = null;
 
+/** How often the balance was asked for, and the newest question that is settled. */
+let balanceAsked = 0, balanceSettled = 0;
+
 async function showBalance() {
+    const asked = ++balanceAsked;
     const user = `/api/users/${encodeURIComponent(userId)}`;
+    const patience = POLL_PATIENCE_MS;
     try {
         const [{ balance }, { changes }] = await Promise.all([
-            ask("GET", user), ask("GET", `${user}/changes?limit=${CHANGES_SHOWN}`)]);
+            ask("GET", user, { patience }),
+            ask("GET", `${user}/changes?limit=${CHANGES_SHOWN}`, { patience })]);
+        // Meanwhile it was changed, or another user was asked for.
+        if (asked !== balanceAsked) return;
+        tell(byId("user-said"), "", "");
         say(byId("balance"), grouped(balance));
         const newest = changes[0]?.id;
         const rows = byId("changes");
@@ -21,18 +30,29 @@ async function showBalance() {
             rows.dataset.newest = `${userId} ${newest}`;
         }
     } catch (error) {
-        if (error instanceof Lost) return; // the banner says so
-        say(byId("balance"), "–");
-        byId("changes").replaceChildren();
-        delete byId("changes").dataset.newest;
-        tell(byId("balance-said"), "alarm", error.message);
+        if (asked !== balanceAsked) return;
+        if (error.status === 404) forgetBalance("–");
+        tell(byId("user-said"), "alarm", `The balance cannot be read: ${error.message}`);
+    } finally {
+        balanceSettled = Math.max(balanceSettled, asked);
     }
+}
+
+/** One question at a time: also slow answers shall be seen. */
+function pollBalance() {
+    if (balanceSettled === balanceAsked) showBalance();
+}
+
+function forgetBalance(sign) {
+    say(byId("balance"), sign);
+    byId("changes").replaceChildren();
+    delete byId("changes").dataset.newest;
 }
 
 function changeRow({ id, amount, balanceAfter, createdAt }) {
     const sign = amount.startsWith("-") ? "" : "+";
     return make("tr", { "data-change": id },
-        make("td", { title: dayAndTime(createdAt) }, timeOfDay(createdAt)),
+        make("td", { title: dayAndTime(createdAt) }, sinceToday(createdAt, databaseNow())),
         make("td", { class: "number" }, sign + grouped(amount)),
         make("td", { class: "number" }, grouped(balanceAfter)));
 }
@@ -44,7 +64,7 @@ function grouped(number) {
 
 /** What is not a whole number goes as it is: the server says what is wrong with it. */
 function amountOf(text, way) {
-    if (!/^[+-]?\d+$/.test(text)) return JSON.stringify(text);
+    if (!/^\d+$/.test(text)) return JSON.stringify(text);
     const amount = BigInt(text);
     return String(way === "withdraw" ? -amount : amount);
 }
@@ -55,34 +75,51 @@ function newKey() {
     return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/** While one change is under way, a second click is none of its own. */
+let changing = false;
+
 async function changeBalance(event) {
     event.preventDefault();
+    if (changing) return;
+    const given = event.target.elements.amount.value.trim();
+    if (/^[+-]/.test(given)) {
+        return tell(byId("balance-said"), "alarm", "The button says which way: give the amount without a sign.");
+    }
+    const amount = amountOf(given, event.submitter.value);
+    changing = true;
+    await sendChange(`{"userId":${userId},"amount":${amount}}`);
+    changing = false;
+    await showBalance();
+}
+
+async function sendChange(body) {
     const said = byId("balance-said");
-    const amount = amountOf(event.target.elements.amount.value.trim(), event.submitter.value);
-    const body = `{"userId":${userId},"amount":${amount}}`;
     const key = unknown?.body === body ? unknown.key : newKey();
-    unknown = null;
+    tell(said, "", "Sending …");
     try {
         const headers = { "Idempotency-Key": key };
         const { balance } = await change("POST", "/api/balance", { body, headers });
+        if (unknown?.key === key) unknown = null;
         tell(said, "fine", `Done. The balance is ${grouped(balance)}.`);
     } catch (error) {
-        if (error instanceof Lost || error.problem.outcome) {
+        if (error instanceof Lost || error.status >= 500) {
             unknown = { body, key };
             tell(said, "alarm", `${error.message}. Press again: it cannot be made twice.`);
         } else {
+            // Without the token it was not looked at: what was unknown still is.
+            if (unknown?.key === key && error.status !== 401) unknown = null;
             tell(said, "alarm", error.message);
         }
     }
-    await showBalance();
 }
 
 byId("user").addEventListener("submit", (event) => {
     event.preventDefault();
     const given = event.target.elements.userId.value.trim();
     tell(byId("balance-said"), "", "");
-    if (/^\d+$/.test(given)) userId = given;
-    else tell(byId("balance-said"), "alarm", "A user is a number.");
+    if (!/^\d+$/.test(given)) return tell(byId("user-said"), "alarm", "A user is a number.");
+    userId = String(BigInt(given));
+    forgetBalance("…");
     showBalance();
 });
 byId("change").addEventListener("submit", changeBalance);

@@ -75,9 +75,10 @@ async function ask(method, path, options) {
 
 const TOKEN = "balanced-token";
 
+/** What can be no token is not sent: the server asks for one, where a browser would send nothing. */
 function tokenHeaders() {
-    const token = sessionStorage.getItem(TOKEN);
-    return token ? { Authorization: `Bearer ${token}` } : {};
+    const token = sessionStorage.getItem(TOKEN) ?? "";
+    return /^[!-~]+$/.test(token) ? { Authorization: `Bearer ${token}` } : {};
 }
 
 /** Asks for something that changes things; asks for the token where the server does. */
@@ -124,19 +125,20 @@ function span(seconds) {
     return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
-function timeOfDay(instant) {
-    return new Date(instant).toLocaleTimeString([], { hour12: false });
-}
+// Not `hour12: false`: with it some browsers begin a day at 24:00, and hours may have one digit.
+const MINUTE = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const SECOND = { ...MINUTE, second: "2-digit" };
+const DAY = { month: "short", day: "numeric" };
+const MINUTES = new Intl.DateTimeFormat([], MINUTE);
+const SECONDS = new Intl.DateTimeFormat([], SECOND);
+const DAY_MINUTES = new Intl.DateTimeFormat([], { ...DAY, ...MINUTE });
+const WHOLE = new Intl.DateTimeFormat([], { year: "numeric", ...DAY, ...SECOND, timeZoneName: "short" });
 
-function dayAndTime(instant) {
-    const style = { hour12: false, dateStyle: "medium", timeStyle: "medium" };
-    return new Date(instant).toLocaleString([], style);
-}
+const timeOfDay = (instant) => SECONDS.format(new Date(instant));
+const dayAndTime = (instant) => WHOLE.format(new Date(instant));
 
-/** The time of day; with the day where that is not today. */
-function sinceToday(instant) {
-    const day = (date) => date.toDateString();
-    const today = day(new Date(instant)) === day(new Date());
-    const short = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false };
-    return today ? timeOfDay(instant) : new Date(instant).toLocaleString([], short);
+/** The time of day; with the day where `now` is another. */
+function sinceToday(instant, now) {
+    const [then, today] = [new Date(instant), new Date(now)];
+    return (then.toDateString() === today.toDateString() ? SECONDS : DAY_MINUTES).format(then);
 }

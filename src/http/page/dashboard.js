@@ -9,28 +9,59 @@ const POLL_TIMES_SLOWER = 3;
 
 /** The last status, and the answer's instant on this page's own clock. */
 let shown = null, shownAt = 0;
-let lostSince = null, endedSeen = "", balanceTurn = 0;
+let lostSince = null, polls = 0;
+
+/** How often the status was asked for, and the newest question whose answer is shown. */
+let statusAsked = 0, statusShown = 0;
+
+/** The runs that were open, and those that had ended, when the timeline was last drawn for them. */
+let openSeen = "", endedSeen = "", endedAsked = false;
 
 /** The database's clock, carried on by this page's own: the wall clock here may be wrong. */
-const databaseNow = () => Date.parse(shown.now) + performance.now() - shownAt;
+const databaseNow = () => (shown ? Date.parse(shown.now) + performance.now() - shownAt : Date.now());
 
 async function refresh() {
+    const asked = ++statusAsked;
     const status = await ask("GET", "/api/cron/status", { patience: POLL_PATIENCE_MS });
-    // An answer that was overtaken by a newer one says less.
-    if (shown && Date.parse(status.now) < Date.parse(shown.now)) return;
+    // An answer that was overtaken by a newer one says less. Their times do not tell: after a
+    // failover another machine's clock may be behind.
+    if (asked < statusShown) return;
+    statusShown = asked;
     shown = status;
     shownAt = performance.now();
     showJobs(status);
     tick();
-    await refreshEnded(status);
+    const open = status.jobs.map((job) => `${job.runId} ${job.server}`).join();
+    if (open !== openSeen) showTimeline(status, databaseNow());
+    openSeen = open;
+    refreshEnded(status);
 }
 
-/** Asks for ended runs only when some job has a new one. */
+/** Asks for ended runs only when some job has a new one. The status does not wait for them. */
 async function refreshEnded(status) {
     const seen = status.jobs.map((job) => `${job.name} ${job.lastRun?.runId} ${job.lastRun?.outcome}`).join();
-    if (seen === endedSeen) return;
-    const { runs } = await ask("GET", `/api/cron/history?limit=${endedSeen ? 100 : 1_000}`);
-    endedSeen = seen;
+    if (seen === endedSeen || endedAsked) return;
+    endedAsked = true;
+    try {
+        await showEnded(status);
+        endedSeen = seen;
+    } catch (error) {
+        historyLost(error);
+    }
+    endedAsked = false;
+}
+
+const ENDED_MAX = 1_000, ENDED_FEW = 100;
+
+/** A few are enough if they reach back to what is known; not so after a pause. */
+async function askForEnded() {
+    const newest = async (limit) => (await ask("GET", `/api/cron/history?limit=${limit}`)).runs;
+    const few = await newest(ENDED_FEW);
+    return few.length < ENDED_FEW || few.some((run) => ended.has(run.runId)) ? few : newest(ENDED_MAX);
+}
+
+async function showEnded(status) {
+    const runs = await askForEnded();
     // The history's newest are those that began last: a long run may have ended since.
     const last = status.jobs.filter((job) => job.lastRun);
     noteEnded(last.map((job) => ({ ...job.lastRun, job: job.name })), databaseNow());
@@ -38,7 +69,7 @@ async function refreshEnded(status) {
     showTimeline(status, databaseNow());
     const servers = [...ended.values()].map((run) => run.server).concat(status.jobs.map((job) => job.server));
     showHistoryChoices(status.jobs.map((job) => job.name), [...new Set(servers)].filter(Boolean).sort());
-    if (pages.length === 1) await showHistory();
+    if (pages.length === 1) await loadHistory();
 }
 
 function tick() {
@@ -59,7 +90,8 @@ function lost(error) {
     const where = error instanceof Lost ? `${location.host} does not answer` : "The service cannot tell";
     const since = shown ? ` What you see is from ${timeOfDay(shown.now)}.` : "";
     const after = Math.round((performance.now() - lostSince) / 1_000);
-    say(byId("lost"), `${where} (${error.message}), for ${after} s now.${since} Trying again …`);
+    say(byId("lost-why"), `${where} (${error.message}).${since}`);
+    say(byId("lost-for"), ` Trying again, for ${after} s now …`);
     byId("lost").hidden = false;
     document.body.classList.add("lost");
     say(byId("live"), "lost");
@@ -73,7 +105,7 @@ async function poll() {
             await refresh();
             found();
             pause = Math.max(pause, POLL_TIMES_SLOWER * (performance.now() - begun));
-            if (balanceTurn++ % 2 === 0) await showBalance();
+            if (polls++ % 2 === 0) pollBalance();
         } catch (error) {
             lost(error);
         }

@@ -31,6 +31,7 @@ function showJobs(status) {
     const body = byId("job-rows");
     const jobs = jobsToShow(status);
     const names = new Set(jobs.map((job) => job.name));
+    const focused = document.activeElement;
     for (const [name, row] of jobRows) {
         if (!names.has(name)) {
             row.line.remove();
@@ -42,6 +43,8 @@ function showJobs(status) {
         if (body.children[index] !== row.line) body.insertBefore(row.line, body.children[index] ?? null);
         fillJobRow(row, job);
     });
+    // A row that was moved lost it.
+    if (focused !== document.activeElement) focused.focus({ preventScroll: true });
 }
 
 function showCounts(counts) {
@@ -101,19 +104,19 @@ function fillJobRow(row, job) {
     row.bar.value = job.progress ?? 0;
     // Not "100 %" before it is.
     say(row.percent, `${Math.floor((job.progress ?? 0) * 100)} %`);
-    fillLastRun(row, job.lastRun);
-    const unknown = job.functionKnown ? "" : `the build of ${shown.servedBy} has no such function`;
-    if (unknown) say(row.detail, unknown);
+    fillLastRun(row, job);
     say(row.pause, job.enabled ? "Pause" : "Resume");
     row.pause.setAttribute("aria-label", `${job.enabled ? "Pause" : "Resume"} ${job.name}`);
-    row.run.disabled = open || !job.enabled;
+    // Not `disabled`, which takes the focus from whoever has just pressed it: the server says why not.
+    row.run.ariaDisabled = String(open || !job.enabled);
 }
 
-function fillLastRun(row, last) {
+function fillLastRun(row, { lastRun: last, functionKnown }) {
     row.last.className = last ? `outcome ${last.outcome}` : "quiet";
-    const words = last && `${SIGNS[last.outcome]} ${last.outcome} at ${timeOfDay(last.finishedAt)}`;
+    const words = last && `${SIGNS[last.outcome]} ${last.outcome} at ${sinceToday(last.finishedAt, shown.now)}`;
     say(row.last, words ?? "none yet");
-    const detail = last ? `on ${last.server}: ${last.detail ?? ""}` : "";
+    const told = last ? `on ${last.server}${last.detail ? `: ${last.detail}` : ""}` : "";
+    const detail = functionKnown ? told : `the build of ${shown.servedBy} has no such function`;
     say(row.detail, detail);
     row.detail.title = detail;
 }
@@ -142,12 +145,12 @@ async function steer(name, done, ...request) {
     try {
         await change(...request);
         tell(byId("jobs-said"), "fine", `${name}: ${done}`);
-        await refresh();
-        return true;
     } catch (error) {
         tell(byId("jobs-said"), "alarm", `${name}: ${error.message}`);
-        return false;
+        return;
     }
+    // What was done is done, also where its effect cannot be seen yet.
+    await refresh().catch(lost);
 }
 
 const pathOf = (name) => `/api/cron/jobs/${encodeURIComponent(name)}`;
@@ -169,18 +172,23 @@ function editSchedule(name) {
     say(byId("schedule-title"), `Schedule of ${name}`);
     tell(said, "", "");
     form.elements.schedule.value = jobRows.get(name).job.schedule;
-    form.onsubmit = async (event) => {
+    const save = async (event) => {
         event.preventDefault();
         const schedule = form.elements.schedule.value;
+        // When the answer comes, the dialog may be closed, or open for another job.
+        const isHere = () => dialog.open && form.onsubmit === save;
         try {
             await change("PATCH", pathOf(name), { body: JSON.stringify({ schedule }) });
-            dialog.close();
-            tell(byId("jobs-said"), "fine", `${name}: runs ${schedule}`);
-            await refresh();
         } catch (error) {
-            tell(said, "alarm", error.message);
+            if (isHere()) tell(said, "alarm", error.message);
+            else tell(byId("jobs-said"), "alarm", `${name}: ${error.message}`);
+            return;
         }
+        if (isHere()) dialog.close();
+        tell(byId("jobs-said"), "fine", `${name}: runs ${schedule}`);
+        await refresh().catch(lost);
     };
+    form.onsubmit = save;
     form.querySelector("[value=cancel]").onclick = () => dialog.close();
     dialog.showModal();
 }

@@ -2,14 +2,17 @@
 // --- the timeline: a lane for each server, the last hour -----------------------------------------
 
 const HOUR_MS = 3_600_000;
-const ROW = 20, GAP = 4, LANE_GAP = 12, AXIS = 22;
+const ROW = 20, GAP = 4, LANE_GAP = 12, AXIS = 22, LABEL = 40, LANE_MAX = 300;
 
 /** Runs that have ended within the hour or so, by id; the newest are asked for when some ended. */
 const ended = new Map();
 
-/** Notes ended runs, and forgets those that the timeline is past. */
+/**
+ * Notes ended runs, and forgets those that the timeline is past. A job's last run as its status has
+ * it does not name its slot, without which no takeover is seen: it says nothing new of a known one.
+ */
 function noteEnded(runs, now) {
-    for (const run of runs) ended.set(run.runId, run);
+    for (const run of runs) if (run.scheduledAt || !ended.has(run.runId)) ended.set(run.runId, run);
     for (const [id, run] of ended) {
         if (Date.parse(run.finishedAt) < now - HOUR_MS) ended.delete(id);
     }
@@ -49,9 +52,16 @@ function svg(name, attributes = {}, ...children) {
     return made;
 }
 
+/** How far the rows are from each other: less where a server runs very many jobs at once. */
+function pitchOf(lanes) {
+    const most = Math.max(1, ...[...lanes.values()].map((lane) => lane.rows.length));
+    return Math.max(2, Math.min(ROW + GAP, LANE_MAX / most));
+}
+
 function showTimeline(status, now) {
     const runs = timelineRuns(status);
     const lanes = lanesOf(runs);
+    const pitch = pitchOf(lanes);
     showServers(lanes);
     const place = byId("timeline");
     const width = place.clientWidth;
@@ -61,7 +71,8 @@ function showTimeline(status, now) {
     let top = AXIS;
     for (const lane of lanes.values()) {
         lane.top = top;
-        top += Math.max(1, lane.rows.length) * (ROW + GAP) + LANE_GAP;
+        lane.pitch = pitch;
+        top += Math.max(ROW + GAP, lane.rows.length * pitch) + LANE_GAP;
     }
     const picture = svg("svg", { width, height: top, role: "img", "aria-label": inWords(lanes) });
     picture.append(axis(now, x, top, width));
@@ -84,8 +95,9 @@ function axis(now, x, bottom, width) {
     const group = svg("g", { class: "axis" });
     const step = (width < 600 ? 20 : 10) * 60_000;
     for (let at = Math.ceil((now - HOUR_MS) / step) * step; at <= now; at += step) {
-        const label = svg("text", { x: x(at), y: 12, "text-anchor": "middle" },
-            timeOfDay(at).slice(0, 5));
+        const anchor = x(at) > width - LABEL / 2 ? "end" : "middle";
+        const label = svg("text", { x: x(at), y: 12, "text-anchor": anchor },
+            MINUTES.format(at));
         group.append(svg("line", { x1: x(at), x2: x(at), y1: 16, y2: bottom }), label);
     }
     return group;
@@ -101,11 +113,12 @@ function box(run, lane, x, now) {
     const left = x(Date.parse(run.startedAt));
     const right = x(run.finishedAt ? Date.parse(run.finishedAt) : now);
     const width = Math.max(3, right - left - 1);
-    const y = lane.top + run.row * (ROW + GAP);
+    const y = lane.top + run.row * lane.pitch;
+    const height = lane.pitch * ROW / (ROW + GAP);
     const words = toldOf(run, now);
     const group = svg("g", { class: `run ${run.outcome}`, "data-job": run.job, "data-run": run.runId },
-        svg("rect", { x: left, y, width, height: ROW, rx: 3 }), svg("title", {}, words));
-    group.append(svg("text", { x: left + 4, y: y + 14 }, labelOf(run, width - 6)));
+        svg("rect", { x: left, y, width, height, rx: Math.min(3, height / 4) }), svg("title", {}, words));
+    if (height > 12) group.append(svg("text", { x: left + 4, y: y + height - 6 }, labelOf(run, width - 6)));
     group.addEventListener("mouseenter", () => say(byId("run-told"), words));
     return group;
 }
@@ -133,7 +146,10 @@ function takeovers(runs, lanes, x) {
         if (run.outcome !== "abandoned" && run.outcome !== "cancelled") return;
         const next = runs.slice(index + 1).find((other) => other.job === run.job);
         if (!next || next.server === run.server || next.scheduledAt !== run.scheduledAt) return;
-        const middle = (one) => lanes.get(one.server).top + one.row * (ROW + GAP) + ROW / 2;
+        const middle = (one) => {
+            const { top, pitch } = lanes.get(one.server);
+            return top + one.row * pitch + pitch * ROW / (ROW + GAP) / 2;
+        };
         const [fromX, fromY] = [x(Date.parse(run.finishedAt)), middle(run)];
         const [toX, toY] = [x(Date.parse(next.startedAt)), middle(next)];
         const arrow = toY > fromY ? -1 : 1;
