@@ -49,8 +49,7 @@ enum Record {
 impl Runner {
     /// Starts the thread of a run that is held already; false when there is none left.
     pub(super) fn start(self: &Arc<Runner>, running: Arc<Running>) -> bool {
-        let Claimed { job, late_seconds, .. } = &running.claimed;
-        self.metrics.runs.claimed(job, *late_seconds);
+        self.count_start(&running.claimed);
         let runner = Arc::clone(self);
         let run = Arc::clone(&running);
         let spawned = spawn(&running.claimed.job, move || runner.run(&run));
@@ -76,7 +75,6 @@ impl Runner {
     fn run(&self, running: &Arc<Running>) {
         let _held = LetGo { running, runner: self };
         log_start(running);
-        self.count_takeover(running);
         let end = self.call(running);
         running.returned();
         log_cancelled(running);
@@ -94,11 +92,13 @@ impl Runner {
         }
     }
 
-    fn count_takeover(&self, running: &Running) {
-        if let Some(orphan) = &running.claimed.taken_from {
+    /// Before the run has a thread: what the claim did is done, whatever becomes of it.
+    fn count_start(&self, claimed: &Claimed) {
+        if let Some(orphan) = &claimed.taken_from {
             self.metrics.runs.taken_over();
             self.metrics.runs.abandoned(&orphan.job);
         }
+        self.metrics.runs.claimed(&claimed.job, claimed.late_seconds);
     }
 
     fn count_end(&self, running: &Running, end: &End, seconds: f64, at: f64) {
@@ -117,7 +117,6 @@ impl Runner {
              raise the limit of threads; another replica runs the job\""
         );
         running.returned();
-        self.count_takeover(running);
         let detail = format!("{} had no thread left: {error}", self.leases.server);
         let end = End { outcome: Outcome::Cancelled, detail, progress: 0.0 };
         // Once: this is the scheduler's thread. Else the lease runs out.
