@@ -83,7 +83,7 @@ check_door() {
 check_alerts() {
     promtool check config deploy/prometheus.yml &&
         promtool check rules deploy/alerts.yml &&
-        promtool test rules deploy/alerts.test.yml
+        promtool test rules deploy/alerts.test.yml deploy/alerts.days.test.yml
 }
 
 heading() { printf '\n== %s\n' "$1"; }
