@@ -218,8 +218,11 @@ fn the_lives_of_runs_and_replicas_can_be_followed() {
     let life = followed(&second.log(), "server=b");
     let life: Vec<_> = life.iter().filter(|event| steps.contains(&event.as_str())).collect();
     assert_eq!(life, steps);
-    let mine = ["job_changed", "answered", "job_changed", "answered", "job_requested", "answered"];
-    assert_eq!(followed(&logs, "request_id=by-me "), mine);
+    // That a request was answered is written when its client may have sent the next one.
+    let (answered, mine): (Vec<_>, Vec<_>) =
+        followed(&logs, "request_id=by-me ").into_iter().partition(|event| event == "answered");
+    assert_eq!(mine, ["job_changed", "job_changed", "job_requested"]);
+    assert_eq!(answered.len(), mine.len());
     assert_eq!(logs.matches("event=request_denied").count(), 1);
     assert!(!logs.contains('\u{1b}'), "{logs}");
 }
