@@ -8,6 +8,9 @@
 //!                                                  ▲
 //!  watch ──────────────────────────────────────────┘ deadlines, health when all are busy
 //! ```
+//!
+//! What people see is in `page`: the dashboard and the documentation page, each one answer, made of
+//! the files beside it. They ask the same routes as everybody else.
 
 mod call;
 mod cron;
