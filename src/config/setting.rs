@@ -23,7 +23,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("LISTEN_ADDR", "127.0.0.1:3001", "where HTTP is served; port 0 takes any free port"),
     setting("REPLICA_NAME", "", "shown as `server`; the host's name and the port when unset"),
-    setting("HTTP_WORKERS", "16", "threads that handle requests"),
+    setting("HTTP_WORKERS", "8", "threads that handle requests"),
     setting(
         "DB_POOL_SIZE",
         "8",

@@ -28,7 +28,7 @@ fn every_default_is_valid() {
 fn an_empty_variable_counts_as_unset() {
     let config = read(&[URL, ("API_TOKEN", ""), ("HTTP_WORKERS", " ")]).expect("defaults");
     assert!(config.api_token.is_none());
-    assert_eq!(config.http_workers, 16);
+    assert_eq!(config.http_workers, 8);
 }
 
 #[test]
