@@ -12,6 +12,8 @@ source "$repository/scripts/checks.sh"
 source "$repository/scripts/children.sh"
 
 readonly READY_SECONDS_MAX=15 # longer than that deserves a word
+# A connection costs a thread, and glibc keeps up to 8 KB of freed memory for each.
+readonly malloc_settings=${GLIBC_TUNABLES:-glibc.malloc.tcache_count=0}
 front=${1:-$PPID}
 
 main() {
@@ -88,7 +90,7 @@ launch() { # child
             setsid "$(haproxy_program)" -db -f deploy/haproxy.cfg -f "$run_dir/replicas.cfg" \
             >>"$log_dir/door.log" 2>"$run_dir/door.err" </dev/null 8>&- &
     else
-        LISTEN_ADDR=127.0.0.1:$port REPLICA_NAME=$replica_prefix-$i \
+        LISTEN_ADDR=127.0.0.1:$port REPLICA_NAME=$replica_prefix-$i GLIBC_TUNABLES=$malloc_settings \
             setsid "$binary" >>"$log_dir/replica-$i.log" 2>&1 </dev/null 8>&- &
     fi
 }
