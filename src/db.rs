@@ -121,7 +121,7 @@ impl Db {
             if let Some(trouble) = trouble.filter(|trouble| trouble.concerns(attempt)) {
                 return Err(Error::unsent(trouble.to_string()));
             }
-            if let Ok(mut session) = self.pool.get_timeout(SLICE.min(attempt.remaining())) {
+            if let Ok(mut session) = self.pool.get_timeout(SLICE.min(attempt.patience())) {
                 if !self.pulse.may_be_demoted(session.opened()) {
                     return Ok(session);
                 }

@@ -46,15 +46,21 @@ impl Attempt {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Whether waiting on is useless: given up, not sent by the deadline, or not done a second
-    /// later.
-    pub fn is_over(&self) -> bool {
+    /// How long waiting on makes sense: until the deadline, or a second more once it was sent.
+    /// Zero when it is over.
+    pub fn patience(&self) -> Duration {
         let until = match self.phase.load(Ordering::Acquire) {
-            GIVEN_UP => return true,
+            GIVEN_UP => return Duration::ZERO,
             SENT => self.until + SENT_PATIENCE,
             _ => self.until,
         };
-        Instant::now() >= until
+        until.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether waiting on is useless: given up, not sent by the deadline, or not done a second
+    /// later.
+    pub fn is_over(&self) -> bool {
+        self.patience().is_zero()
     }
 
     /// Whether a statement has gone out, and nobody has given up on it.
@@ -126,6 +132,7 @@ mod tests {
         sent.send().unwrap();
         let sent = Attempt { until: Instant::now(), ..sent };
         assert!(!sent.is_over());
+        assert!(sent.remaining().is_zero() && !sent.patience().is_zero(), "it may still wait");
         assert_eq!(sent.send(), Ok(()), "a second statement of one that has begun");
         let sent = Attempt { until: Instant::now() - SENT_PATIENCE, ..sent };
         assert!(sent.is_over());
