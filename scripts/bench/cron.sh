@@ -160,17 +160,20 @@ cron_at_rest() {
     before=$(cron_transactions)
     sleep "$seconds"
     after=$(cron_transactions)
-    record cron "statements of a replica at rest, ten jobs waiting" 1/s "$(awk \
-        -v all="$((after - before))" -v seconds="$seconds" -v replicas="$replicas" \
-        'BEGIN { printf "%.2f\n", all / seconds / replicas }')"
+    record cron "statements of a replica at rest, ten jobs waiting" 1/s \
+        "$(calculate "($after - $before) / $seconds / $replicas" %.2f)"
+    record cron "connections of a replica at rest" connections "$(sql "
+        select (count(*) - 1) / $replicas from pg_stat_activity
+        where datname = current_database() and backend_type = 'client backend'")"
     stop_own_replicas
 }
 
 # All transactions of the replicas' database so far, asked in another one, where asking is not counted.
 # At rest each statement is a transaction. What idle sessions did is told within a second or so.
 cron_transactions() {
+    local name=${database_url#*///}
     in_database postgres sql "select xact_commit + xact_rollback from pg_stat_database
-        where datname = '$(sql "select current_database()")'"
+        where datname = '${name%%\?*}'"
 }
 
 # --- over a long history ----------------------------------------------------------------------------

@@ -85,5 +85,5 @@ record_latency() { # KIND CASE URL
     seconds=$(for ((number = 0; number < 200; number++)); do
         printf 'url = "%s"\noutput = "/dev/null"\n' "$3"
     done | curl -fs --config - -w '%{time_total}\n' | percentile 50)
-    record "$1" "$2: p50" ms "$(awk -v seconds="$seconds" 'BEGIN { printf "%.2f\n", 1000 * seconds }')"
+    record "$1" "$2: p50" ms "$(calculate "1000 * $seconds" %.2f)"
 }
