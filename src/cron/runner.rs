@@ -163,7 +163,9 @@ impl Runner {
     fn try_to_record(&self, running: &Running, end: &End) -> Result<Option<Record>, Error> {
         let attempt = Attempt::within(CONNECTION_WAIT);
         let run = &running.claimed;
-        match self.records.run(&attempt, |session| self.leases.standing(session, run))? {
+        // One for both statements: where many runs end at once, each waits for it once.
+        let mut connection = self.records.connection(&attempt)?;
+        match connection.run(&attempt, |session| self.leases.standing(session, run))? {
             Standing::Gone(closed) => Ok(Some(match closed.filter(|closed| end.is(closed)) {
                 Some(closed) => Record::Written(closed.at),
                 None => Record::Lost,
@@ -179,7 +181,7 @@ impl Runner {
                         .map_or(Next::Paused, Next::Slot),
                 };
                 let write = |session: &mut _| self.leases.end(session, run, &schedule, end, next);
-                let written = self.records.run(&attempt, write)?;
+                let written = connection.run(&attempt, write)?;
                 if written.is_some() && matches!(next, Next::Paused) {
                     let (job, run) = (&run.job, run.run_id);
                     error!(
