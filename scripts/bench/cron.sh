@@ -150,26 +150,35 @@ cron_with_handicap() {
 # --- at rest ----------------------------------------------------------------------------------------
 
 cron_at_rest() {
-    local replicas=5 seconds=30 before after
+    local replicas=5 seconds=30 short long
     [[ -z $quick ]] || seconds=3
     say "$replicas replicas at rest, for $seconds s"
     cron_clear
-    start_own_replicas "$replicas"
     make_jobs 10 "every 1h" "now() + interval '1 hour'"
-    sleep 3
-    before=$(cron_transactions)
-    sleep "$seconds"
-    after=$(cron_transactions)
+    rest_for "$replicas" 2
+    short=$rest_transactions
+    rest_for "$replicas" $((2 + seconds))
+    long=$rest_transactions
     record cron "statements of a replica at rest, ten jobs waiting" 1/s \
-        "$(calculate "($after - $before) / $seconds / $replicas" %.2f)"
-    record cron "connections of a replica at rest" connections "$(sql "
-        select (count(*) - 1) / $replicas from pg_stat_activity
-        where datname = current_database() and backend_type = 'client backend'")"
+        "$(calculate "($long - $short) / $seconds / $replicas" %.2f)"
+}
+
+# How many transactions replicas need to start, to rest for a while and to end. At rest each statement
+# is one. Asked when they have ended: an idle session tells late what it has done. Sets rest_transactions.
+rest_for() { # REPLICAS SECONDS
+    local before
+    before=$(cron_transactions)
+    start_own_replicas "$1"
+    sleep "$2"
+    [[ $2 -le 2 ]] || record cron "connections of a replica at rest" connections "$(in_database postgres sql "
+        select count(*) / $1 from pg_stat_activity
+        where datname <> current_database() and backend_type = 'client backend'")"
     stop_own_replicas
+    sleep 0.5
+    rest_transactions=$(($(cron_transactions) - before))
 }
 
 # All transactions of the replicas' database so far, asked in another one, where asking is not counted.
-# At rest each statement is a transaction. What idle sessions did is told within a second or so.
 cron_transactions() {
     local name=${database_url#*///}
     in_database postgres sql "select xact_commit + xact_rollback from pg_stat_database
