@@ -25,7 +25,7 @@ main() {
     install_what_is_needed
     run "Format" cargo fmt --all --check
     run "Lints" cargo clippy --workspace --all-targets --locked -- -D warnings
-    ! present shellcheck || run "Scripts" shellcheck -x run-replicas.sh run-tests.sh .ci/run scripts/*.sh
+    ! present shellcheck || run "Scripts" shellcheck -x ./*.sh .ci/run scripts/*.sh scripts/bench/*.sh
     ! present haproxy || run "The door's settings" check_door
     ! present promtool || run "Metrics and alerts" check_alerts
     # Most of the time the tests wait, for leases to run out or for other processes.
