@@ -222,12 +222,12 @@ stop_services() {
     set_pids=()
 }
 
-# NAME [VARIABLE=VALUE…]: a replica without a door; sets `started_url` and `started_pid`.
+# NAME [VARIABLE=VALUE…]: a replica without a door, as run-replicas.sh starts it; sets `started_url` and `started_pid`.
 start_one() {
     local name=$1 port=$next_port end=$((SECONDS + 30))
     next_port=$((port + 1 < port_base + 40 ? port + 1 : port_base + 20))
-    env CRON_ENABLED=false "${@:2}" LISTEN_ADDR=127.0.0.1:"$port" REPLICA_NAME="$name" DATABASE_URL="$database_url" \
-        "$binary" >"$bench_folder/log/$name.log" 2>&1 &
+    env CRON_ENABLED=false GLIBC_TUNABLES=glibc.malloc.tcache_count=0 "${@:2}" REPLICA_NAME="$name" \
+        LISTEN_ADDR=127.0.0.1:"$port" DATABASE_URL="$database_url" "$binary" >"$bench_folder/log/$name.log" 2>&1 &
     started_pid=$! started_url=http://127.0.0.1:$port
     until LISTEN_ADDR=127.0.0.1:$port DATABASE_URL=$database_url "$binary" health >/dev/null 2>&1; do
         if ! kill -0 "$started_pid" 2>/dev/null || ((SECONDS > end)); then
