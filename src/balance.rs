@@ -97,7 +97,7 @@ impl Change {
     }
 }
 
-/// Changes balances, one at a time for each user.
+/// Changes balances, few at a time for each user.
 pub struct Balances {
     db: Arc<Db>,
     gate: Gate,
@@ -200,10 +200,12 @@ impl Balances {
         let mut connection = self.db.connection(attempt)?;
         let begun = Instant::now();
         let own = connection.run(attempt, |session| apply(session, change));
+        turn.note(change, &own);
         let mut answers = Vec::new();
         while begun.elapsed() < COMBINED_TIME && connection.is_usable() {
             let Some(other) = turn.next() else { break };
             let result = connection.run(other.attempt(), |session| apply(session, other.change()));
+            turn.note(other.change(), &result);
             let failed = result.is_err();
             answers.push((other, result));
             if failed {

@@ -1,11 +1,17 @@
-//! The gate: at most one change of a user is in the database from this replica.
+//! The gate: few changes of a user are in the database at once from this replica.
 //!
-//! The database holds a row's lock through the commit's flush, so sessions that wait for it only
-//! add cost. Here the changes of one user wait before they take a connection, each in the thread
-//! of its own request. A change is still one statement and one commit of its own; but the thread
-//! that has the turn also applies what has come to wait meanwhile, so that between two changes
+//! The database holds a row's lock through the commit's flush, so a crowd of sessions that wait for
+//! it only adds cost. Here the changes of one user wait before they take a connection, each in the
+//! thread of its own request. A change is still one statement and one commit of its own; but the
+//! thread that has a turn also applies what has come to wait meanwhile, so that between two changes
 //! nobody has to be woken first. That is flat combining (Hendler, Incze, Shavit and Tzafrir,
 //! "Flat combining and the synchronization-parallelism tradeoff", SPAA 2010).
+//!
+//! There are as many turns as keep the row busy: while one change is flushed, the next has already
+//! come to the database and waits for the row there. Where other replicas change the same user
+//! (`rivals`), theirs do that, and one turn is best.
+
+mod rivals;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,13 +19,16 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Answer, Change};
+use super::{Answer, Change, Outcome};
 use crate::db::{Attempt, Error};
+use rivals::Rivals;
 
 type Result = std::result::Result<Answer, Error>;
 
 /// Users that share a stripe wait for each other; more stripes cost nothing but memory.
 const STRIPES: usize = 1024;
+/// Turns at once where this replica is alone with a user.
+const TURNS_MAX: usize = 3;
 /// How long one wait lasts before the attempt is looked at again.
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -27,14 +36,15 @@ pub(super) struct Gate {
     stripes: Box<[Mutex<Stripe>]>,
 }
 
-/// Somebody waits only while somebody else has the turn.
+/// Somebody waits only while somebody else has a turn.
 #[derive(Default)]
 struct Stripe {
-    taken: bool,
+    turns: usize,
     waiting: VecDeque<Arc<Ticket>>,
+    rivals: Rivals,
 }
 
-/// A change that waits, shared by its own thread and the one that may apply it.
+/// A change that waits, shared by its own thread and one that may apply it.
 struct Ticket {
     change: Change,
     attempt: Arc<Attempt>,
@@ -44,9 +54,9 @@ struct Ticket {
 
 enum State {
     Waiting,
-    /// In the hands of the thread that has the turn.
+    /// In the hands of a thread that has a turn.
     Applying,
-    /// The turn was passed to the ticket's own thread.
+    /// A turn was passed to the ticket's own thread.
     Turn,
     Answered(Result),
     /// Its thread waits no longer.
@@ -68,12 +78,12 @@ pub(super) enum Entry<'a> {
     Answered(Result),
 }
 
-/// The right to change users of one stripe. Passed on, or given back, by its drop.
+/// A right to change users of one stripe. Passed on, or given back, by its drop.
 pub(super) struct Turn<'a> {
     stripe: &'a Mutex<Stripe>,
 }
 
-/// A waiting change taken over by the thread that has the turn.
+/// A waiting change taken over by a thread that has a turn.
 pub(super) struct Other(Arc<Ticket>);
 
 impl Gate {
@@ -81,13 +91,13 @@ impl Gate {
         Gate { stripes: (0..STRIPES).map(|_| Mutex::default()).collect() }
     }
 
-    /// Waits for the turn of this change's user, or for somebody who applies the change.
+    /// Waits for a turn at this change's user, or for somebody who applies the change.
     pub(super) fn enter(&self, change: &Change, attempt: &Arc<Attempt>) -> Entry<'_> {
         let stripe = &self.stripes[stripe_of(change.user_id)];
         let ticket = {
             let mut stripe = stripe.lock();
-            if !stripe.taken {
-                stripe.taken = true;
+            if stripe.turns < stripe.turns_max() {
+                stripe.turns += 1;
                 None
             } else {
                 let ticket = Arc::new(Ticket {
@@ -105,11 +115,17 @@ impl Gate {
             Waited::Turn => Entry::Turn(Turn { stripe }),
             Waited::Answered(result) => Entry::Answered(result),
             Waited::InVain => {
-                // The turn may not move for long: nothing of this wait may stay behind.
+                // Turns may not move for long: nothing of this wait may stay behind.
                 stripe.lock().waiting.retain(|other| !Arc::ptr_eq(other, &ticket));
                 Entry::Answered(Err(Error::unsent("no turn at this user in time")))
             }
         }
+    }
+}
+
+impl Stripe {
+    fn turns_max(&self) -> usize {
+        if self.rivals.are_likely() { 1 } else { TURNS_MAX }
     }
 }
 
@@ -127,7 +143,7 @@ impl Ticket {
         }
     }
 
-    /// Moves on from waiting; false when the ticket's thread has left, or may: the turn is not
+    /// Moves on from waiting; false when the ticket's thread has left, or may: a turn is not
     /// spent on those whose time is over.
     fn take(&self, to: State) -> bool {
         let mut state = self.state.lock();
@@ -151,17 +167,26 @@ impl Turn<'_> {
             }
         }
     }
+
+    /// Notes what became of a change.
+    pub(super) fn note(&self, change: &Change, result: &Result) {
+        if let Ok(Answer { outcome: Outcome::Changed { balance }, replayed: false }) = result {
+            let found = balance - change.amount;
+            self.stripe.lock().rivals.note(change.user_id, found, *balance);
+        }
+    }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut stripe = self.stripe.lock();
-        while let Some(ticket) = stripe.waiting.pop_front() {
+        while stripe.turns <= stripe.turns_max() {
+            let Some(ticket) = stripe.waiting.pop_front() else { break };
             if ticket.take(State::Turn) {
                 return;
             }
         }
-        stripe.taken = false;
+        stripe.turns -= 1;
     }
 }
 

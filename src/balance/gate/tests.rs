@@ -24,6 +24,11 @@ fn turn<'a>(gate: &'a Gate, change: &Change, attempt: &Arc<Attempt>) -> Turn<'a>
     }
 }
 
+/// All turns but one: who takes that one is alone.
+fn all_but_one<'a>(gate: &'a Gate, user_id: i64) -> Vec<Turn<'a>> {
+    (1..TURNS_MAX).map(|_| turn(gate, &change(user_id, 9), &within(60_000))).collect()
+}
+
 fn waiting(gate: &Gate, user_id: i64) -> usize {
     gate.stripes[stripe_of(user_id)].lock().waiting.len()
 }
@@ -37,6 +42,7 @@ fn until(done: impl Fn() -> bool) {
 #[test]
 fn a_change_waits_for_its_own_user_only_and_no_longer_than_its_attempt() {
     let gate = Gate::new();
+    let _others = all_but_one(&gate, 1);
     let first = turn(&gate, &change(1, 5), &within(60_000));
     let late = gate.enter(&change(1, 5), &within(5));
     assert!(matches!(late, Entry::Answered(Err(_))), "not applied");
@@ -48,6 +54,7 @@ fn a_change_waits_for_its_own_user_only_and_no_longer_than_its_attempt() {
 #[test]
 fn who_has_the_turn_can_apply_what_waits() {
     let gate = Gate::new();
+    let _others = all_but_one(&gate, 1);
     let first = turn(&gate, &change(1, 5), &within(60_000));
     thread::scope(|scope| {
         let other = scope.spawn(|| gate.enter(&change(1, 7), &within(60_000)));
@@ -66,6 +73,7 @@ fn who_has_the_turn_can_apply_what_waits() {
 #[test]
 fn the_turn_is_passed_on_by_its_drop_and_not_to_those_who_have_left() {
     let gate = Gate::new();
+    let others = all_but_one(&gate, 1);
     let first = turn(&gate, &change(1, 5), &within(60_000));
     thread::scope(|scope| {
         let leaver = scope.spawn(|| gate.enter(&change(1, 6), &within(1)));
@@ -76,12 +84,14 @@ fn the_turn_is_passed_on_by_its_drop_and_not_to_those_who_have_left() {
         drop(first);
         next.join().unwrap();
     });
-    assert!(!gate.stripes[stripe_of(1)].lock().taken);
+    drop(others);
+    assert_eq!(gate.stripes[stripe_of(1)].lock().turns, 0);
 }
 
 #[test]
 fn the_turn_is_not_spent_on_those_whose_time_is_over() {
     let gate = Gate::new();
+    let _others = all_but_one(&gate, 1);
     let first = turn(&gate, &change(1, 5), &within(60_000));
     let given_up = within(60_000);
     thread::scope(|scope| {
@@ -96,6 +106,7 @@ fn the_turn_is_not_spent_on_those_whose_time_is_over() {
 #[test]
 fn a_panic_while_applying_answers_unknown_and_passes_the_turn_on() {
     let gate = Gate::new();
+    let _others = all_but_one(&gate, 1);
     thread::scope(|scope| {
         let leader = scope.spawn(|| {
             let turn = turn(&gate, &change(1, 5), &within(60_000));
@@ -103,7 +114,7 @@ fn a_panic_while_applying_answers_unknown_and_passes_the_turn_on() {
             let _other = turn.next();
             panic!("as a bug would");
         });
-        until(|| gate.stripes[stripe_of(1)].lock().taken);
+        until(|| gate.stripes[stripe_of(1)].lock().turns == TURNS_MAX);
         let Entry::Answered(Err(error)) = gate.enter(&change(1, 7), &within(60_000)) else {
             panic!("answered with an error");
         };
@@ -113,16 +124,39 @@ fn a_panic_while_applying_answers_unknown_and_passes_the_turn_on() {
     drop(turn(&gate, &change(1, 5), &within(60_000)));
 }
 
-/// Every change is applied by exactly one thread, and never two at once.
 #[test]
-fn a_crowd_is_applied_one_at_a_time_and_none_twice() {
+fn beside_rivals_there_is_one_turn_and_again_more_without_them() {
+    let gate = Gate::new();
+    let mut turns = all_but_one(&gate, 1);
+    let note = |turn: &Turn<'_>, balance| turn.note(&change(1, 1), &applied(balance));
+    (0..100).for_each(|change| note(&turns[0], change * 7));
+    thread::scope(|scope| {
+        let next = scope.spawn(|| turn(&gate, &change(1, 7), &within(60_000)));
+        until(|| waiting(&gate, 1) == 1);
+        while turns.len() > 1 {
+            turns.pop();
+            assert_eq!(waiting(&gate, 1), 1, "more than one turn");
+        }
+        turns.pop();
+        turns.push(next.join().unwrap());
+    });
+    let late = gate.enter(&change(1, 7), &within(5));
+    assert!(matches!(late, Entry::Answered(Err(_))), "a second turn beside rivals");
+    (0..100).for_each(|balance| note(&turns[0], balance));
+    turns.extend(all_but_one(&gate, 1));
+    assert_eq!(gate.stripes[stripe_of(1)].lock().turns, TURNS_MAX);
+}
+
+/// Every change is applied by exactly one thread, and never more than there are turns at once.
+#[test]
+fn a_crowd_is_applied_by_few_at_a_time_and_none_twice() {
     const THREADS: usize = 16;
     const CHANGES: usize = 500;
     let gate = Gate::new();
     let (inside, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let start = Barrier::new(THREADS);
     let apply = || {
-        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two at once");
+        assert!(inside.fetch_add(1, Ordering::SeqCst) < TURNS_MAX, "too many at once");
         let count = done.fetch_add(1, Ordering::SeqCst) + 1;
         inside.fetch_sub(1, Ordering::SeqCst);
         applied(i64::try_from(count).unwrap())
