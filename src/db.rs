@@ -111,7 +111,7 @@ impl Db {
     /// # Errors
     /// [`Outcome::NotApplied`]: the database is away or silent, or the attempt is over.
     pub fn connection(&self, attempt: &Attempt) -> Result<Connection<'_>, Error> {
-        Ok(Connection { session: self.session(attempt)?, db: self })
+        Ok(Connection { session: Some(self.session(attempt)?), db: self })
     }
 
     fn session(&self, attempt: &Attempt) -> Result<r2d2::PooledConnection<Manager>, Error> {
@@ -153,7 +153,9 @@ impl Drop for Waiting<'_> {
 
 /// A connection lent by the pool; it goes back by its drop.
 pub struct Connection<'a> {
-    session: r2d2::PooledConnection<Manager>,
+    /// None once it broke, until the next work: a broken one keeps its place in the pool for as
+    /// long as it is held.
+    session: Option<r2d2::PooledConnection<Manager>>,
     db: &'a Db,
 }
 
@@ -171,26 +173,30 @@ impl Connection<'_> {
     ) -> Result<T, Error> {
         let mut demotions = 0;
         loop {
+            let session = match &mut self.session {
+                Some(session) => session,
+                none => none.insert(self.db.session(attempt)?),
+            };
             attempt.send().map_err(|GivenUp| Error::unsent("the request was given up"))?;
             let in_flight = self.db.pulse.begin();
-            let result = work(&mut self.session).map_err(Error::from);
+            let result = work(session).map_err(Error::from);
             in_flight.end();
             match result {
                 Ok(done) => {
-                    self.session.used_now();
+                    session.used_now();
                     return Ok(done);
                 }
                 Err(error) if error.breaks_connection() => {
-                    self.session.forget();
+                    session.forget();
                     if error.is_of_a_demoted_server() {
-                        self.db.pulse.demoted(self.session.opened());
+                        self.db.pulse.demoted(session.opened());
                         demotions += 1;
                     }
+                    self.session = None;
                     let untouched = error.stage() != Stage::Unanswered;
                     if !untouched || demotions > 1 || attempt.unsend().is_err() {
                         return Err(error);
                     }
-                    self.session = self.db.session(attempt)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -199,7 +205,7 @@ impl Connection<'_> {
 
     /// Whether more work can be run on it.
     pub fn is_usable(&self) -> bool {
-        self.session.is_usable()
+        self.session.as_ref().is_some_and(|session| session.is_usable())
     }
 }
 
