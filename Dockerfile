@@ -21,7 +21,7 @@ FROM debian:bookworm-slim
 COPY --from=build /build/target/release/balanced /usr/local/bin/balanced
 USER 10001:10001
 # A drain ends before the engine loses its patience, after 10 s. A connection costs a thread, and
-# glibc keeps up to 8 KB of freed memory for each.
+# glibc keeps about 8 KB of freed memory for each.
 ENV LISTEN_ADDR=0.0.0.0:3001 SHUTDOWN_GRACE_SECONDS=8 GLIBC_TUNABLES=glibc.malloc.tcache_count=0
 EXPOSE 3001
 STOPSIGNAL SIGTERM

@@ -43,8 +43,9 @@ Without a section: all but soak. A section replaces its own figures only.
                temporary folder
   --help       prints this
 
-It uses a PostgreSQL of its own in a temporary folder, removed at the end, and 40 ports from BASE_PORT on
-[at random]. Let the machine do nothing else meanwhile.
+It uses a PostgreSQL of its own in a temporary folder (TMPDIR; on a disk, with 10 GB for growth), removed at
+the end, and 40 ports from BASE_PORT on [at random]. Let the machine do nothing else meanwhile, and look
+at it as it is by default: settings of yours and the file .env do not count.
 HELP
 }
 
@@ -58,7 +59,7 @@ main() {
     say "Measuring ${sections[*]}: $repeats repeats, about $((expected_seconds / 60 + 1)) minutes in all."
     local section
     for section in "${sections[@]}"; do measure "$section"; done
-    make_figures
+    say "Written: $results/README.md and $results/figures.svg"
 }
 
 read_arguments() {
@@ -116,12 +117,8 @@ measure() { # section
     "section_$1"
     mv "$rows" "$results/$1.tsv"
     describe_machine >"$results/machine.tsv"
+    "$target_dir/release/figures" "$results" >/dev/null
     stamp "== $1: done in $((SECONDS - begun)) s"
-}
-
-make_figures() {
-    "$target_dir/release/figures" "$results"
-    say "Written: $results/README.md and $results/figures.svg"
 }
 
 main "$@"

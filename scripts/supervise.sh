@@ -12,8 +12,6 @@ source "$repository/scripts/checks.sh"
 source "$repository/scripts/children.sh"
 
 readonly READY_SECONDS_MAX=15 # longer than that deserves a word
-# A connection costs a thread, and glibc keeps up to 8 KB of freed memory for each.
-readonly malloc_settings=${GLIBC_TUNABLES:-glibc.malloc.tcache_count=0}
 front=${1:-$PPID}
 
 main() {
@@ -90,7 +88,9 @@ launch() { # child
             setsid "$(haproxy_program)" -db -f deploy/haproxy.cfg -f "$run_dir/replicas.cfg" \
             >>"$log_dir/door.log" 2>"$run_dir/door.err" </dev/null 8>&- &
     else
-        LISTEN_ADDR=127.0.0.1:$port REPLICA_NAME=$replica_prefix-$i GLIBC_TUNABLES=$malloc_settings \
+        # A connection costs a thread, and glibc keeps about 8 KB of freed memory for each.
+        LISTEN_ADDR=127.0.0.1:$port REPLICA_NAME=$replica_prefix-$i \
+            GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.tcache_count=0} \
             setsid "$binary" >>"$log_dir/replica-$i.log" 2>&1 </dev/null 8>&- &
     fi
 }

@@ -7,6 +7,8 @@
 # background ends with bench.sh at the latest.
 
 readonly USERS_COLD=10000
+# As run-replicas.sh starts a replica.
+readonly REPLICA_SETTINGS=(GLIBC_TUNABLES=glibc.malloc.tcache_count=0)
 rows="" database_url="" started_pid="" started_url=""
 declare -A set_pids=()
 
@@ -16,7 +18,7 @@ stamp() { say "$(printf '%(%H:%M:%S)T' -1) $*"; }
 
 bench_begin() {
     local name
-    for name in cc postgresql haproxy; do ensure "$name" || die "Install what is missing, and start this again."; done
+    for name in cc postgresql haproxy curl; do ensure "$name" || die "Install what is missing, and start this again."; done
     find_cargo || exit 1
     pgbench=$(scripts/postgres.sh bindir)/pgbench
     psql=${pgbench%/*}/psql
@@ -25,7 +27,8 @@ bench_begin() {
 
     bench_folder=$(mktemp -d)
     chmod 755 "$bench_folder" # as root, PostgreSQL runs as another user, who has to reach it
-    unset API_TOKEN DATABASE_URL LISTEN_ADDR REPLICA_NAME
+    use_default_settings
+    warn_of_memory_disk
     commit=$(git rev-parse --short HEAD 2>/dev/null) || commit=unknown
     git diff --quiet HEAD -- . ':!bench' 2>/dev/null || commit+=" with changes"
     results=$repository/bench
@@ -39,6 +42,23 @@ bench_begin() {
     write_roofs
     flush_ms=$(measure_flush)
     server_url=$(scripts/postgres.sh start "$bench_folder/database")
+}
+
+# The defaults are measured, whatever this user has set: an empty variable counts as unset, and wins over
+# the file .env.
+use_default_settings() {
+    local name
+    for name in LISTEN_ADDR REPLICA_NAME HTTP_WORKERS DB_POOL_SIZE API_TOKEN CRON_ENABLED CRON_LEASE_SECONDS \
+        CRON_HANDICAP_MS CRON_POLL_MS REQUEST_TIMEOUT_SECONDS JOB_MIN_SECONDS RUN_HISTORY_DAYS \
+        SHUTDOWN_GRACE_SECONDS LOG_LEVEL; do
+        export "$name="
+    done
+    unset GLIBC_TUNABLES DATABASE_URL STATE_DIR
+}
+
+warn_of_memory_disk() {
+    [[ $(stat -f -c %T "$bench_folder") == tmpfs ]] || return 0
+    say "Warning: $bench_folder is in memory, where nothing has to be flushed: set TMPDIR to a folder on a disk."
 }
 
 bench_end() {
@@ -226,7 +246,7 @@ stop_services() {
 start_one() {
     local name=$1 port=$next_port end=$((SECONDS + 30))
     next_port=$((port + 1 < port_base + 40 ? port + 1 : port_base + 20))
-    env CRON_ENABLED=false GLIBC_TUNABLES=glibc.malloc.tcache_count=0 "${@:2}" REPLICA_NAME="$name" \
+    env CRON_ENABLED=false "${REPLICA_SETTINGS[@]}" "${@:2}" REPLICA_NAME="$name" \
         LISTEN_ADDR=127.0.0.1:"$port" DATABASE_URL="$database_url" "$binary" >"$bench_folder/log/$name.log" 2>&1 &
     started_pid=$! started_url=http://127.0.0.1:$port
     until LISTEN_ADDR=127.0.0.1:$port DATABASE_URL=$database_url "$binary" health >/dev/null 2>&1; do

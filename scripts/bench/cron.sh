@@ -110,7 +110,7 @@ cron_at_scale() {
     name="$jobs jobs of 1 s spread over $steady_seconds s on $replicas replicas, handicap 0"
     say "$name"
     cron_clear
-    make_jobs "$jobs" "every 60s" \
+    make_jobs "$jobs" "every 1h" \
         "date_trunc('second', now()) + interval '3 seconds' + n * interval '$steady_seconds seconds' / $jobs"
     await_runs "$jobs"
     record cron "$name: claims" 1/s "$(claims_per_second)"
@@ -171,7 +171,7 @@ rest_for() { # REPLICAS SECONDS
     start_own_replicas "$1"
     sleep "$2"
     [[ $2 -le 2 ]] || record cron "connections of a replica at rest" connections "$(in_database postgres sql "
-        select count(*) / $1 from pg_stat_activity
+        select round(count(*) / $1.0, 1) from pg_stat_activity
         where datname <> current_database() and backend_type = 'client backend'")"
     stop_own_replicas
     sleep 0.5

@@ -13,7 +13,7 @@ start_own_replicas() { # COUNT [SETTING=VALUE…]
     shift
     for ((number = 1; number <= count; number++)); do
         address=127.0.0.1:$((port_base + OWN_REPLICAS_MAX + number - 1))
-        env "$@" DATABASE_URL="$database_url" LISTEN_ADDR="$address" REPLICA_NAME="replica-$number" \
+        env "${REPLICA_SETTINGS[@]}" "$@" DATABASE_URL="$database_url" LISTEN_ADDR="$address" REPLICA_NAME="replica-$number" \
             "$binary" >>"$bench_folder/own-replica-$number.log" 2>&1 &
         own_pids+=($!)
         own_urls+=("http://$address")

@@ -85,4 +85,4 @@ soak_rest() { sleep "$((turn_seconds + 2))"; }
 
 half_of() { calculate "$1 / 2" %d; }
 
-own_files() { find "/proc/${own_pids[0]}/fd" -mindepth 1 | wc -l; }
+own_files() { find "/proc/${own_pids[0]}/fd" -mindepth 1 2>/dev/null | wc -l || true; }

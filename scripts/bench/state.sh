@@ -13,7 +13,9 @@ section_memory() {
         stamp "  repeat $repeat of $repeats: $CONNECTIONS connections"
         measure_connections
         stamp "  repeat $repeat of $repeats: a burst"
-        start_one_set CRON_ENABLED=true
+        sql "update cron_jobs set enabled = true"
+        start_one_set CRON_ENABLED=true CRON_HANDICAP_MS=0
+        await_jobs 10
         burst "$one_door" >/dev/null
         record memory "peak of a burst through the door, ten jobs" MB "$(memory_of "$(<"$one_pid_file")" VmHWM)" "$repeat"
         stop_services
@@ -26,33 +28,37 @@ prepare_user_1() {
     stop_processes "$started_pid"
 }
 
+# Of one as it is delivered: the scheduler runs, and has nothing to do.
 measure_idle() {
-    local idle_pid
-    start_one idle
-    idle_pid=$started_pid
+    sql "update cron_jobs set enabled = false"
+    start_one idle CRON_ENABLED=true
+    sleep "$SETTLE_SECONDS"
+    record memory idle MB "$(memory_of "$started_pid" VmRSS)" "$repeat"
+    stop_processes "$started_pid"
+    sql "update cron_jobs set enabled = true"
     start_one with-jobs CRON_ENABLED=true CRON_HANDICAP_MS=0
     await_jobs 10
     sleep "$SETTLE_SECONDS"
-    record memory idle MB "$(memory_of "$idle_pid" VmRSS)" "$repeat"
     record memory "ten jobs running" MB "$(memory_of "$started_pid" VmRSS)" "$repeat"
-    stop_processes "$idle_pid" "$started_pid"
+    stop_processes "$started_pid"
 }
 
 await_jobs() { # running at the same moment
     local end=$((SECONDS + 60))
     until (($(sql 'select count(*) from cron_runs where finished_at is null') >= $1)); do
-        ((SECONDS < end)) || die "The jobs do not run. The replica's log: $(<"$bench_folder/log/with-jobs.log")"
+        ((SECONDS < end)) || die "The jobs do not run: $(sql 'select name, locked_until, holder from cron_jobs')"
         sleep 0.2
     done
 }
 
 measure_connections() {
     local asking open
-    start_one crowded
+    sql "update cron_jobs set enabled = false"
+    start_one crowded CRON_ENABLED=true
     bench "$started_url" -n "$CONNECTIONS" --warmup 0 --duration 5 >"$bench_folder/crowd.json" &
     asking=$!
     sleep 4
-    open=$(find "/proc/$started_pid/fd" -lname 'socket:*' | wc -l)
+    open=$(find "/proc/$started_pid/fd" -lname 'socket:*' 2>/dev/null | wc -l) || true
     ((open >= CONNECTIONS)) || die "Of $CONNECTIONS connections only $open were open."
     record memory "$CONNECTIONS connections" MB "$(memory_of "$started_pid" VmRSS)" "$repeat"
     wait "$asking" || die "A request on one of $CONNECTIONS connections failed."

@@ -15,8 +15,10 @@ const NOT_MEASURED: &str = "–";
 /// The whole page. Writing into memory cannot fail, so those results are dropped.
 pub(crate) fn render(measured: &Measured) -> String {
     let mut page = "# Figures\n\nWritten by `./bench.sh`; do not edit. Ratios travel to other \
-        machines, absolute figures do not.\nEach figure is the median of its repeats. ⚠ stands \
-        where the repeats differ by more than 15 % of it:\ntoo wide to trust.\n\n\
+        machines, absolute figures do not.\nEach figure is the median of its repeats, where it was \
+        measured more than once; the roof of a repeat\nis the mean of those before, between and \
+        after. ⚠ stands where the repeats differ by more than 15 %\nof the median: too wide to \
+        trust.\n\n\
         ![Throughput as a share of PostgreSQL's own, and latencies](figures.svg)\n"
         .to_owned();
     let (wide, all) = too_wide(measured);
