@@ -178,7 +178,8 @@ from kept cross join decided";
 impl Balances {
     /// Balances kept in this database.
     pub fn new(db: Arc<Db>) -> Balances {
-        Balances { db, gate: Gate::new() }
+        let gate = Gate::new(db.pool_state().max);
+        Balances { db, gate }
     }
 
     /// Applies the change, or says why not. Returns when the result is durable.
@@ -192,10 +193,10 @@ impl Balances {
         }
     }
 
-    /// Applies the own change, then those that have come to wait for the turn meanwhile.
+    /// Applies the own change, then those that have come to wait for a turn meanwhile.
     ///
     /// Waking a thread takes a good part of the time that a change does: so the others are woken
-    /// when the next one has the turn, and the time that they wait for it is bounded.
+    /// when the next one has this turn, and the time that they wait for it is bounded.
     fn lead(&self, turn: Turn<'_>, attempt: &Attempt, change: &Change) -> Result<Answer, Error> {
         let mut connection = self.db.connection(attempt)?;
         let begun = Instant::now();

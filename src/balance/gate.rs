@@ -34,6 +34,7 @@ const SLICE: Duration = Duration::from_millis(100);
 
 pub(super) struct Gate {
     stripes: Box<[Mutex<Stripe>]>,
+    turns_max: usize,
 }
 
 /// Somebody waits only while somebody else has a turn.
@@ -81,14 +82,24 @@ pub(super) enum Entry<'a> {
 /// A right to change users of one stripe. Passed on, or given back, by its drop.
 pub(super) struct Turn<'a> {
     stripe: &'a Mutex<Stripe>,
+    gate: &'a Gate,
 }
 
 /// A waiting change taken over by a thread that has a turn.
 pub(super) struct Other(Arc<Ticket>);
 
 impl Gate {
-    pub(super) fn new() -> Gate {
-        Gate { stripes: (0..STRIPES).map(|_| Mutex::default()).collect() }
+    /// For changes that share so many connections: one user's take at most half of them.
+    pub(super) fn new(connections: u32) -> Gate {
+        let half = usize::try_from(connections / 2).unwrap_or(TURNS_MAX);
+        Gate {
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            turns_max: half.clamp(1, TURNS_MAX),
+        }
+    }
+
+    fn turns_max(&self, stripe: &Stripe) -> usize {
+        if stripe.rivals.are_likely() { 1 } else { self.turns_max }
     }
 
     /// Waits for a turn at this change's user, or for somebody who applies the change.
@@ -96,7 +107,7 @@ impl Gate {
         let stripe = &self.stripes[stripe_of(change.user_id)];
         let ticket = {
             let mut stripe = stripe.lock();
-            if stripe.turns < stripe.turns_max() {
+            if stripe.turns < self.turns_max(&stripe) {
                 stripe.turns += 1;
                 None
             } else {
@@ -110,9 +121,9 @@ impl Gate {
                 Some(ticket)
             }
         };
-        let Some(ticket) = ticket else { return Entry::Turn(Turn { stripe }) };
+        let Some(ticket) = ticket else { return Entry::Turn(Turn { stripe, gate: self }) };
         match ticket.wait() {
-            Waited::Turn => Entry::Turn(Turn { stripe }),
+            Waited::Turn => Entry::Turn(Turn { stripe, gate: self }),
             Waited::Answered(result) => Entry::Answered(result),
             Waited::InVain => {
                 // Turns may not move for long: nothing of this wait may stay behind.
@@ -120,12 +131,6 @@ impl Gate {
                 Entry::Answered(Err(Error::unsent("no turn at this user in time")))
             }
         }
-    }
-}
-
-impl Stripe {
-    fn turns_max(&self) -> usize {
-        if self.rivals.are_likely() { 1 } else { TURNS_MAX }
     }
 }
 
@@ -180,13 +185,13 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut stripe = self.stripe.lock();
-        while stripe.turns <= stripe.turns_max() {
+        stripe.turns -= 1;
+        while stripe.turns < self.gate.turns_max(&stripe) {
             let Some(ticket) = stripe.waiting.pop_front() else { break };
             if ticket.take(State::Turn) {
-                return;
+                stripe.turns += 1;
             }
         }
-        stripe.turns -= 1;
     }
 }
 

@@ -100,13 +100,18 @@ fn changes_are_paged_newest_first_without_a_gap() {
     assert_eq!(seen, (9_991..=10_000).collect::<Vec<_>>());
 }
 
-/// Three replicas, 30 clients, twice as many withdrawals as the balance covers.
+/// On one replica several changes of a user are in the database at once, too.
 #[test]
 fn a_crowd_takes_exactly_what_is_there() {
+    [1, 3].into_iter().for_each(withdraw_in_a_crowd);
+}
+
+/// 30 clients, twice as many withdrawals as the balance covers.
+fn withdraw_in_a_crowd(replicas: usize) {
     const CLIENTS: usize = 30;
     const EACH: usize = 40;
     let database = Postgres::shared().migrated();
-    let replicas: Vec<Local> = (0..3).map(|_| Local::start(database.url())).collect();
+    let replicas: Vec<Local> = (0..replicas).map(|_| Local::start(database.url())).collect();
     let covered = CLIENTS * EACH / 2;
     let opening = i64::try_from(covered).unwrap() * 2;
     let user = post(replicas[0].addr, "/api/users", &format!("{{\"balance\":{opening}}}"));
@@ -144,8 +149,12 @@ fn a_crowd_takes_exactly_what_is_there() {
 /// The statement's snapshot is older than a row it has waited for: its figure lies.
 #[test]
 fn a_refusal_never_reports_a_balance_that_covers_the_amount() {
+    [1, 4].into_iter().for_each(provoke_refusals);
+}
+
+fn provoke_refusals(replicas: usize) {
     let database = Postgres::shared().migrated();
-    let replicas: Vec<Local> = (0..4).map(|_| Local::start(database.url())).collect();
+    let replicas: Vec<Local> = (0..replicas).map(|_| Local::start(database.url())).collect();
     let user = post(replicas[0].addr, "/api/users", "{\"balance\":5}").json();
     let user_id = user["userId"].as_i64().unwrap();
     let refusals: usize = thread::scope(|scope| {

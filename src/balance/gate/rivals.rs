@@ -12,7 +12,7 @@ pub(super) struct Rivals {
 }
 
 /// More than there are changes in the database at once: their answers may overtake each other.
-const LEFT: usize = 4;
+const LEFT: usize = super::TURNS_MAX + 1;
 /// How much one change weighs.
 const WEIGHT: f32 = 1.0 / 16.0;
 /// Alone, answers that overtake each other are some per cent. With one other that is as busy it is

@@ -1,5 +1,5 @@
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
@@ -41,7 +41,7 @@ fn until(done: impl Fn() -> bool) {
 
 #[test]
 fn a_change_waits_for_its_own_user_only_and_no_longer_than_its_attempt() {
-    let gate = Gate::new();
+    let gate = Gate::new(8);
     let _others = all_but_one(&gate, 1);
     let first = turn(&gate, &change(1, 5), &within(60_000));
     let late = gate.enter(&change(1, 5), &within(5));
@@ -53,7 +53,7 @@ fn a_change_waits_for_its_own_user_only_and_no_longer_than_its_attempt() {
 
 #[test]
 fn who_has_the_turn_can_apply_what_waits() {
-    let gate = Gate::new();
+    let gate = Gate::new(8);
     let _others = all_but_one(&gate, 1);
     let first = turn(&gate, &change(1, 5), &within(60_000));
     thread::scope(|scope| {
@@ -72,7 +72,7 @@ fn who_has_the_turn_can_apply_what_waits() {
 
 #[test]
 fn the_turn_is_passed_on_by_its_drop_and_not_to_those_who_have_left() {
-    let gate = Gate::new();
+    let gate = Gate::new(8);
     let others = all_but_one(&gate, 1);
     let first = turn(&gate, &change(1, 5), &within(60_000));
     thread::scope(|scope| {
@@ -90,7 +90,7 @@ fn the_turn_is_passed_on_by_its_drop_and_not_to_those_who_have_left() {
 
 #[test]
 fn the_turn_is_not_spent_on_those_whose_time_is_over() {
-    let gate = Gate::new();
+    let gate = Gate::new(8);
     let _others = all_but_one(&gate, 1);
     let first = turn(&gate, &change(1, 5), &within(60_000));
     let given_up = within(60_000);
@@ -105,7 +105,7 @@ fn the_turn_is_not_spent_on_those_whose_time_is_over() {
 
 #[test]
 fn a_panic_while_applying_answers_unknown_and_passes_the_turn_on() {
-    let gate = Gate::new();
+    let gate = Gate::new(8);
     let _others = all_but_one(&gate, 1);
     thread::scope(|scope| {
         let leader = scope.spawn(|| {
@@ -126,7 +126,7 @@ fn a_panic_while_applying_answers_unknown_and_passes_the_turn_on() {
 
 #[test]
 fn beside_rivals_there_is_one_turn_and_again_more_without_them() {
-    let gate = Gate::new();
+    let gate = Gate::new(8);
     let mut turns = all_but_one(&gate, 1);
     let note = |turn: &Turn<'_>, balance| turn.note(&change(1, 1), &applied(balance));
     (0..100).for_each(|change| note(&turns[0], change * 7));
@@ -147,19 +147,27 @@ fn beside_rivals_there_is_one_turn_and_again_more_without_them() {
     assert_eq!(gate.stripes[stripe_of(1)].lock().turns, TURNS_MAX);
 }
 
-/// Every change is applied by exactly one thread, and never more than there are turns at once.
+/// Every change is applied by exactly one thread, and never more than there are turns at once,
+/// whatever becomes of their number meanwhile.
 #[test]
 fn a_crowd_is_applied_by_few_at_a_time_and_none_twice() {
     const THREADS: usize = 16;
     const CHANGES: usize = 500;
-    let gate = Gate::new();
+    let gate = Gate::new(8);
     let (inside, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let was_alone = [AtomicBool::new(false), AtomicBool::new(false)];
     let start = Barrier::new(THREADS);
-    let apply = || {
+    let apply = |turn: &Turn<'_>| {
         assert!(inside.fetch_add(1, Ordering::SeqCst) < TURNS_MAX, "too many at once");
         let count = done.fetch_add(1, Ordering::SeqCst) + 1;
         inside.fetch_sub(1, Ordering::SeqCst);
-        applied(i64::try_from(count).unwrap())
+        let balance = i64::try_from(count).unwrap();
+        // Every other while it looks as if somebody else changed the same user, too.
+        let seen = if (count / 200).is_multiple_of(2) { balance } else { balance * 7 };
+        turn.note(&change(1, 1), &applied(seen));
+        let alone = !turn.stripe.lock().rivals.are_likely();
+        was_alone[usize::from(alone)].store(true, Ordering::SeqCst);
+        applied(balance)
     };
     let answers: Vec<i64> = thread::scope(|scope| {
         let crowd: Vec<_> = (0..THREADS)
@@ -169,10 +177,10 @@ fn a_crowd_is_applied_by_few_at_a_time_and_none_twice() {
                     let one = || match gate.enter(&change(1, 1), &within(60_000)) {
                         Entry::Answered(result) => result,
                         Entry::Turn(turn) => {
-                            let own = apply();
+                            let own = apply(&turn);
                             for _ in 0..3 {
                                 let Some(other) = turn.next() else { break };
-                                other.answer(apply());
+                                other.answer(apply(&turn));
                             }
                             own
                         }
@@ -191,6 +199,20 @@ fn a_crowd_is_applied_by_few_at_a_time_and_none_twice() {
     });
     let distinct: std::collections::HashSet<i64> = answers.iter().copied().collect();
     assert_eq!((answers.len(), distinct.len()), (THREADS * CHANGES, THREADS * CHANGES));
+    assert!(was_alone.iter().all(|seen| seen.load(Ordering::SeqCst)), "the limit has not moved");
+    let stripe = gate.stripes[stripe_of(1)].lock();
+    assert_eq!((stripe.turns, stripe.waiting.len()), (0, 0));
+}
+
+#[test]
+fn one_user_takes_at_most_half_of_the_connections() {
+    for (connections, turns) in [(1, 1), (2, 1), (3, 1), (4, 2), (6, 3), (100, TURNS_MAX)] {
+        let gate = Gate::new(connections);
+        let _taken: Vec<_> =
+            (0..turns).map(|_| turn(&gate, &change(1, 5), &within(60_000))).collect();
+        let late = gate.enter(&change(1, 5), &within(5));
+        assert!(matches!(late, Entry::Answered(Err(_))), "{connections} connections");
+    }
 }
 
 #[test]

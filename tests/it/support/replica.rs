@@ -31,7 +31,7 @@ pub(crate) struct LocalOptions {
 impl Default for LocalOptions {
     fn default() -> LocalOptions {
         let request_timeout = Duration::from_secs(30);
-        LocalOptions { workers: 8, pool_size: 4, request_timeout, token: None }
+        LocalOptions { workers: 8, pool_size: 8, request_timeout, token: None }
     }
 }
 
