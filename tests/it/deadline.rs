@@ -1,10 +1,11 @@
 //! A database that restarts, is locked, or hangs: every request is answered in time, and says
 //! what is known of it.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use balanced::db::{Limits, Manager};
+use balanced::db::{Attempt, Db, Limits, Manager, Pulse};
 use postgres::NoTls;
 use r2d2::ManageConnection;
 
@@ -63,6 +64,22 @@ fn a_connection_that_died_while_idle_is_noticed_before_it_is_used() {
         thread::sleep(Duration::from_millis(300));
         assert_eq!(manager.is_valid(&mut session).is_err(), dies, "number {number}");
     }
+}
+
+/// What is broken keeps its place in the pool for as long as it is held: who waited for another
+/// one of a pool of one waited for itself.
+#[test]
+fn a_pool_of_one_replaces_a_connection_that_takes_no_changes_any_more() {
+    let database = Postgres::shared().migrated();
+    let manager =
+        Manager::new(target(database.url(), "one"), Limits::for_requests(Duration::from_secs(30)));
+    let db = Db::open(manager, 1, Arc::new(Pulse::default()));
+    let run = |statement: &'static str| {
+        let attempt = Attempt::within(Duration::from_secs(20));
+        db.run(&attempt, |session| session.query(statement, &[]))
+    };
+    run("set session characteristics as transaction read only").expect("a setting");
+    run("update users set balance = balance").expect("another connection");
 }
 
 /// Every process of the server stopped: the driver hangs for as long as that lasts.
