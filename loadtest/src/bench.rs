@@ -7,6 +7,7 @@
 mod measure;
 mod open_loop;
 mod people;
+mod series;
 mod traffic;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::report::{Details, Figures, Output, Report, grouped};
 use measure::Measure;
 use open_loop::Kept;
 use people::People;
+use series::Second;
 
 /// `loadtest bench --help`.
 pub(crate) const HELP: &str = "\
@@ -45,7 +47,7 @@ Options:
       --keys              send a fresh Idempotency-Key with each request
       --token TOKEN       sent as `Authorization: Bearer TOKEN`
       --timeout SECONDS   until when a request must be answered [60]
-      --json              the same figures as one JSON document
+      --json              the same figures as one JSON document, and what came in each second
   -h, --help              this page
 
 Unless the amount is positive, users with little are given more before.
@@ -155,6 +157,8 @@ struct BenchDetails {
     warmup_requests: u64,
     #[serde(flatten)]
     open_loop: Option<Kept>,
+    /// Too long for people: only in JSON.
+    each_second: Vec<Second>,
 }
 
 impl Details for BenchDetails {
@@ -205,6 +209,7 @@ pub(crate) fn run(options: &Options) -> Result<Output, String> {
         warmup_seconds: options.warmup.as_secs(),
         warmup_requests: measured.warmup_requests,
         open_loop: measured.kept,
+        each_second: measured.series,
     };
     let report = Report {
         command: "bench",

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Options;
 use super::open_loop::{Kept, Schedule};
 use super::people::People;
+use super::series::{Second, Series};
 use super::traffic::{Free, Next, Script};
 use crate::client::{Answer, Request, Target, quoted_key};
 use crate::outcome::{Change, Failure, Outcome};
@@ -38,6 +39,7 @@ pub(super) struct Measure<'a> {
     cpu_seconds_before: Option<f64>,
     warmup: Tally,
     tally: Tally,
+    series: Series,
 }
 
 /// What a connection is at.
@@ -49,6 +51,7 @@ struct Turn {
 /// What came of it.
 pub(super) struct Measured {
     pub(super) figures: Figures,
+    pub(super) series: Vec<Second>,
     pub(super) warmup_requests: u64,
     /// Failures of the warm-up, each kind in a sentence.
     pub(super) warmup_faults: Vec<String>,
@@ -92,6 +95,7 @@ impl<'a> Measure<'a> {
             cpu_seconds_before: None,
             warmup: Tally::default(),
             tally: Tally::with_capacity(usize::try_from(room).unwrap_or_default()),
+            series: Series::new(begin),
         }
     }
 
@@ -109,6 +113,7 @@ impl<'a> Measure<'a> {
             kept: self.schedule.map(Schedule::end),
             warmup_requests: self.warmup.requests(),
             figures: self.tally.figures(self.last - self.begin, cpu_seconds),
+            series: self.series.end(),
         }
     }
 }
@@ -162,7 +167,10 @@ impl Script for Measure<'_> {
             tally.add_server(answer.served_by);
             Outcome::judge(turn.change, answer)
         });
-        tally.add(&result, now - due);
+        let answered = tally.add(&result, now - due);
+        if turn.counts && answered {
+            self.series.add(now, now - due);
+        }
         if let Some(schedule) = &mut self.schedule {
             schedule.came(&result, now, (now - due, turn.counts));
         }

@@ -1,4 +1,5 @@
-//! Latencies: every single one is kept, so a percentile is exact.
+//! Latencies: every single one is kept, so a percentile is exact. A histogram of high dynamic range
+//! (hdrhistogram.org) is smaller and rounds them; an hour at a high rate still fits the memory.
 
 use std::time::Duration;
 

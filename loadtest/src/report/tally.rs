@@ -50,17 +50,19 @@ impl Tally {
         Tally { latencies: Latencies::with_capacity(answers), ..Tally::default() }
     }
 
-    /// Counts what became of one request, after `latency`.
-    pub(crate) fn add(&mut self, result: &Result<Outcome, Failure>, latency: Duration) {
+    /// Counts what became of one request, after `latency`; true if that was a full answer.
+    pub(crate) fn add(&mut self, result: &Result<Outcome, Failure>, latency: Duration) -> bool {
         match result {
             Ok(Outcome::Succeeded(_)) => self.succeeded += 1,
             Ok(Outcome::Refused) => self.refused += 1,
             Err(failure) => self.add_failure(failure),
         }
         // A latency is that of an answer; how long nobody answered is another figure.
-        if result.as_ref().map_or_else(|failure| failure.status.is_some(), |_| true) {
+        let answered = result.as_ref().map_or_else(|failure| failure.status.is_some(), |_| true);
+        if answered {
             self.latencies.add(latency);
         }
+        answered
     }
 
     /// Counts who gave a full answer.

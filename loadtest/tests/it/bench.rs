@@ -15,6 +15,9 @@ fn a_hot_user_is_changed_to_and_fro() {
     assert_eq!(run.code, Some(0), "{run}");
     let json = run.json();
     assert_eq!(json["requests"], json["succeeded"], "{run}");
+    let seconds = json["eachSecond"].as_array().expect("a list");
+    let answers: u64 = seconds.iter().filter_map(|second| second["answers"].as_u64()).sum();
+    assert_eq!(json["requests"], answers, "{run}");
     assert_eq!((&json["usersCreated"], &json["usersToppedUp"]), (&0.into(), &1.into()), "{run}");
     assert_eq!(json["servers"].as_array().map(Vec::len), Some(2), "{run}");
     assert_eq!(json["connectionsReopened"], 0, "{run}");
