@@ -38,7 +38,9 @@ bench_begin() {
     target_dir=$(realpath -m -- "${CARGO_TARGET_DIR:-$repository/target}")
     binary=$target_dir/release/balanced loadtest=$target_dir/release/loadtest
     say "Building …"
-    cargo build --release --locked --workspace --quiet --target-dir "$target_dir"
+    # As run-replicas.sh builds it: together with loadtest it has other features, and is built again.
+    cargo build --release --locked --quiet --target-dir "$target_dir"
+    cargo build --release --locked --quiet --target-dir "$target_dir" -p loadtest
     write_roofs
     flush_ms=$(measure_flush)
     server_url=$(scripts/postgres.sh start "$bench_folder/database")
@@ -53,7 +55,7 @@ use_default_settings() {
         SHUTDOWN_GRACE_SECONDS LOG_LEVEL; do
         export "$name="
     done
-    unset GLIBC_TUNABLES DATABASE_URL STATE_DIR
+    unset GLIBC_TUNABLES DATABASE_URL STATE_DIR PROXY_ADDR "${!DOOR_@}"
 }
 
 warn_of_memory_disk() {
