@@ -86,7 +86,8 @@ fn a_pool_of_one_replaces_a_connection_that_takes_no_changes_any_more() {
 #[test]
 fn a_database_that_hangs_is_answered_for_within_four_seconds() {
     let server = Postgres::lend();
-    let replica = started(&server);
+    // With two connections one change of a user is in the database at a time.
+    let replica = Process::start(server.url(), &[("DB_POOL_SIZE", "2"), ("HTTP_WORKERS", "8")]);
     let addr = replica.addr;
     let mut holder = postgres::Client::connect(server.url(), NoTls).unwrap();
     let mut lock = holder.transaction().unwrap();

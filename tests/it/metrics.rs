@@ -74,7 +74,7 @@ fn ten_thousand_changes_are_counted_exactly() {
     assert_eq!(sum(&texts, "http_request_duration_seconds_bucket", &infinite), 10_000.0);
     let seconds = sum(&texts, "http_request_duration_seconds_sum", &route);
     assert!(seconds > 0.0 && seconds < begun.elapsed().as_secs_f64() * THREADS as f64);
-    assert_eq!(sum(&texts, "db_pool_connections_max", &[]), 8.0);
+    assert_eq!(sum(&texts, "db_pool_connections_max", &[]), 16.0);
     assert_eq!(sum(&texts, "http_workers", &[]), 16.0);
 }
 
