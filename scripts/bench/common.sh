@@ -97,7 +97,7 @@ describe_machine() {
     printf 'processor\t%s\n' "$(sed -nE 's/^model name[^:]*: //p' /proc/cpuinfo | sort -u | paste -sd,)"
     printf 'cores\t%d\n' "$(nproc)"
     printf 'memory\t%d MB\n' $(($(sed -nE 's/^MemTotal: *([0-9]+).*/\1/p' /proc/meminfo) / 1024))
-    printf 'kernel\t%s\n' "$(uname -sr)"
+    printf 'kernel\t%s\n' "$(uname -s) $(uname -r | cut -d- -f1)"
     printf 'PostgreSQL\t%s\n' "$(sql 'show server_version' | cut -d' ' -f1)"
     printf 'HAProxy\t%s\n' "$("$(haproxy_program)" -v | sed -nE 's/.*version ([^ ]+).*/\1/p')"
     printf 'rustc\t%s\n' "$(rustc --version | cut -d' ' -f2)"
