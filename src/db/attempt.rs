@@ -42,7 +42,7 @@ impl Attempt {
     }
 
     /// What is left until the deadline; zero when it has passed.
-    pub fn remaining(&self) -> Duration {
+    fn remaining(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 
