@@ -111,7 +111,7 @@ fn old_and_half_closed_clients_get_their_answer_and_the_end() {
     assert!(old.is_ended());
 
     let mut polite = Client::connect(server.addr);
-    polite.send("GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+    polite.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_eq!(polite.receive().unwrap().header("connection"), Some("close"));
     assert!(polite.is_ended());
 }

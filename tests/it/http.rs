@@ -102,7 +102,8 @@ fn every_answer_names_its_request_and_its_server() {
 fn head_is_get_without_its_body() {
     let (_database, replica) = replica();
     let mut client = Client::connect(replica.addr);
-    client.send("HEAD /api/users/1 HTTP/1.1\r\n\r\nGET /api/users/1 HTTP/1.1\r\n\r\n");
+    let one = |method| format!("{method} /api/users/1 HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.send(one("HEAD") + &one("GET"));
     let mut text = Vec::new();
     while !String::from_utf8_lossy(&text).ends_with("10000}") {
         text.extend(client.read_some());
@@ -152,7 +153,7 @@ fn a_long_chunked_or_slow_body_holds_no_worker() {
     let database = Postgres::shared().migrated();
     let options = LocalOptions { workers: 1, ..LocalOptions::default() };
     let replica = Local::start_with(database.url(), options);
-    let head = "POST /api/balance HTTP/1.1\r\n";
+    let head = "POST /api/balance HTTP/1.1\r\nHost: x\r\n";
     let mut stuck = Vec::new();
     for (rest, status, code) in [
         ("Content-Length: 5000\r\n\r\n{", 413, "body_too_large"),
@@ -197,14 +198,14 @@ fn a_long_chunked_or_slow_body_holds_no_worker() {
 fn a_refused_body_smuggles_nothing_in() {
     let (_database, replica) = replica();
     let body = change(1, -5_000);
-    let inner =
-        format!("POST /api/balance HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let head = "POST /api/balance HTTP/1.1\r\nHost: x\r\n";
+    let inner = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
     for bytes in [
         format!("Content-Length: {}\r\n\r\n{inner}{}", 2_000, " ".repeat(2_000 - inner.len())),
         format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len()),
     ] {
         let mut client = Client::connect(replica.addr);
-        client.send(format!("POST /api/balance HTTP/1.1\r\n{bytes}"));
+        client.send(format!("{head}{bytes}"));
         assert!([411, 413].contains(&client.receive().unwrap().status));
         let next = client.ask("GET /api/users/1", &[], "");
         assert_eq!(next.balance(), 10_000, "{bytes}");
@@ -227,7 +228,8 @@ fn an_expectation_without_a_body_stops_nobody() {
     let (addr, closed) = (server.addr, gate.lock());
     let first = thread::spawn(move || get(addr, "/slow").status);
     let mut client = Client::connect(addr);
-    client.send("GET /slow HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nExpect: 100-continue\r\n\r\n");
+    client.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.send("GET /b HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n");
     for _ in 0..5 {
         let health = thread::spawn(move || get(addr, "/health/live").status);
         until("health is answered", Duration::from_secs(5), || health.is_finished());
@@ -245,7 +247,8 @@ fn pipelined_requests_are_answered_in_their_order() {
     let (_database, replica) = replica();
     let mut client = Client::connect(replica.addr);
     let body = change(1, -1);
-    let one = format!("POST /api/balance HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let head = "POST /api/balance HTTP/1.1\r\nHost: x\r\n";
+    let one = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
     client.send(one.repeat(usize::try_from(REQUESTS).unwrap()));
     let mut seen = Vec::new();
     for _ in 0..REQUESTS {

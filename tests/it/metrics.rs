@@ -96,14 +96,14 @@ fn every_answer_is_counted_under_its_route_and_its_status() {
         get(addr, &format!("/api/users/{id}"));
     }
     let mut client = Client::connect(addr);
-    client.send("HEAD /api/cron/status HTTP/1.1\r\n\r\n");
+    client.send("HEAD /api/cron/status HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(client.read_some().starts_with(b"HTTP/1.1 200 "));
     assert_eq!(get(addr, "/nowhere/at/all").status, 404);
     assert_eq!(ask(addr, "BREW /api/balance", &[], "").status, 405);
     assert_eq!(post(addr, "/api/balance", &"x".repeat(2_000)).status, 413);
     for (head, status) in [("Transfer-Encoding: chunked", 411), ("Content-Length: two", 400)] {
         let mut client = Client::connect(addr);
-        client.send(format!("POST /api/users HTTP/1.1\r\n{head}\r\n\r\n"));
+        client.send(format!("POST /api/users HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n"));
         assert_eq!(client.receive().unwrap().status, status);
     }
 

@@ -253,7 +253,7 @@ fn a_header_without_an_end_disturbs_nobody_and_is_cut_off() {
         placed();
         while !stop.load(Ordering::Relaxed) {
             let mut stream = TcpStream::connect(addr).expect("a connection");
-            stream.write_all(b"GET / HTTP/1.1\r\nX-Endless: ").expect("sent");
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Endless: ").expect("sent");
             let sent = (0..).take_while(|_| stream.write_all(&[b'x'; 1_024]).is_ok()).count();
             assert!(sent < 10_000, "{sent} KB of a header were taken");
         }
@@ -281,8 +281,8 @@ fn bodies_that_are_not_of_one_plain_length_are_refused_at_the_door() {
             }
             for lengths in ["5\r\nContent-Length: 6", "-5", "5, 6", "+5", "0x5", "5 5"] {
                 let mut client = Client::connect(addr);
-                let head = format!("POST /api/balance HTTP/1.1\r\nContent-Length: {lengths}\r\n");
-                client.send(format!("{head}\r\nhello"));
+                let head = format!("POST /api/balance HTTP/1.1\r\nHost: x\r\n");
+                client.send(format!("{head}Content-Length: {lengths}\r\n\r\nhello"));
                 assert!(client.is_ended(), "{lengths}: ended without a word");
             }
         }
@@ -303,8 +303,9 @@ fn ten_thousand_pipelined_requests_are_answered_in_their_order_and_disturb_nobod
             thread::scope(|scope| {
                 scope.spawn(move || {
                     for number in 0..REQUESTS {
-                        let id = format!("GET /health HTTP/1.1\r\nX-Request-Id: n{number}\r\n\r\n");
-                        writer.write_all(id.as_bytes()).expect("sent");
+                        let head = "GET /health HTTP/1.1\r\nHost: x\r\nX-Request-Id: n";
+                        let request = format!("{head}{number}\r\n\r\n");
+                        writer.write_all(request.as_bytes()).expect("sent");
                     }
                 });
                 for number in 0..REQUESTS {

@@ -167,7 +167,7 @@ fn every_refusal_is_documented_at_every_operation() {
             (413, "Content-Length: 2000"),
         ] {
             let mut client = Client::connect(local.addr);
-            client.send(format!("{head} HTTP/1.1\r\n{RIGHT}\r\n{field}\r\n\r\n"));
+            client.send(format!("{head} HTTP/1.1\r\nHost: x\r\n{RIGHT}\r\n{field}\r\n\r\n"));
             refused.push((status, client.receive().expect("an answer")));
         }
         for (status, answer) in refused {

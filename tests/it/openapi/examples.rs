@@ -128,7 +128,7 @@ fn refusals(addr: SocketAddr) -> Vec<Answer> {
     assert_eq!(put(paused).status, 201);
     let key = ["Idempotency-Key: order-7"];
     assert_eq!(ask(addr, "POST /api/balance", &key, &change(1, -2)).balance(), 9_998);
-    let chunked = "POST /api/balance HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunked = "POST /api/balance HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut client = Client::connect(addr);
     client.send(chunked);
     vec![

@@ -57,7 +57,9 @@ impl Client {
         headers: &[&str],
         body: &str,
     ) -> std::io::Result<()> {
-        let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        let host = headers.iter().all(|line| !line.starts_with("Host:")).then_some("Host: x");
+        let lines = host.iter().chain(headers);
+        let headers: String = lines.map(|line| format!("{line}\r\n")).collect();
         let length = body.len();
         let head = format!("{head} HTTP/1.1\r\nContent-Length: {length}\r\n{headers}\r\n");
         self.0.get_mut().write_all(format!("{head}{body}").as_bytes())
