@@ -15,8 +15,9 @@ pub fn balance(data: &[u8]) {
         body: body.clone().into_bytes(),
         ..Call::default()
     };
-    let read: Option<Map<String, Value>> = serde_json::from_str(&body).ok();
-    let is_json = serde_json::from_str::<Value>(&body).is_ok();
+    let text = body.strip_prefix('\u{feff}').unwrap_or(&body);
+    let read: Option<Map<String, Value>> = serde_json::from_str(text).ok();
+    let is_json = serde_json::from_str::<Value>(text).is_ok();
     match http::read_change(&call) {
         Ok(change) => {
             let (user_id, amount) = (change.user_id(), change.amount());
@@ -48,8 +49,9 @@ pub fn balance(data: &[u8]) {
 /// A body.
 pub fn job(data: &[u8]) {
     let call = Call { body: data.to_vec(), ..Call::default() };
-    let read: Option<Map<String, Value>> = serde_json::from_slice(data).ok();
-    let is_json = serde_json::from_slice::<Value>(data).is_ok();
+    let text = data.strip_prefix("\u{feff}".as_bytes()).unwrap_or(data);
+    let read: Option<Map<String, Value>> = serde_json::from_slice(text).ok();
+    let is_json = serde_json::from_slice::<Value>(text).is_ok();
     match http::read_job_change(&call) {
         Ok(change) => {
             let mut object = Map::new();

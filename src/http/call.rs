@@ -22,6 +22,14 @@ pub struct Call {
     pub origin: Option<String>,
     /// The value of `Sec-Fetch-Site`.
     pub sec_fetch_site: Option<String>,
+    /// The list of `Content-Encoding`.
+    pub content_encoding: Option<String>,
+    /// The list of `If-Match`.
+    pub if_match: Option<String>,
+    /// The list of `If-None-Match`.
+    pub if_none_match: Option<String>,
+    /// A field of one value only that came with two.
+    pub contradiction: Option<&'static str>,
     /// The client's name for this request, or ours.
     pub request_id: String,
     /// At most [`BODY_BYTES_MAX`].
@@ -31,8 +39,42 @@ pub struct Call {
 /// The longest body that is read, in bytes.
 pub const BODY_BYTES_MAX: usize = 1_024;
 const REQUEST_ID_LENGTH_MAX: usize = 128;
+/// Fields that decide what a request may do, or does. Given twice with one value, such a field
+/// counts once; with two, a proxy may have read one and we the other: so neither counts.
+const SINGLE: [&str; 5] = ["Host", "Authorization", "Origin", "Sec-Fetch-Site", "Idempotency-Key"];
 
 impl Call {
+    /// A request without its body; `values` gives what each field came with.
+    pub(super) fn new<'a, Values: Iterator<Item = &'a str>>(
+        method: &str,
+        target: &str,
+        values: impl Fn(&'static str) -> Values,
+    ) -> Call {
+        let first = |name| values(name).next().map(str::to_owned);
+        // The lines of a list are one list (RFC 9110, 5.3).
+        let list =
+            |name| values(name).map(str::to_owned).reduce(|list, value| format!("{list}, {value}"));
+        let differ = |name: &&'static str| {
+            let mut values = values(name);
+            values.next().is_some_and(|first| values.any(|value| value != first))
+        };
+        Call {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            authorization: first("Authorization"),
+            idempotency_key: first("Idempotency-Key"),
+            host: first("Host"),
+            origin: first("Origin"),
+            sec_fetch_site: first("Sec-Fetch-Site"),
+            content_encoding: list("Content-Encoding"),
+            if_match: list("If-Match"),
+            if_none_match: list("If-None-Match"),
+            contradiction: SINGLE.into_iter().find(differ),
+            request_id: request_id(values("X-Request-Id").next()),
+            body: Vec::new(),
+        }
+    }
+
     /// The target up to the question mark, without the server that it may name (RFC 9112, 3.2.2).
     pub fn path(&self) -> &str {
         let target = self.target.split('?').next().unwrap_or_default();
@@ -89,6 +131,24 @@ mod tests {
             assert_ne!(request_id(Some(strange)), strange);
         }
         assert_ne!(request_id(None), request_id(None));
+    }
+
+    #[test]
+    fn fields_given_twice_are_one_if_they_agree_and_a_list_is_one_list() {
+        fn call<'a>(fields: &'a [(&'a str, &'a str)]) -> Call {
+            Call::new("GET", "/", |name| {
+                fields.iter().filter(move |(field, _)| *field == name).map(|(_, value)| *value)
+            })
+        }
+        let twice = call(&[("Idempotency-Key", "a"), ("Origin", "b"), ("Idempotency-Key", "a")]);
+        assert_eq!((twice.idempotency_key.as_deref(), twice.contradiction), (Some("a"), None));
+        for name in SINGLE {
+            let fields = [(name, "a"), (name, "a"), (name, "b")];
+            assert_eq!(call(&fields).contradiction, Some(name));
+        }
+        let list = call(&[("If-Match", "\"a\""), ("If-Match", "\"b\", \"c\"")]);
+        assert_eq!(list.if_match.as_deref(), Some("\"a\", \"b\", \"c\""));
+        assert_eq!((list.if_none_match, list.contradiction), (None, None));
     }
 
     #[test]

@@ -210,7 +210,7 @@ fn existing(name: &str) -> Result<Name, Problem> {
 /// # Errors
 /// A [`Problem`] of status 400, which names the field where the body is JSON.
 pub fn read_job_change(call: &Call) -> Result<Change, Problem> {
-    let mut fields = Fields::parse(&call.body)?;
+    let mut fields = Fields::parse(call)?;
     let function = fields.take_text("function")?;
     let schedule = fields.take_text("schedule")?;
     let enabled = fields.take_flag("enabled")?;

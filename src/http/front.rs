@@ -15,7 +15,7 @@ use log::warn;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tiny_http::{Request, Server};
 
-use super::call::{BODY_BYTES_MAX, Call, request_id};
+use super::call::{BODY_BYTES_MAX, Call};
 use super::reply::{Envelope, Reply};
 
 /// As many connections as the kernel keeps for us until they are accepted.
@@ -137,17 +137,8 @@ impl Client {
 
     /// The same without the body.
     pub(super) fn head(&self) -> Call {
-        Call {
-            method: self.0.method().as_str().to_owned(),
-            target: self.0.url().to_owned(),
-            authorization: self.header("Authorization").map(str::to_owned),
-            idempotency_key: self.header("Idempotency-Key").map(str::to_owned),
-            host: self.header("Host").map(str::to_owned),
-            origin: self.header("Origin").map(str::to_owned),
-            sec_fetch_site: self.header("Sec-Fetch-Site").map(str::to_owned),
-            request_id: request_id(self.header("X-Request-Id")),
-            body: Vec::new(),
-        }
+        let method = self.0.method().as_str();
+        Call::new(method, self.0.url(), |name| headers(&self.0, name))
     }
 
     /// Writes the answer; false when the client has gone or takes nothing.

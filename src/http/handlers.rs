@@ -108,6 +108,10 @@ impl Api {
             NoRoute::MethodNotAllowed(allowed) => Problem::method_not_allowed(allowed),
         })?;
         if route.changes_something() {
+            if let Some(field) = call.contradiction {
+                let rule = format!("`{field}` is given twice, with two values");
+                return Err(Problem::invalid_request(field, rule));
+            }
             if call.is_cross_site() {
                 self.denials.tell(call, "a browser sent it for a page of another site");
                 return Err(Problem::cross_site_request());
@@ -193,7 +197,7 @@ impl Api {
     }
 
     fn create_user(&self, call: &Call, attempt: &Arc<Attempt>) -> Result<Reply, Problem> {
-        let mut fields = Fields::parse(&call.body)?;
+        let mut fields = Fields::parse(call)?;
         let balance = fields.take_integer("balance")?;
         fields.end()?;
         if balance < 0 {
@@ -262,7 +266,7 @@ struct ChangeList {
 /// # Errors
 /// A [`Problem`] of status 400, which names the field where the body is JSON.
 pub fn read_change(call: &Call) -> Result<Change, Problem> {
-    let mut fields = Fields::parse(&call.body)?;
+    let mut fields = Fields::parse(call)?;
     let user_id = fields.take_integer("userId")?;
     let amount = fields.take_integer("amount")?;
     fields.end()?;

@@ -9,13 +9,21 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
+use super::call::Call;
 use super::problem::Problem;
 
 /// The members of a JSON object, doubled ones too.
 pub(super) struct Fields(Vec<(String, Value)>);
 
 impl Fields {
-    pub(super) fn parse(body: &[u8]) -> Result<Fields, Problem> {
+    pub(super) fn parse(call: &Call) -> Result<Fields, Problem> {
+        let codings = call.content_encoding.as_deref().unwrap_or_default().split(',');
+        let is_plain = |coding: &str| coding.is_empty() || coding.eq_ignore_ascii_case("identity");
+        if !codings.map(str::trim).all(is_plain) {
+            return Err(Problem::unsupported_encoding());
+        }
+        // .NET and PowerShell write a byte order mark before UTF-8 (RFC 8259, 8.1).
+        let body = call.body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&call.body);
         serde_json::from_slice(body).map_err(|error| {
             // Where the first value is no object, nobody has looked at what is behind it.
             let error = serde_json::from_slice::<Value>(body).err().unwrap_or(error);
@@ -169,9 +177,13 @@ impl<'a> Query<'a> {
 mod tests {
     use super::*;
 
+    fn call(body: &str) -> Call {
+        Call { body: body.as_bytes().to_vec(), ..Call::default() }
+    }
+
     fn amount(body: &str) -> Result<i64, (&'static str, Option<String>)> {
         let read = || {
-            let mut fields = Fields::parse(body.as_bytes())?;
+            let mut fields = Fields::parse(&call(body))?;
             let amount = fields.take_integer("amount")?;
             fields.end()?;
             Ok(amount)
@@ -201,6 +213,29 @@ mod tests {
         let no_object = Err(("invalid_request", Some("body".to_owned())));
         for body in ["[]", "1", "null", "\"amount\""] {
             assert_eq!(amount(body), no_object, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_the_object_is_passed_by() {
+        assert_eq!(amount("\u{feff}{\"amount\":2}"), Ok(2));
+        for body in ["\u{feff}", "\u{feff}\u{feff}{\"amount\":2}", "{\u{feff}\"amount\":2}"] {
+            assert_eq!(amount(body), Err(("invalid_json", None)), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_body_without_a_coding_is_read() {
+        let code = |coding: &str| {
+            let content_encoding = Some(coding.to_owned());
+            let call = Call { content_encoding, ..call("{}") };
+            Fields::parse(&call).err().map(|problem| problem.code())
+        };
+        for plain in ["", " ", ",", "identity", "Identity", "identity, IDENTITY ,"] {
+            assert_eq!(code(plain), None, "{plain:?}");
+        }
+        for coded in ["gzip", "GZIP", "identity, br", "identit", "identity;q=1", "identity gzip"] {
+            assert_eq!(code(coded), Some("unsupported_encoding"), "{coded:?}");
         }
     }
 

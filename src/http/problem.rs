@@ -133,6 +133,12 @@ impl Problem {
         Problem::new(413, "body_too_large", detail)
     }
 
+    pub(super) fn unsupported_encoding() -> Problem {
+        let detail = "a body must come without a Content-Encoding";
+        let problem = Problem::new(415, "unsupported_encoding", detail);
+        problem.with_header("Accept-Encoding", "identity")
+    }
+
     pub(super) fn key_reused() -> Problem {
         let detail = "this Idempotency-Key stands for a change of another amount";
         Problem::new(422, "idempotency_key_reused", detail).about(Change::KeyReused)

@@ -10,6 +10,7 @@ mod cron;
 mod deadline;
 mod disturbed;
 mod faults;
+mod fields;
 mod front;
 mod guard;
 mod http;
