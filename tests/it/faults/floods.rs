@@ -281,7 +281,7 @@ fn bodies_that_are_not_of_one_plain_length_are_refused_at_the_door() {
             }
             for lengths in ["5\r\nContent-Length: 6", "-5", "5, 6", "+5", "0x5", "5 5"] {
                 let mut client = Client::connect(addr);
-                let head = format!("POST /api/balance HTTP/1.1\r\nHost: x\r\n");
+                let head = "POST /api/balance HTTP/1.1\r\nHost: x\r\n";
                 client.send(format!("{head}Content-Length: {lengths}\r\n\r\nhello"));
                 assert!(client.is_ended(), "{lengths}: ended without a word");
             }
