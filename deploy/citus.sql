@@ -21,6 +21,8 @@
 -- * Commits are in two phases. When a worker dies between them, what was acknowledged is safe, but not
 --   to be seen, and its user is locked, until Citus looks after it: citus.recover_2pc_interval, one
 --   minute. (This is from its source, not tried.)
+-- * Keys of creations, a table that came later, are distributed by key. Creating users under a key is not
+--   tried on a cluster.
 -- * The day's totals add up shards that were each read at an instant of their own.
 --
 -- The tables of the jobs, the totals and the migrations stay plain tables of the coordinator: jobs are
@@ -29,8 +31,10 @@
 select create_distributed_table('users', 'id');
 select create_distributed_table('balance_changes', 'user_id', colocate_with => 'users');
 select create_distributed_table('idempotency_keys', 'user_id', colocate_with => 'users');
+select create_distributed_table('creation_keys', 'key', colocate_with => 'none');
 
 -- The rows have been copied to the shards; these are what is left of them here.
 select truncate_local_data_after_distributing_table('users');
 select truncate_local_data_after_distributing_table('balance_changes');
 select truncate_local_data_after_distributing_table('idempotency_keys');
+select truncate_local_data_after_distributing_table('creation_keys');

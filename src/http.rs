@@ -26,6 +26,7 @@ mod problem;
 mod reply;
 mod route;
 mod self_check;
+mod users;
 mod watch;
 
 use std::io;

@@ -37,6 +37,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     "0002_idempotency_keys.sql",
     "0003_cron.sql",
     "0004_sample_jobs.sql",
+    "0005_creation_keys.sql",
 ];
 
 /// Why the schema is not as the program needs it.

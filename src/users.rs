@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use postgres::error::SqlState;
 use serde::Serialize;
 
 use crate::db::{Attempt, Db, Error};
@@ -16,6 +17,17 @@ pub struct User {
     pub user_id: i64,
     /// Never negative.
     pub balance: i64,
+}
+
+/// What became of a creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// There is a new user.
+    Created(User),
+    /// An earlier creation with the same key made this one; the balance is the opening one.
+    Replayed(User),
+    /// Refused: the key stands for another opening balance.
+    KeyReused,
 }
 
 /// One row of the ledger.
@@ -56,6 +68,23 @@ with created as (
     select id, balance, balance from created where balance <> 0
 )
 select id, balance from created";
+/// Of twins that run at once none sees another's row: each waits at the key's index until the
+/// first has committed, and then fails as a whole, so that the user it has made is undone.
+const CREATE_ONCE: &str = "\
+with found as (
+    select user_id, balance from creation_keys where key = $2
+), created as (
+    insert into users (balance) select $1::bigint where not exists (select from found)
+    returning id, balance
+), recorded as (
+    insert into balance_changes (user_id, amount, balance_after)
+    select id, balance, balance from created where balance <> 0
+), kept as (
+    insert into creation_keys (key, user_id, balance) select $2, id, balance from created
+)
+select user_id as id, balance, true as replayed from found
+union all
+select id, balance, false from created";
 const READ: &str = "select id, balance from users where id = $1";
 const LIST: &str = "select id, balance from users where id > $1 order by id limit $2";
 /// The user's row comes even without a change, so that an unknown user can be told from one
@@ -84,6 +113,32 @@ impl Users {
         self.db.run(attempt, |session| {
             let rows = session.query(CREATE, &[&balance])?;
             Ok(user(&rows[0]))
+        })
+    }
+
+    /// The same, once only under each key.
+    ///
+    /// # Errors
+    /// A fault of the database.
+    pub fn create_once(
+        &self,
+        attempt: &Attempt,
+        balance: i64,
+        key: &str,
+    ) -> Result<Creation, Error> {
+        self.db.run(attempt, |session| {
+            let rows = match session.query(CREATE_ONCE, &[&balance, &key]) {
+                // A twin was faster, and now its user is found.
+                Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+                    session.query(CREATE_ONCE, &[&balance, &key])?
+                }
+                rows => rows?,
+            };
+            Ok(match user(&rows[0]) {
+                created if !rows[0].get::<_, bool>("replayed") => Creation::Created(created),
+                found if found.balance == balance => Creation::Replayed(found),
+                _ => Creation::KeyReused,
+            })
         })
     }
 

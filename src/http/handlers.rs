@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::call::Call;
 use super::denials::Denials;
-use super::input::{Fields, Query};
+use super::input::Fields;
 use super::page::{self, DOCUMENT};
 use super::problem::Problem;
 use super::reply::Reply;
@@ -19,7 +19,7 @@ use crate::config::Token;
 use crate::cron::{Functions, History, Jobs, StatusReader};
 use crate::db::{self, Attempt, Db, Pulse, Stage};
 use crate::metrics::{self, CONTENT_TYPE, Metrics, Readings};
-use crate::users::{Page, RecordedChange, User, Users};
+use crate::users::{User, Users};
 
 pub(super) const PAGE_DEFAULT: i64 = 100;
 pub(super) const PAGE_MAX: i64 = 1_000;
@@ -27,7 +27,7 @@ pub(super) const PAGE_MAX: i64 = 1_000;
 /// What the handlers need, shared by all workers.
 pub struct Api {
     balances: Balances,
-    users: Users,
+    pub(super) users: Users,
     pub(super) jobs: Jobs,
     pub(super) status: StatusReader,
     pub(super) history: History,
@@ -189,76 +189,15 @@ impl Api {
             self.balances.change(attempt, &change).map_err(|error| unavailable(call, &error))?;
         let reply = balance_reply(change.user_id(), change.amount(), answer);
         Ok(match answer.replayed && answer.outcome != Outcome::KeyReused {
-            true => reply
-                .with_header("Idempotency-Replayed", "true")
-                .counted_as(Some(metrics::Change::Replayed)),
+            true => replayed(reply).counted_as(Some(metrics::Change::Replayed)),
             false => reply,
         })
-    }
-
-    fn create_user(&self, call: &Call, attempt: &Arc<Attempt>) -> Result<Reply, Problem> {
-        let mut fields = Fields::parse(call)?;
-        let balance = fields.take_integer("balance")?;
-        fields.end()?;
-        if balance < 0 {
-            return Err(Problem::invalid_request("balance", "`balance` must not be negative"));
-        }
-        let user =
-            self.users.create(attempt, balance).map_err(|error| unavailable(call, &error))?;
-        let location = format!("/api/users/{}", user.user_id);
-        Ok(Reply::json(201, &user).with_header("Location", location))
-    }
-
-    fn read_user(
-        &self,
-        call: &Call,
-        attempt: &Arc<Attempt>,
-        user_id: i64,
-    ) -> Result<Reply, Problem> {
-        Query::parse(call.query()).end()?;
-        let user = self.users.read(attempt, user_id).map_err(|error| unavailable(call, &error))?;
-        user.map(|user| Reply::json(200, &user)).ok_or_else(|| Problem::user_not_found(user_id))
-    }
-
-    fn list_users(&self, call: &Call, attempt: &Arc<Attempt>) -> Result<Reply, Problem> {
-        let page = read_page(call, "after")?;
-        let users = self.users.list(attempt, page).map_err(|error| unavailable(call, &error))?;
-        let next = next_page(&users, page.limit, |user| user.user_id);
-        Ok(Reply::json(200, &UserList { users, next }))
-    }
-
-    fn list_changes(
-        &self,
-        call: &Call,
-        attempt: &Arc<Attempt>,
-        user_id: i64,
-    ) -> Result<Reply, Problem> {
-        let page = read_page(call, "before")?;
-        let changes = self
-            .users
-            .changes(attempt, user_id, page)
-            .map_err(|error| unavailable(call, &error))?
-            .ok_or_else(|| Problem::user_not_found(user_id))?;
-        let next = next_page(&changes, page.limit, |change| change.id);
-        Ok(Reply::json(200, &ChangeList { changes, next }))
     }
 }
 
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
-}
-
-#[derive(Serialize)]
-struct UserList {
-    users: Vec<User>,
-    next: Option<i64>,
-}
-
-#[derive(Serialize)]
-struct ChangeList {
-    changes: Vec<RecordedChange>,
-    next: Option<i64>,
 }
 
 /// What `POST /api/balance` asks for. Pure.
@@ -270,14 +209,23 @@ pub fn read_change(call: &Call) -> Result<Change, Problem> {
     let user_id = fields.take_integer("userId")?;
     let amount = fields.take_integer("amount")?;
     fields.end()?;
-    let key = call.idempotency_key.as_deref().map(IdempotencyKey::parse).transpose();
-    let key = key.map_err(|_| {
-        let rule = "`Idempotency-Key` must be 1 to 255 printable characters, quoted or bare";
-        Problem::invalid_request("Idempotency-Key", rule)
-    })?;
+    let key = read_key(call)?;
     let change = Change::new(user_id, amount)
         .map_err(|_| Problem::invalid_request("amount", "`amount` must not be 0"))?;
     Ok(change.with_key(key))
+}
+
+pub(super) fn read_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {
+    let key = call.idempotency_key.as_deref().map(IdempotencyKey::parse).transpose();
+    key.map_err(|_| {
+        let rule = "`Idempotency-Key` must be 1 to 255 printable characters, quoted or bare";
+        Problem::invalid_request("Idempotency-Key", rule)
+    })
+}
+
+/// The answer to an earlier request with the same key, told apart from the first one.
+pub(super) fn replayed(reply: Reply) -> Reply {
+    reply.with_header("Idempotency-Replayed", "true")
 }
 
 fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {
@@ -290,16 +238,8 @@ fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {
         }
         Outcome::OutOfRange => Problem::amount_out_of_range(amount).into(),
         Outcome::NoSuchUser => Problem::user_not_found(user_id).into(),
-        Outcome::KeyReused => Problem::key_reused().into(),
+        Outcome::KeyReused => Problem::key_reused("a change of another amount").into(),
     }
-}
-
-fn read_page(call: &Call, from: &'static str) -> Result<Page, Problem> {
-    let mut query = Query::parse(call.query());
-    let from = query.take_integer(from, 0..=i64::MAX)?;
-    let limit = query.take_integer("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
-    query.end()?;
-    Ok(Page { from, limit })
 }
 
 /// A full page may have a next one; a page that is not full is the last.

@@ -139,8 +139,8 @@ impl Problem {
         problem.with_header("Accept-Encoding", "identity")
     }
 
-    pub(super) fn key_reused() -> Problem {
-        let detail = "this Idempotency-Key stands for a change of another amount";
+    pub(super) fn key_reused(stands_for: &str) -> Problem {
+        let detail = format!("this Idempotency-Key stands for {stands_for}");
         Problem::new(422, "idempotency_key_reused", detail).about(Change::KeyReused)
     }
 

@@ -18,6 +18,17 @@ with old as (
 )
 select count(*) from gone";
 
+/// As long as those of changes.
+const CREATION_KEYS: &str = "\
+with old as (
+    select key from creation_keys
+    where created_at < now() - interval '24 hours'
+    order by created_at limit $1
+), gone as (
+    delete from creation_keys using old where creation_keys.key = old.key returning 1
+)
+select count(*) from gone";
+
 /// A job's last run stays, however old, so that the status can show it.
 const RUNS: &str = "\
 with old as (
@@ -39,9 +50,12 @@ select count(*) from gone";
 
 /// Deletes idempotency keys that have been kept for a day.
 pub(super) fn idempotency_keys(pace: &Pace<'_>) -> Result<String, Failure> {
-    let gone = in_steps(pace, |pace| {
-        pace.context.step(|session| Ok(session.query(KEYS, &[&ROWS_A_STEP])?[0].get(0)))
-    })?;
+    let mut gone = 0;
+    for keys in [KEYS, CREATION_KEYS] {
+        gone += in_steps(pace, |pace| {
+            pace.context.step(|session| Ok(session.query(keys, &[&ROWS_A_STEP])?[0].get(0)))
+        })?;
+    }
     Ok(format!("{gone} keys older than 24 hours deleted"))
 }
 

@@ -131,3 +131,80 @@ fn change_as_twins(replicas: usize) {
     assert_eq!(get(replicas[0].addr, "/api/users/1").balance(), expected);
     database.assert_books_balance();
 }
+
+fn created(replica: &Local, key: &str, balance: i64) -> Answer {
+    let key = format!("Idempotency-Key: {key}");
+    ask(replica.addr, "POST /api/users", &[&key], &format!("{{\"balance\":{balance}}}"))
+}
+
+#[test]
+fn a_user_is_created_once_under_a_key_and_the_first_answer_is_given_again() {
+    let database = Postgres::shared().migrated();
+    let replica = Local::start(database.url());
+    let first = created(&replica, "\"sign-up-7\"", 50);
+    assert_eq!((first.status, first.balance(), replayed(&first)), (201, 50, false));
+    let location = first.header("location").expect("a path").to_owned();
+    let user_id = first.json()["userId"].as_i64().unwrap();
+    assert_eq!(keyed(&replica, "sign-up-7", &change(user_id, -20)).balance(), 30);
+    for spelling in ["\"sign-up-7\"", "sign-up-7"] {
+        let again = created(&replica, spelling, 50);
+        assert_eq!((again.status, replayed(&again)), (201, true));
+        assert_eq!(again.header("location"), Some(&*location));
+        assert_eq!(again.body, first.body);
+    }
+    assert_eq!(get(replica.addr, &location).balance(), 30);
+    let other = created(&replica, "sign-up-7", 51);
+    assert_eq!((other.status, other.code()), (422, "idempotency_key_reused".to_owned()));
+    assert!(!replayed(&other) && other.header("location").is_none());
+    for key in ["", "\"open", &"k".repeat(256)] {
+        let answer = created(&replica, key, 50);
+        assert_eq!((answer.status, &answer.json()["field"]), (400, &"Idempotency-Key".into()));
+    }
+    assert_eq!(created(&replica, "negative", -1).code(), "invalid_request");
+    let poor = created(&replica, "poor", 0);
+    assert_eq!((poor.balance(), created(&replica, "poor", 0).json()), (0, poor.json()));
+    assert_eq!(database.number("select count(*) from creation_keys"), 2);
+    assert_eq!(database.number("select count(*) from users"), 3);
+    database.assert_books_balance();
+}
+
+/// In every other round the twins do not agree about the opening balance: the first one decides.
+#[test]
+fn twenty_twins_on_three_replicas_create_one_user() {
+    const TWINS: usize = 20;
+    const ROUNDS: usize = 50;
+    let database = Postgres::shared().migrated();
+    let replicas: Vec<Local> = (0..3).map(|_| Local::start(database.url())).collect();
+    let start = Barrier::new(TWINS);
+    let balance = |round: usize, twin: usize| 100 + (round % 2 * (twin % 2)) as i64;
+    let answers: Vec<Vec<Answer>> = thread::scope(|scope| {
+        let twins = (0..TWINS).map(|twin| {
+            let (replica, start) = (&replicas[twin % replicas.len()], &start);
+            scope.spawn(move || {
+                let once = |round: usize| {
+                    start.wait();
+                    created(replica, &format!("round-{round}"), balance(round, twin))
+                };
+                (0..ROUNDS).map(once).collect::<Vec<_>>()
+            })
+        });
+        let twins: Vec<_> = twins.collect();
+        twins.into_iter().map(|twin| twin.join().unwrap()).collect()
+    });
+    for round in 0..ROUNDS {
+        let (made, refused): (Vec<_>, Vec<_>) =
+            answers.iter().map(|twin| &twin[round]).partition(|answer| answer.status == 201);
+        assert_eq!(made.iter().filter(|answer| !replayed(answer)).count(), 1, "round {round}");
+        for answer in &made {
+            assert_eq!(answer.header("location"), made[0].header("location"));
+            assert_eq!(answer.body, made[0].body);
+        }
+        assert!(refused.iter().all(|answer| answer.code() == "idempotency_key_reused"));
+        let agree = (0..TWINS).filter(|twin| balance(round, *twin) == made[0].balance()).count();
+        assert_eq!(made.len(), agree, "round {round}");
+    }
+    let rounds = i64::try_from(ROUNDS).unwrap();
+    assert_eq!(database.number("select count(*) from users"), 1 + rounds);
+    assert_eq!(database.number("select count(*) from creation_keys"), rounds);
+    database.assert_books_balance();
+}

@@ -145,9 +145,14 @@ fn pruning_deletes_keys_older_than_a_day_and_no_others() {
                 - case when n <= 2500 then interval '25 hours' else interval '23 hours' end \
                 from generate_series(1, 3000) n";
     database.connect().batch_execute(fill).unwrap();
+    let creations = "insert into creation_keys (key, user_id, balance, created_at) select \
+                     key, 1, 1, created_at from idempotency_keys";
+    database.connect().batch_execute(creations).unwrap();
     let pruned = run_quickly(&database, "prune-idempotency-keys");
-    assert_eq!(pruned, succeeded("2500 keys older than 24 hours deleted"));
-    assert_eq!(database.number("select count(*) from idempotency_keys"), 500);
+    assert_eq!(pruned, succeeded("5000 keys older than 24 hours deleted"));
+    for left in ["select count(*) from idempotency_keys", "select count(*) from creation_keys"] {
+        assert_eq!(database.number(left), 500);
+    }
 }
 
 #[test]

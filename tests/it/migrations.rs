@@ -52,6 +52,23 @@ fn a_second_start_changes_nothing() {
     assert_eq!(database.number("select count(*) from schema_migrations"), 2);
 }
 
+/// The files up to the fourth were delivered together, and what was written with them stays.
+#[test]
+fn a_delivered_schema_with_data_in_it_is_upgraded() {
+    let database = Postgres::shared().empty();
+    migrate(&database, &MIGRATIONS[..4]).expect("the delivered schema");
+    let fill = "insert into users (balance) values (7); \
+                insert into balance_changes (user_id, amount, balance_after) values (2, 7, 7); \
+                insert into idempotency_keys (user_id, key, amount, outcome, balance, attempt) \
+                values (2, 'k', 7, 'changed', 7, gen_random_uuid())";
+    database.connect().batch_execute(fill).unwrap();
+    migrate(&database, MIGRATIONS).expect("upgraded");
+    assert_eq!(database.number("select count(*) from schema_migrations"), 5);
+    assert_eq!(database.number("select count(*) from idempotency_keys"), 1);
+    assert_eq!(database.number("select count(*) from cron_jobs"), 10);
+    database.assert_books_balance();
+}
+
 #[test]
 fn a_changed_file_is_refused() {
     let database = Postgres::shared().empty();
