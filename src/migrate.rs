@@ -38,6 +38,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     "0003_cron.sql",
     "0004_sample_jobs.sql",
     "0005_creation_keys.sql",
+    "0006_settings_tag.sql",
 ];
 
 /// Why the schema is not as the program needs it.

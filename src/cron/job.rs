@@ -8,17 +8,11 @@ use chrono::{DateTime, Utc};
 use postgres::Row;
 
 use super::lease::Orphan;
+use super::name::Name;
+use super::precondition::Precondition;
 use super::schedule::Schedule;
 use crate::db::{Attempt, Db, Error, Session};
 use crate::metrics::Metrics;
-
-/// A job's or a function's name: 1 to 63 small letters, digits and hyphens, no hyphen first.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name(String);
-
-/// Not a name.
-#[derive(Debug, PartialEq, Eq)]
-pub struct NameFault;
 
 /// All that is set about a job.
 #[derive(Clone, Debug)]
@@ -53,6 +47,8 @@ pub enum Saved {
     NotFound,
     /// The schedule names no instant from now on.
     NoInstant,
+    /// The precondition does not hold.
+    PreconditionFailed,
 }
 
 /// What became of "run now".
@@ -66,6 +62,8 @@ pub enum Asked {
     Paused,
     /// There is no such job.
     NotFound,
+    /// The precondition does not hold.
+    PreconditionFailed,
 }
 
 /// What became of a deletion.
@@ -77,6 +75,8 @@ pub enum Deleted {
     Running,
     /// There is no such job.
     NotFound,
+    /// The precondition does not hold.
+    PreconditionFailed,
 }
 
 /// Steers jobs.
@@ -87,7 +87,8 @@ pub struct Jobs {
 
 /// The job as it is, if it is, and the clock by which its slots are counted.
 const CURRENT: &str = "\
-select clock_timestamp() as now, id, function, schedule, enabled, slot
+select clock_timestamp() as now, id, function, schedule, enabled, slot,
+    settings_tag(cron_jobs) as settings_tag
 from (values (1)) as one left join cron_jobs on name = $1";
 
 const CREATE: &str = "\
@@ -96,14 +97,15 @@ values ($1, $2, $3, $4, $5, $5)
 on conflict (name) do nothing
 returning 1";
 
-/// While the job runs its slot is the run's and `locked_until` is the lease's end: both stay.
+/// Only of the settings that were read. While the job runs its slot is the run's and `locked_until`
+/// is the lease's end: both stay.
 const CHANGE: &str = "\
 update cron_jobs
-set function = $4, schedule = $5, enabled = $6, offered_at = null,
-    slot = case when holder is null then coalesce($7, slot) else slot end,
-    locked_until = case when holder is null then coalesce($7, locked_until) else locked_until end,
-    requested_at = case when holder is null and $7 is not null then null else requested_at end
-where id = $1 and schedule = $2 and enabled = $3 and function = $8
+set function = $3, schedule = $4, enabled = $5, offered_at = null,
+    slot = case when holder is null then coalesce($6, slot) else slot end,
+    locked_until = case when holder is null then coalesce($6, locked_until) else locked_until end,
+    requested_at = case when holder is null and $6 is not null then null else requested_at end
+where id = $1 and settings_tag(cron_jobs) = $2
 returning 1";
 
 /// A job that is due already keeps the instant it was due at, and its offer. What decides is read
@@ -111,45 +113,29 @@ returning 1";
 const RUN_NOW: &str = "\
 with job as (
     select id, enabled, holder is not null and locked_until >= now() as running,
-        holder is null and locked_until >= now() as waiting
+        holder is null and locked_until >= now() as waiting,
+        $2::text[] is null or settings_tag(cron_jobs) = any($2) as meets
     from cron_jobs where name = $1
     for update
 ), asked as (
     update cron_jobs
     set requested_at = clock_timestamp(), locked_until = clock_timestamp(), offered_at = null
     from job
-    where cron_jobs.id = job.id and job.enabled and job.waiting
+    where cron_jobs.id = job.id and job.enabled and job.waiting and job.meets
 )
-select enabled, running from job";
+select enabled, running, meets from job";
 
 /// The run that a dead holder left open is closed by the table's trigger.
 const DELETE: &str = "\
 with job as (
-    select id, holder is not null and locked_until >= now() as running, run_id
+    select id, holder is not null and locked_until >= now() as running, run_id,
+        $2::text[] is null or settings_tag(cron_jobs) = any($2) as meets
     from cron_jobs where name = $1
     for update
 ), deleted as (
-    delete from cron_jobs using job where cron_jobs.id = job.id and not running
+    delete from cron_jobs using job where cron_jobs.id = job.id and not running and meets
 )
-select running, run_id, (select server from cron_runs where id = run_id) as server from job";
-
-impl Name {
-    /// Reads a name.
-    ///
-    /// # Errors
-    /// [`NameFault`].
-    pub fn parse(text: &str) -> Result<Name, NameFault> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let fine =
-            (1..=63).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-');
-        if fine { Ok(Name(text.to_owned())) } else { Err(NameFault) }
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+select running, meets, run_id, (select server from cron_runs where id = run_id) as server from job";
 
 struct Current {
     now: DateTime<Utc>,
@@ -162,6 +148,7 @@ struct CurrentJob {
     schedule: String,
     enabled: bool,
     slot: DateTime<Utc>,
+    settings_tag: String,
 }
 
 impl Jobs {
@@ -175,12 +162,21 @@ impl Jobs {
     ///
     /// # Errors
     /// A fault of the database.
-    pub fn put(&self, attempt: &Attempt, name: &Name, settings: &Settings) -> Result<Saved, Error> {
+    pub fn put(
+        &self,
+        attempt: &Attempt,
+        name: &Name,
+        settings: &Settings,
+        precondition: &Precondition,
+    ) -> Result<Saved, Error> {
         let Settings { function, schedule, enabled } = settings.clone();
         self.db.run(attempt, |session| {
             loop {
                 let current = current(session, name)?;
                 if current.job.is_none() {
+                    if !precondition.met_without_a_job() {
+                        return Ok(Saved::PreconditionFailed);
+                    }
                     let Some(slot) = schedule.first(current.now) else {
                         return Ok(Saved::NoInstant);
                     };
@@ -194,7 +190,7 @@ impl Jobs {
                     schedule: Some(schedule.clone()),
                     enabled: Some(enabled),
                 };
-                if let Some(saved) = apply(session, &current, &change)? {
+                if let Some(saved) = apply(session, &current, &change, precondition)? {
                     return Ok(saved);
                 }
             }
@@ -206,11 +202,17 @@ impl Jobs {
     ///
     /// # Errors
     /// A fault of the database.
-    pub fn patch(&self, attempt: &Attempt, name: &Name, change: &Change) -> Result<Saved, Error> {
+    pub fn patch(
+        &self,
+        attempt: &Attempt,
+        name: &Name,
+        change: &Change,
+        precondition: &Precondition,
+    ) -> Result<Saved, Error> {
         self.db.run(attempt, |session| {
             loop {
                 let current = current(session, name)?;
-                if let Some(saved) = apply(session, &current, change)? {
+                if let Some(saved) = apply(session, &current, change, precondition)? {
                     return Ok(saved);
                 }
             }
@@ -221,14 +223,20 @@ impl Jobs {
     ///
     /// # Errors
     /// A fault of the database.
-    pub fn run_now(&self, attempt: &Attempt, name: &Name) -> Result<Asked, Error> {
+    pub fn run_now(
+        &self,
+        attempt: &Attempt,
+        name: &Name,
+        precondition: &Precondition,
+    ) -> Result<Asked, Error> {
         self.db.run(attempt, |session| {
-            let row = session.query_opt(RUN_NOW, &[&name.as_str()])?;
-            Ok(match row.map(|row| (row.get("enabled"), row.get("running"))) {
+            let row = session.query_opt(RUN_NOW, &[&name.as_str(), &precondition.tags()])?;
+            Ok(match row.map(|row| (row.get("enabled"), row.get("running"), row.get("meets"))) {
                 None => Asked::NotFound,
-                Some((_, true)) => Asked::Running,
-                Some((false, false)) => Asked::Paused,
-                Some((true, false)) => Asked::Due,
+                Some((_, true, _)) => Asked::Running,
+                Some((false, false, _)) => Asked::Paused,
+                Some((true, false, false)) => Asked::PreconditionFailed,
+                Some((true, false, true)) => Asked::Due,
             })
         })
     }
@@ -237,12 +245,20 @@ impl Jobs {
     ///
     /// # Errors
     /// A fault of the database.
-    pub fn delete(&self, attempt: &Attempt, name: &Name) -> Result<Deleted, Error> {
-        let row = self.db.run(attempt, |session| session.query_opt(DELETE, &[&name.as_str()]))?;
-        Ok(match row.map(|row| (row.get("running"), orphan(name, &row))) {
+    pub fn delete(
+        &self,
+        attempt: &Attempt,
+        name: &Name,
+        precondition: &Precondition,
+    ) -> Result<Deleted, Error> {
+        let row = self.db.run(attempt, |session| {
+            session.query_opt(DELETE, &[&name.as_str(), &precondition.tags()])
+        })?;
+        Ok(match row.map(|row| (row.get("running"), row.get("meets"), orphan(name, &row))) {
             None => Deleted::NotFound,
-            Some((true, _)) => Deleted::Running,
-            Some((false, orphan)) => {
+            Some((true, _, _)) => Deleted::Running,
+            Some((false, false, _)) => Deleted::PreconditionFailed,
+            Some((false, true, orphan)) => {
                 orphan.into_iter().for_each(|orphan| orphan.tell(&self.metrics));
                 Deleted::Done
             }
@@ -265,6 +281,7 @@ fn current(session: &mut Session, name: &Name) -> Result<Current, postgres::Erro
         schedule: row.get("schedule"),
         enabled: row.get("enabled"),
         slot: row.get("slot"),
+        settings_tag: row.get("settings_tag"),
     });
     Ok(Current { now: row.get("now"), job })
 }
@@ -288,10 +305,14 @@ fn apply(
     session: &mut Session,
     current: &Current,
     change: &Change,
+    precondition: &Precondition,
 ) -> Result<Option<Saved>, postgres::Error> {
     let Some(old) = &current.job else {
         return Ok(Some(Saved::NotFound));
     };
+    if !precondition.met_by(&old.settings_tag) {
+        return Ok(Some(Saved::PreconditionFailed));
+    }
     let function = change.function.as_ref().map_or(old.function.as_str(), Name::as_str);
     let schedule = change.schedule.as_ref().map_or(old.schedule.as_str(), Schedule::text);
     let enabled = change.enabled.unwrap_or(old.enabled);
@@ -310,30 +331,7 @@ fn apply(
         return Ok(Some(Saved::NoInstant));
     }
     let next = next.flatten();
-    let params: &[&(dyn postgres::types::ToSql + Sync)] = &[
-        &old.id,
-        &old.schedule,
-        &old.enabled,
-        &function,
-        &schedule,
-        &enabled,
-        &next,
-        &old.function,
-    ];
+    let params: &[&(dyn postgres::types::ToSql + Sync)] =
+        &[&old.id, &old.settings_tag, &function, &schedule, &enabled, &next];
     Ok(session.query_opt(CHANGE, params)?.map(|_| Saved::Changed))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_short_and_plain() {
-        for fine in ["a", "0", "reconcile-balances", "a-", &"x".repeat(63)] {
-            assert_eq!(Name::parse(fine).unwrap().as_str(), fine);
-        }
-        for wrong in ["", "-a", "A", "a_b", "a b", "ä", "a/b", &"x".repeat(64)] {
-            assert_eq!(Name::parse(wrong), Err(NameFault), "{wrong}");
-        }
-    }
 }

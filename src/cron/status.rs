@@ -9,7 +9,7 @@ use postgres::types::ToSql;
 use serde::Serialize;
 
 use super::function::Functions;
-use super::job::Name;
+use super::name::Name;
 use super::schedule::Schedule;
 use crate::db::{Attempt, Db, Error};
 use crate::instant;
@@ -95,6 +95,9 @@ pub struct Job {
     pub next_run_at: Option<DateTime<Utc>>,
     /// The last run that has ended.
     pub last_run: Option<LastRun>,
+    /// What [`super::Precondition::Tagged`] is compared with.
+    #[serde(skip)]
+    pub settings_tag: String,
 }
 
 /// How the last run of a job ended.
@@ -132,6 +135,7 @@ macro_rules! status_where {
         concat!(
             "\
 select clock.now, job.name, job.function, job.schedule, job.enabled, job.slot, job.requested_at,
+    settings_tag(job.*) as settings_tag,
     case
         when job.holder is not null and job.locked_until >= clock.now then 'running'
         when job.holder is not null then 'stalled'
@@ -218,6 +222,7 @@ impl StatusReader {
             progress: row.get::<_, Option<f64>>("progress").map(to_millis),
             next_run_at: next_run_at(row, state, now),
             last_run: last_run(row),
+            settings_tag: row.get("settings_tag"),
         })
     }
 }

@@ -87,6 +87,11 @@ impl Call {
         self.target.split_once('?').map_or("", |(_, query)| query)
     }
 
+    /// Whether it is to be carried out only if something is as the client has last seen it.
+    pub fn has_precondition(&self) -> bool {
+        self.if_match.is_some() || self.if_none_match.is_some()
+    }
+
     /// Whether a browser sends this for a page of another site. A body is taken as JSON whatever
     /// its type, so any page could make its visitors' browsers send one here.
     ///

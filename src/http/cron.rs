@@ -11,7 +11,8 @@ use super::input::{Fields, Query};
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::cron::{
-    Asked, Change, Deleted, Filter, FinishedRun, InvalidSchedule, Name, Saved, Schedule, Settings,
+    Asked, Change, Deleted, Filter, FinishedRun, InvalidSchedule, Job, Name, Precondition, Saved,
+    Schedule, Settings,
 };
 use crate::db::{Attempt, Outcome};
 
@@ -55,7 +56,7 @@ impl Api {
         Query::parse(call.query()).end()?;
         let job = self.status.one(attempt, &existing(name)?);
         let job = job.map_err(|error| unavailable(call, &error))?;
-        job.map(|job| Reply::json(200, &job)).ok_or_else(|| Problem::job_not_found(name))
+        job.map(|job| job_reply(200, &job)).ok_or_else(|| Problem::job_not_found(name))
     }
 
     pub(super) fn put_job(
@@ -71,7 +72,7 @@ impl Api {
             schedule: schedule.ok_or_else(|| Problem::missing("schedule"))?,
             enabled: enabled.ok_or_else(|| Problem::missing("enabled"))?,
         };
-        let saved = self.jobs.put(attempt, &name, &settings);
+        let saved = self.jobs.put(attempt, &name, &settings, &read_precondition(call)?);
         let saved = saved.map_err(|error| unavailable(call, &error))?;
         let Settings { function, schedule, enabled } = settings;
         let all =
@@ -92,7 +93,7 @@ impl Api {
             return Err(Problem::invalid_request("body", rule));
         }
         let name = existing(name)?;
-        let saved = self.jobs.patch(attempt, &name, &change);
+        let saved = self.jobs.patch(attempt, &name, &change, &read_precondition(call)?);
         let saved = saved.map_err(|error| unavailable(call, &error))?;
         log_saved(call, &name, &change, saved);
         self.saved_reply(call, attempt, &name, saved)
@@ -105,12 +106,14 @@ impl Api {
         name: &str,
     ) -> Result<Reply, Problem> {
         let name = existing(name)?;
-        match self.jobs.delete(attempt, &name).map_err(|error| unavailable(call, &error))? {
+        let deleted = self.jobs.delete(attempt, &name, &read_precondition(call)?);
+        match deleted.map_err(|error| unavailable(call, &error))? {
             Deleted::Done => {
                 let (job, request_id) = (name.as_str(), &call.request_id);
                 info!("event=job_deleted job={job} request_id={request_id}");
                 Ok(Reply::no_content())
             }
+            Deleted::PreconditionFailed => Err(changed_meanwhile()),
             Deleted::Running => Err(Problem::job_running(name.as_str())),
             Deleted::NotFound => Err(Problem::job_not_found(name.as_str())),
         }
@@ -123,12 +126,14 @@ impl Api {
         name: &str,
     ) -> Result<Reply, Problem> {
         let name = existing(name)?;
-        match self.jobs.run_now(attempt, &name).map_err(|error| unavailable(call, &error))? {
+        let asked = self.jobs.run_now(attempt, &name, &read_precondition(call)?);
+        match asked.map_err(|error| unavailable(call, &error))? {
             Asked::Due => {
                 let (job, request_id) = (name.as_str(), &call.request_id);
                 info!("event=job_requested job={job} request_id={request_id}");
                 self.changed_reply(call, attempt, 202, &name)
             }
+            Asked::PreconditionFailed => Err(changed_meanwhile()),
             Asked::Running => Err(Problem::job_running(name.as_str())),
             Asked::Paused => Err(Problem::job_paused(name.as_str())),
             Asked::NotFound => Err(Problem::job_not_found(name.as_str())),
@@ -149,6 +154,7 @@ impl Api {
                 Ok(reply.with_header("Location", location))
             }
             Saved::Changed => self.changed_reply(call, attempt, 200, name),
+            Saved::PreconditionFailed => Err(changed_meanwhile()),
             Saved::NotFound => Err(Problem::job_not_found(name.as_str())),
             Saved::NoInstant => {
                 let rule = "`schedule` names no instant from now on";
@@ -170,7 +176,31 @@ impl Api {
             Problem::database_unavailable(Outcome::Unknown)
         })?;
         let job = job.ok_or_else(|| Problem::job_not_found(name.as_str()))?;
-        Ok(Reply::json(status, &job))
+        Ok(job_reply(status, &job))
+    }
+}
+
+/// The tag names the settings alone: a job that only runs is still the one that was looked at.
+fn job_reply(status: u16, job: &Job) -> Reply {
+    Reply::json(status, job).with_header("ETag", format!("\"{}\"", job.settings_tag))
+}
+
+fn changed_meanwhile() -> Problem {
+    Problem::precondition_failed("the job is not, or not any more, as the request demands")
+}
+
+/// What `If-Match` and `If-None-Match` demand of a job. A tag that is weak or no tag matches none.
+fn read_precondition(call: &Call) -> Result<Precondition, Problem> {
+    let tag = |tag: &str| Some(tag.trim().strip_prefix('"')?.strip_suffix('"')?.to_owned());
+    match (call.if_match.as_deref(), call.if_none_match.as_deref()) {
+        (None, None) => Ok(Precondition::None),
+        (Some("*"), None) => Ok(Precondition::Present),
+        (Some(tags), None) => Ok(Precondition::Tagged(tags.split(',').filter_map(tag).collect())),
+        (None, Some("*")) => Ok(Precondition::Absent),
+        (_, Some(_)) => {
+            let detail = "`If-None-Match` is understood as `*`, and without If-Match, only";
+            Err(Problem::precondition_failed(detail))
+        }
     }
 }
 
@@ -186,7 +216,7 @@ fn log_saved(call: &Call, name: &Name, change: &Change, saved: Saved) {
     match saved {
         Saved::Created => info!("event=job_created job={job} request_id={request_id}{settings}"),
         Saved::Changed => info!("event=job_changed job={job} request_id={request_id}{settings}"),
-        Saved::NotFound | Saved::NoInstant => {}
+        Saved::NotFound | Saved::NoInstant | Saved::PreconditionFailed => {}
     }
 }
 

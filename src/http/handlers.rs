@@ -127,6 +127,10 @@ impl Api {
                 Ok(()) => Ok(Reply::json(200, &Health { status: "ready" })),
                 Err(reason) => Err(Problem::not_ready(&reason)),
             },
+            Route::ChangeBalance | Route::CreateUser if call.has_precondition() => {
+                let detail = "nothing here has an ETag: send it without If-Match and If-None-Match";
+                Err(Problem::precondition_failed(detail))
+            }
             Route::ChangeBalance => self.change_balance(call, attempt),
             Route::CreateUser => self.create_user(call, attempt),
             Route::ListUsers => self.list_users(call, attempt),

@@ -133,6 +133,10 @@ impl Problem {
         Problem::new(413, "body_too_large", detail)
     }
 
+    pub(super) fn precondition_failed(detail: &str) -> Problem {
+        Problem::new(412, "precondition_failed", detail)
+    }
+
     pub(super) fn unsupported_encoding() -> Problem {
         let detail = "a body must come without a Content-Encoding";
         let problem = Problem::new(415, "unsupported_encoding", detail);

@@ -22,6 +22,7 @@ mod migrations;
 mod openapi;
 mod outage;
 mod pages;
+mod preconditions;
 mod replicas;
 mod shedding;
 mod soak;
