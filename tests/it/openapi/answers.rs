@@ -157,15 +157,18 @@ fn every_refusal_is_documented_at_every_operation() {
         let head = format!("{} {}", operation.method, operation.path);
         let mut refused =
             vec![(405, ask(local.addr, &format!("BREW {}", operation.path), &[], ""))];
+        let Request { body, .. } = requests(&document, &operation).remove(0);
         if operation.route.changes_something() {
+            let other = [RIGHT, "If-None-Match: \"other\""];
+            refused.push((412, ask(local.addr, &head, &other, &body)));
             refused.push((401, ask(local.addr, &head, &[], "")));
             refused.push((403, ask(local.addr, &head, &[RIGHT, "Origin: null"], "")));
         }
-        for (status, field) in [
-            (400, "Content-Length: two"),
-            (411, "Transfer-Encoding: chunked"),
-            (413, "Content-Length: 2000"),
-        ] {
+        if operation.value.get("requestBody").is_some() {
+            let coded = [RIGHT, "Content-Encoding: gzip"];
+            refused.push((415, ask(local.addr, &head, &coded, &body)));
+        }
+        for (status, field) in [(400, "Content-Length: two"), (413, "Content-Length: 2000")] {
             let mut client = Client::connect(local.addr);
             client.send(format!("{head} HTTP/1.1\r\nHost: x\r\n{RIGHT}\r\n{field}\r\n\r\n"));
             refused.push((status, client.receive().expect("an answer")));

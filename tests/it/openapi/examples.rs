@@ -15,8 +15,8 @@ use super::answers::assert_is;
 use super::schema::{faults, resolve};
 use super::{Operation, between, document, operations, source, walk};
 use crate::support::{
-    Answer, Client, Local, LocalOptions, Postgres, Scheduler, ask, change, endless, get, only,
-    options, post, target, until,
+    Answer, Local, LocalOptions, Postgres, Scheduler, ask, change, endless, get, only, options,
+    post, target, until,
 };
 
 /// The values of a media type's examples, or of a parameter's or header's one.
@@ -128,12 +128,12 @@ fn refusals(addr: SocketAddr) -> Vec<Answer> {
     assert_eq!(put(paused).status, 201);
     let key = ["Idempotency-Key: order-7"];
     assert_eq!(ask(addr, "POST /api/balance", &key, &change(1, -2)).balance(), 9_998);
-    let chunked = "POST /api/balance HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let mut client = Client::connect(addr);
-    client.send(chunked);
+    let user = |balance| ask(addr, "POST /api/users", &key, &format!("{{\"balance\":{balance}}}"));
     vec![
         unknown,
-        client.receive().expect("an answer"),
+        ask(addr, "POST /api/users", &["If-None-Match: *"], "{\"balance\":0}"),
+        ask(addr, "PUT /api/cron/jobs/my-job", &["If-None-Match: *"], paused),
+        ask(addr, "POST /api/balance", &["Content-Encoding: gzip"], &change(1, -2)),
         post(addr, "/api/balance", ""),
         post(addr, "/api/balance", &change(1, 0)),
         post(addr, "/api/balance", &change(2, 1)),
@@ -145,6 +145,8 @@ fn refusals(addr: SocketAddr) -> Vec<Answer> {
         get(addr, "/api/users/01"),
         post(addr, "/api/users/1", ""),
         post(addr, "/api/cron/jobs/my-job/run", ""),
+        user(0),
+        user(1),
     ]
 }
 
