@@ -20,7 +20,7 @@ Settings, from the environment or from the file .env beside this script (the env
   REPLICAS      5          how many replicas
   BASE_PORT     3001       the first replica's port; the others follow
   PROXY_PORT    8080       the door's port, one address for all replicas; 0 = no door
-  PROXY_ADDR    127.0.0.1  the door's address; 0.0.0.0 lets other machines reach it
+  PROXY_ADDR    127.0.0.1  the door's address, with ::1; 0.0.0.0 lets other machines reach it
   STATE_DIR     ./var      data, logs and process ids; kept between runs
   DATABASE_URL             a PostgreSQL to use; when unset, a private one is started in STATE_DIR
 All other settings go to the replicas: see .env.example.

@@ -39,7 +39,10 @@ check_settings() {
     whole_number REPLICAS 5 1 100
     whole_number BASE_PORT 3001 1 65535
     whole_number PROXY_PORT 8080 0 65535
+    PROXY_ADDR=${PROXY_ADDR:-127.0.0.1} # empty would mean all addresses to HAProxy
+    [[ $PROXY_ADDR =~ ^[A-Za-z0-9.:%_*-]+$ ]] || faults+=("PROXY_ADDR=$PROXY_ADDR: must be one address, such as 127.0.0.1 or ::")
     whole_number REQUEST_TIMEOUT_SECONDS 30 1 3600
+    whole_number DOOR_REQUEST_SECONDS 30 1 3600
     whole_number SHUTDOWN_GRACE_SECONDS 10 1 3600
     if [[ ${#faults[@]} -eq 0 ]]; then
         local last=$((BASE_PORT + REPLICAS - 1))
@@ -59,7 +62,29 @@ check_settings() {
     binary=$target_dir/release/balanced
     log_dir=$STATE_DIR/log
     run_dir=$STATE_DIR/run
-    export STATE_DIR
+    export STATE_DIR PROXY_ADDR
+}
+
+# Many programs take "localhost" for ::1 first, so the door is there, too, where there is one.
+door_listen() {
+    local listen=$PROXY_ADDR:$PROXY_PORT
+    if [[ $PROXY_ADDR == 127.0.0.1 ]] && grep -qs '^0\{31\}1 ' /proc/net/if_inet6; then
+        listen+=",[::1]:$PROXY_PORT"
+    fi
+    printf '%s' "$listen"
+}
+
+# Where this machine reaches the door.
+door_host() {
+    case $PROXY_ADDR in
+        0.0.0.0 | '*') printf 127.0.0.1 ;;
+        ::) printf ::1 ;;
+        *) printf '%s' "$PROXY_ADDR" ;;
+    esac
+}
+
+url() { # host port
+    if [[ $1 == *:* ]]; then printf 'http://[%s]:%d' "$1" "$2"; else printf 'http://%s:%d' "$1" "$2"; fi
 }
 
 whole_number() { # name default least most

@@ -7,7 +7,7 @@ readonly PAUSE_MS_MIN=500 PAUSE_MS_MAX=30000 # before a dead child is started ag
 readonly STEADY_MS=60000                     # who lived so long begins with the least pause anew
 
 children=() # numbers
-names=() logs=() ports=() pids=() started=() pauses=() restarts=() ready=() log_marks=()
+names=() logs=() hosts=() ports=() pids=() started=() pauses=() restarts=() ready=() log_marks=()
 step_pid="" step_signal=""
 all_ready="" database_is_ours="" database_pid="" database_retry_ms=0 door_maxconn=0 now_ms=0
 
@@ -32,11 +32,10 @@ alive() {
     [[ ${stat:0:1} != Z ]]
 }
 
-# Does this port answer 200 at this path?
-answers() {
+answers() { # host port path
     local fd line=""
-    { exec {fd}<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || return 1
-    { printf 'GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "$2" >&"$fd"; } 2>/dev/null || true
+    { exec {fd}<>"/dev/tcp/$1/$2"; } 2>/dev/null || return 1
+    { printf 'GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "$3" >&"$fd"; } 2>/dev/null || true
     read -rt 2 -u "$fd" line || true
     exec {fd}>&-
     [[ $line == "HTTP/1.1 200"* ]]
@@ -64,9 +63,9 @@ stop_step() {
 
 # --- children -------------------------------------------------------------------------------------
 
-add_child() { # number name log port
+add_child() { # number name log host port
     children+=("$1")
-    names[$1]=$2 logs[$1]=$3 ports[$1]=$4 pauses[$1]=0
+    names[$1]=$2 logs[$1]=$3 hosts[$1]=$4 ports[$1]=$5 pauses[$1]=0
     start_child "$1"
 }
 
@@ -90,7 +89,7 @@ check_child() {
     if [[ -n ${pids[i]} ]]; then
         if ! alive "${pids[i]}"; then
             bury_child "$i"
-        elif [[ -z ${ready[i]} ]] && may_be_ready "$i" && answers "${ports[i]}" /health/ready; then
+        elif [[ -z ${ready[i]} ]] && may_be_ready "$i" && answers "${hosts[i]}" "${ports[i]}" /health/ready; then
             ready[i]=yes
             [[ -z $all_ready ]] || stamp "${names[i]^} is ready again."
         fi
@@ -149,7 +148,7 @@ tell_who_is_not_ready() {
         first=${first:-$i}
     done
     say "Not ready yet: ${late[*]}. Still waiting; Ctrl-C stops everything."
-    say "Ask why: curl http://127.0.0.1:${ports[first]}/health/ready. The log of ${names[first]} ends with:"
+    say "Ask why: curl $(url "${hosts[first]}" "${ports[first]}")/health/ready. The log of ${names[first]} ends with:"
     last_words "$first" 5
 }
 

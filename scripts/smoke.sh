@@ -13,6 +13,7 @@ folder=$(mktemp -d)
 chmod 755 "$folder" # as root, PostgreSQL runs as another user, who has to reach it
 export STATE_DIR=$folder/state REPLICAS=3 BASE_PORT=$((20000 + RANDOM % 5000)) PROXY_PORT=$((26000 + RANDOM % 5000))
 unset DATABASE_URL REPLICA_NAME API_TOKEN
+export PROXY_ADDR= # must mean the default, not all addresses
 door=http://127.0.0.1:$PROXY_PORT
 main=""
 
@@ -78,8 +79,15 @@ replicas=http://127.0.0.1:$BASE_PORT,http://127.0.0.1:$((BASE_PORT + 1)),http://
 burst --targets "$replicas"
 "${CARGO_TARGET_DIR:-$repository/target}/release/loadtest" cron --targets "$replicas" --duration 12
 
+listens=$(ss -Hltn "sport = :$PROXY_PORT" | awk '{ print $4 }' | sort | tr '\n' ' ')
+if grep -qs '^0\{31\}1 ' /proc/net/if_inet6; then
+    [[ $listens == "127.0.0.1:$PROXY_PORT [::1]:$PROXY_PORT " ]] || fail "the door listens at $listens"
+    [[ $(curl -s -o /dev/null -w '%{http_code}' "http://[::1]:$PROXY_PORT/health") == 200 ]] || fail "::1 is not served"
+else
+    [[ $listens == "127.0.0.1:$PROXY_PORT " ]] || fail "the door listens at $listens"
+fi
 # Over both a replica's library has words, or silence, of its own.
-[[ $(door_says -H $'X-Name: Zo\xc3\xab') == 400 ]] || fail "a header field that is not ASCII is not refused"
+[[ $(door_says -H $'X-Name: Zo\xc3\xab') == 200 ]] || fail "a header field that is not ASCII reaches a replica"
 [[ $(door_says -H 'Expect: a-miracle') == 200 ]] || fail "an expectation reaches a replica"
 # Nor does it try to understand such numbers, which can take HAProxy's reader of JSON seconds.
 large=$(printf '"%d":1e2147483647,' {1..40})
@@ -107,7 +115,9 @@ wait "$asking"
 kept=$(balance)
 stop
 
+PROXY_ADDR=127.0.0.2 door=http://127.0.0.2:$PROXY_PORT
 start
+grep -q "the door at $door," "$folder/output" || fail "the ready line has another address than $door"
 [[ $(balance) == "$kept" ]] || fail "the data were not kept: $kept before, $(balance) after"
 stop
 printf 'Smoke test: all is well.\n'
