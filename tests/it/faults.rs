@@ -10,5 +10,7 @@ mod deploy;
 mod failover;
 mod floods;
 mod hang;
+mod house;
 mod network;
+mod slow;
 mod startup;

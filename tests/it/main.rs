@@ -9,6 +9,7 @@ mod compose;
 mod cron;
 mod deadline;
 mod disturbed;
+mod door;
 mod faults;
 mod fields;
 mod front;
