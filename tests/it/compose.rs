@@ -74,3 +74,29 @@ fn five_replicas_run_and_the_door_leads_to_each() {
     assert_eq!(servers("backend replicas "), plain);
     assert_eq!(servers("backend long-answers "), tracking);
 }
+
+#[test]
+fn the_door_finds_what_it_loads_and_has_the_defaults_of_the_example() {
+    let (compose, door) = (read("compose.yaml"), read("deploy/haproxy.cfg"));
+    let loads = below(&door, "global", 4);
+    let loaded: Vec<&str> =
+        loads.iter().filter_map(|line| line.strip_prefix("lua-load ")).collect();
+    assert_eq!(loaded, ["door.lua"]);
+    for file in loaded {
+        // HAProxy looks beside its own file, also in the container.
+        assert!(compose.contains(&format!("- ./deploy/{file}:/etc/door/{file}:ro\n")), "{file}");
+    }
+    let example = read(".env.example");
+    let defaults: BTreeSet<&str> = door
+        .split("${DOOR_")
+        .skip(1)
+        .filter_map(|rest| rest.split('}').next().unwrap().split_once('-'))
+        .map(|(name, default)| {
+            assert!(example.contains(&format!("#DOOR_{name}={default}\n")), "{name}, {default}");
+            assert!(compose.contains(&format!("      DOOR_{name}:\n")), "{name}");
+            name
+        })
+        .collect();
+    let expected = ["MAXCONN", "QUEUE_SECONDS", "REQUEST_SECONDS", "SERVER_SECONDS"];
+    assert_eq!(defaults, expected.into());
+}
