@@ -4,7 +4,7 @@ local DRAINED_MAX = 16 * 1024 * 1024
 local PIECE = 8192
 
 -- A client that still sends when its connection ends sees a broken pipe instead of the answer. So
--- what it sends is read and thrown away first. One that waits for "100 Continue" sends nothing.
+-- the door answers, and then reads and throws away what the client goes on to send.
 core.register_service("body-too-large", "http", function(applet)
     local limit = applet:get_var("txn.body_max")
     local body = '{"type":"about:blank","title":"Content Too Large","status":413,"detail":'
