@@ -79,12 +79,8 @@ replicas=http://127.0.0.1:$BASE_PORT,http://127.0.0.1:$((BASE_PORT + 1)),http://
 burst --targets "$replicas"
 "${CARGO_TARGET_DIR:-$repository/target}/release/loadtest" cron --targets "$replicas" --duration 12
 
-listens=$(ss -Hltn "sport = :$PROXY_PORT" | awk '{ print $4 }' | sort | tr '\n' ' ')
 if grep -qs '^0\{31\}1 ' /proc/net/if_inet6; then
-    [[ $listens == "127.0.0.1:$PROXY_PORT [::1]:$PROXY_PORT " ]] || fail "the door listens at $listens"
-    [[ $(curl -s -o /dev/null -w '%{http_code}' "http://[::1]:$PROXY_PORT/health") == 200 ]] || fail "::1 is not served"
-else
-    [[ $listens == "127.0.0.1:$PROXY_PORT " ]] || fail "the door listens at $listens"
+    curl -sf -o /dev/null "http://[::1]:$PROXY_PORT/health" || fail "the door is not at ::1"
 fi
 # Over both a replica's library has words, or silence, of its own.
 [[ $(door_says -H $'X-Name: Zo\xc3\xab') == 200 ]] || fail "a header field that is not ASCII reaches a replica"
