@@ -11,7 +11,7 @@ mod deadline;
 mod disturbed;
 mod door;
 mod faults;
-mod fields;
+mod framing;
 mod front;
 mod guard;
 mod http;

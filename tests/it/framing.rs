@@ -1,0 +1,209 @@
+//! Messages that two readers may understand differently, sent to the door and to a replica beside
+//! honest clients: nothing runs that is not answered, nothing is answered twice, nothing is kept.
+//!
+//! Each message holds a whole request with an amount of its own, where a careless reader would find
+//! it. The ledger then tells what ran. The names and the kinds follow RFC 9112 and what is known of
+//! request smuggling.
+
+mod attack;
+mod chunks;
+mod heads;
+mod innocent;
+mod lengths;
+mod streams;
+mod vector;
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{read_dir, read_to_string};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use attack::{Delivery, Heard, attack};
+use vector::{Reader, Vector};
+
+use crate::support::{Database, Door, Postgres, Process, SetOnDrop, change, post, until};
+
+const ATTACKERS: usize = 16;
+const INNOCENTS: usize = 8;
+/// A server's threads and its connections to others are let go some seconds after their last use.
+const SETTLED_WITHIN: Duration = Duration::from_secs(20);
+/// The server library ends a thread that has had nothing to do for 5 s, and a replica's own
+/// connections to itself keep some busy. One with a connection shows by its descriptors.
+const IDLE_THREADS: usize = 24;
+
+fn all() -> Vec<Vector> {
+    let tables = [lengths::vectors(), chunks::vectors(), heads::vectors(), streams::vectors()];
+    let vectors: Vec<Vector> =
+        tables.into_iter().flatten().chain(heads::later_versions()).collect();
+    let names: HashSet<&str> = vectors.iter().map(|vector| vector.name.as_str()).collect();
+    assert_eq!(names.len(), vectors.len(), "a name stands twice");
+    vectors
+}
+
+#[test]
+fn nothing_passes_the_door() {
+    let (database, replicas) = replicas(2);
+    let addrs: Vec<SocketAddr> = replicas.iter().map(|replica| replica.addr).collect();
+    let rest: Vec<Held> = replicas.iter().map(|replica| Held::at_rest(replica.pid())).collect();
+    let Some(door) = Door::start(&addrs) else {
+        return;
+    };
+    let mut failures = assault(&database, door.addr, Reader::Door);
+    // Its connections to replicas are its own to keep; those of clients are not.
+    until("the door keeps no client", SETTLED_WITHIN, || connections_at(door.addr) == 0);
+    drop(door);
+    failures.extend(kept(&replicas, &rest));
+    judge(&failures);
+}
+
+#[test]
+fn nothing_confuses_a_replica() {
+    let (database, replicas) = replicas(1);
+    let rest = [Held::at_rest(replicas[0].pid())];
+    let mut failures = assault(&database, replicas[0].addr, Reader::Replica);
+    failures.extend(kept(&replicas, &rest));
+    judge(&failures);
+}
+
+fn replicas(count: usize) -> (Database, Vec<Process>) {
+    let database = Postgres::shared().migrated();
+    let start = |_| Process::start(database.url(), &[("CRON_ENABLED", "false")]);
+    let replicas: Vec<Process> = (0..count).map(start).collect();
+    let rich = post(replicas[0].addr, "/api/balance", &change(1, 1_000_000_000));
+    assert_eq!(rich.status, 200);
+    (database, replicas)
+}
+
+/// Every message, whole and in pieces, beside honest clients; what was wrong.
+fn assault(database: &Database, addr: SocketAddr, reader: Reader) -> Vec<String> {
+    let vectors = all();
+    let attacks: Vec<(&Vector, Delivery)> = [Delivery::Whole, Delivery::InPieces]
+        .into_iter()
+        .flat_map(|delivery| vectors.iter().map(move |vector| (vector, delivery)))
+        .collect();
+    let (stop, next, begun) = (AtomicBool::new(false), AtomicUsize::new(0), Instant::now());
+    let (mut heard, answers) = thread::scope(|scope| {
+        let (stop, next, attacks) = (&stop, &next, &attacks);
+        let honest: Vec<_> = (0..INNOCENTS)
+            .map(|name| scope.spawn(move || innocent::live(addr, name, stop)))
+            .collect();
+        let end = SetOnDrop(stop);
+        let hostile: Vec<_> = (0..ATTACKERS)
+            .map(|_| {
+                let one = || {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let (vector, delivery) = attacks.get(number)?;
+                    Some((number, attack(addr, vector, (number, *delivery), reader)))
+                };
+                scope.spawn(move || std::iter::from_fn(one).collect::<Vec<_>>())
+            })
+            .collect();
+        let heard: Vec<(usize, Heard)> =
+            hostile.into_iter().flat_map(|thread| thread.join().expect("an attacker")).collect();
+        drop(end);
+        let answers: u64 =
+            honest.into_iter().map(|thread| thread.join().expect("an honest client")).sum();
+        (heard, answers)
+    });
+    let (count, time) = (vectors.len(), begun.elapsed());
+    println!("{count} messages, each whole and in pieces, {time:.1?}; {answers} honest answers");
+    database.assert_books_balance();
+    heard.sort_by_key(|(number, _)| *number);
+    let ran = ledger(database);
+    let told = heard.iter().map(|(number, heard)| {
+        let ran = ran.get(number).copied().unwrap_or_default();
+        verdict(attacks[*number], (*number, heard), ran, reader)
+    });
+    told.flatten().collect()
+}
+
+/// How many changes each attack has made.
+fn ledger(database: &Database) -> HashMap<usize, usize> {
+    let mut ran = HashMap::new();
+    let sql = "select -amount from balance_changes where user_id = 1 and amount < 0";
+    for row in database.connect().query(sql, &[]).expect("the ledger") {
+        let amount = usize::try_from(row.get::<_, i64>(0)).expect("an amount");
+        *ran.entry(amount % 10_000).or_default() += 1;
+    }
+    ran
+}
+
+/// What was wrong with one attack, if anything.
+fn verdict(
+    (vector, delivery): (&Vector, Delivery),
+    (number, heard): (usize, &Heard),
+    ran: usize,
+    reader: Reader,
+) -> Option<String> {
+    let told = heard.answers.iter().filter(|answer| answer.tells_a_change()).count();
+    let expected = vector.expected(reader);
+    if heard.is(expected) && heard.is_of(number) && told == ran {
+        return None;
+    }
+    let bytes = vector.bytes(number);
+    let shown: Vec<u8> = bytes.iter().copied().take(600).collect();
+    Some(format!(
+        "{} ({delivery:?}), expected `{expected}`, {ran} ran, {told} told\n    sent \"{}\"\n{heard}",
+        vector.name,
+        shown.escape_ascii()
+    ))
+}
+
+fn judge(failures: &[String]) {
+    assert!(failures.is_empty(), "{} wrong:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// What a process holds for its clients.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    threads: usize,
+    descriptors: usize,
+}
+
+impl Held {
+    fn by(pid: u32) -> Held {
+        let count = |what: &str| {
+            read_dir(format!("/proc/{pid}/{what}")).map_or(usize::MAX, Iterator::count)
+        };
+        Held { threads: count("task"), descriptors: count("fd") }
+    }
+
+    /// The least of some looks: a health check passes between two.
+    fn at_rest(pid: u32) -> Held {
+        let looks = (0..20).map(|_| {
+            thread::sleep(Duration::from_millis(10));
+            Held::by(pid)
+        });
+        looks.min_by_key(|held| held.descriptors).expect("a look")
+    }
+}
+
+/// What a replica still holds beyond what it did at rest, once it had time to let it go.
+fn kept(replicas: &[Process], rest: &[Held]) -> Vec<String> {
+    let begun = Instant::now();
+    let kept = replicas.iter().zip(rest).filter_map(|(replica, rest)| {
+        loop {
+            let held = Held::by(replica.pid());
+            let threads = rest.threads + IDLE_THREADS;
+            if held.threads <= threads && held.descriptors <= rest.descriptors {
+                return None;
+            }
+            if begun.elapsed() > SETTLED_WITHIN {
+                return Some(format!("{held:?} is kept, {rest:?} was at rest"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    kept.collect()
+}
+
+/// How many connections a server on this address has, or keeps after its client has gone.
+fn connections_at(addr: SocketAddr) -> usize {
+    let port = format!(":{:04X}", addr.port());
+    let table = read_to_string("/proc/net/tcp").expect("the connections");
+    // Columns: number, local address, remote address, state, …; 0A listens, 06 waits in the kernel.
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row[1].ends_with(&port) && !matches!(row[3], "0A" | "06")).count()
+}

@@ -1,0 +1,215 @@
+//! One attack on a connection of its own: what is sent, what is heard, whether that is right.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::vector::{Expected, Reader, Vector};
+
+/// Nobody who is right is silent for so long.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// More answers than any attack has requests.
+const ANSWERS_MAX: usize = 40;
+/// Asks for the connection's end in a way that everybody understands.
+const PROBE: &str = "GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: probe-iiii\r\n\
+    Connection: close\r\n\r\n";
+
+/// How an attack's bytes are handed to the system.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Delivery {
+    Whole,
+    InPieces,
+}
+
+pub(super) struct Heard {
+    pub(super) answers: Vec<Answer>,
+    end: End,
+}
+
+#[derive(Debug, PartialEq)]
+enum End {
+    Ended,
+    /// The probe was answered: nothing was left in the connection.
+    Probed,
+    /// Neither an answer nor an end.
+    Silent,
+    Strange(String),
+}
+
+pub(super) struct Answer {
+    status: u16,
+    id: String,
+    closes: bool,
+    body: String,
+}
+
+impl Answer {
+    /// Whether it tells of a change that was made.
+    pub(super) fn tells_a_change(&self) -> bool {
+        self.status < 300 && self.body.starts_with("{\"userId\":1,\"balance\":")
+    }
+}
+
+/// Sends the attack of this number, and listens until all is said.
+pub(super) fn attack(
+    addr: SocketAddr,
+    vector: &Vector,
+    (number, delivery): (usize, Delivery),
+    reader: Reader,
+) -> Heard {
+    let stream = TcpStream::connect(addr).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+    stream.set_nodelay(true).expect("a socket");
+    let mut writer = stream.try_clone().expect("a descriptor");
+    let bytes = vector.bytes(number);
+    let piece = match delivery {
+        Delivery::Whole => bytes.len(),
+        Delivery::InPieces => 9.max(bytes.len() / 64),
+    };
+    // Who has ended the connection takes no more, and may have said why.
+    let _ = bytes.chunks(piece).try_for_each(|piece| writer.write_all(piece));
+    if vector.is_half_closed {
+        let _ = writer.shutdown(Shutdown::Write);
+    }
+    let open = alternatives(vector.expected(reader)).filter(|(_, ends)| !ends);
+    let until_probe = open.map(|(classes, _)| classes.len()).max();
+    let mut connection = BufReader::new(stream);
+    let mut heard = Heard { answers: Vec::new(), end: End::Ended };
+    loop {
+        let is_head = vector.is_head() && heard.answers.is_empty();
+        match read_answer(&mut connection, is_head) {
+            Ok(Some(answer)) if answer.status == 100 && vector.expects_continue() => {}
+            Ok(Some(answer)) if answer.id == format!("probe-{number:04}") => {
+                heard.end = End::Probed;
+                return heard;
+            }
+            Ok(Some(answer)) => heard.answers.push(answer),
+            Ok(None) => return heard,
+            Err(error) => {
+                heard.end = match error.kind() {
+                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => End::Ended,
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut => End::Silent,
+                    _ => End::Strange(error.to_string()),
+                };
+                return heard;
+            }
+        }
+        if heard.answers.len() > ANSWERS_MAX {
+            heard.end = End::Strange("answers without an end".to_owned());
+            return heard;
+        }
+        if Some(heard.answers.len()) == until_probe && !vector.is_half_closed {
+            let _ = writer.write_all(PROBE.replace("iiii", &format!("{number:04}")).as_bytes());
+        }
+    }
+}
+
+/// The next answer, read strictly; none at the end of the connection.
+fn read_answer(from: &mut impl BufRead, is_head: bool) -> io::Result<Option<Answer>> {
+    let Some(line) = read_line(from)? else {
+        return Ok(None);
+    };
+    let strange = |what: &str| io::Error::new(ErrorKind::InvalidData, what.to_owned());
+    let status = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
+    let status = status.and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let mut answer = Answer {
+        status: status.ok_or_else(|| strange(&format!("no status line: {line:?}")))?,
+        id: String::new(),
+        closes: false,
+        body: String::new(),
+    };
+    let mut length = None;
+    loop {
+        let line = read_line(from)?.ok_or_else(|| strange("a head without an end"))?;
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(": ").ok_or_else(|| strange(&line))?;
+        match name.to_ascii_lowercase().as_str() {
+            "x-request-id" => answer.id = value.to_owned(),
+            "connection" => answer.closes = value.eq_ignore_ascii_case("close"),
+            "content-length" if length.is_some() => return Err(strange("two lengths")),
+            "content-length" => length = Some(value.parse().map_err(|_| strange(value))?),
+            "transfer-encoding" => return Err(strange("a coding")),
+            _ => {}
+        }
+    }
+    if answer.status >= 200 && !is_head {
+        let mut body = vec![0; length.ok_or_else(|| strange("no length"))?];
+        from.read_exact(&mut body)?;
+        answer.body = String::from_utf8_lossy(&body).into_owned();
+    }
+    Ok(Some(answer))
+}
+
+/// A line without its CRLF; none at the end.
+fn read_line(from: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    from.read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let line = String::from_utf8_lossy(&line).into_owned();
+    match line.strip_suffix("\r\n") {
+        Some(line) => Ok(Some(line.to_owned())),
+        None => Err(io::Error::new(ErrorKind::InvalidData, format!("no line: {line:?}"))),
+    }
+}
+
+/// The classes of the answers, and whether the connection must end behind them.
+fn alternatives(expected: Expected) -> impl Iterator<Item = (&'static str, bool)> {
+    expected.split(" | ").map(|text| match text.strip_suffix('!') {
+        Some(classes) => (classes, true),
+        None => (text, false),
+    })
+}
+
+impl Heard {
+    /// Whether this is one of the expected.
+    pub(super) fn is(&self, expected: Expected) -> bool {
+        alternatives(expected).any(|(classes, ends)| self.is_one(classes, ends))
+    }
+
+    fn is_one(&self, classes: &str, ends: bool) -> bool {
+        let classed = self.answers.iter().zip(classes.bytes());
+        let alike = classed
+            .into_iter()
+            .all(|(answer, class)| class == b'*' || u16::from(class - b'0') == answer.status / 100);
+        let (heard, expected) = (self.answers.len(), classes.len());
+        let has_ended = self.end == End::Ended;
+        alike
+            && match ends {
+                true => {
+                    let refusals = self.answers.iter().skip(expected);
+                    let mut refusals = refusals.map(|answer| answer.status >= 400);
+                    has_ended
+                        && (expected..=expected + 1).contains(&heard)
+                        && refusals.all(|refuses| refuses)
+                }
+                // An answer may say that it is the last.
+                false => match self.answers.last() {
+                    Some(last) if heard < expected => has_ended && last.closes,
+                    _ => heard == expected && (has_ended || self.end == End::Probed),
+                },
+            }
+    }
+
+    /// Whether each change that it tells of was asked for by the attack of this number.
+    pub(super) fn is_of(&self, number: usize) -> bool {
+        let suffix = format!("-{number:04}");
+        self.answers.iter().all(|answer| !answer.tells_a_change() || answer.id.ends_with(&suffix))
+    }
+}
+
+impl fmt::Display for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Answer { status, id, closes, body } in &self.answers {
+            let close = if *closes { ", close" } else { "" };
+            let body: String = body.chars().take(100).collect();
+            writeln!(f, "    heard {status} ({id}{close}) {body:?}")?;
+        }
+        write!(f, "    then {:?}", self.end)
+    }
+}
