@@ -3,10 +3,11 @@
 //!
 //! Each message holds a whole request with an amount of its own, where a careless reader would find
 //! it. The ledger then tells what ran. The names and the kinds follow RFC 9112 and what is known of
-//! request smuggling.
+//! request smuggling. `FRAMING_PATIENCE_SECONDS` is how long a silent server is waited for (10).
 
 mod attack;
 mod chunks;
+mod games;
 mod heads;
 mod innocent;
 mod lengths;
@@ -34,7 +35,13 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 const IDLE_THREADS: usize = 24;
 
 fn all() -> Vec<Vector> {
-    let tables = [lengths::vectors(), chunks::vectors(), heads::vectors(), streams::vectors()];
+    let tables = [
+        lengths::vectors(),
+        chunks::vectors(),
+        heads::vectors(),
+        streams::vectors(),
+        games::vectors(),
+    ];
     let vectors: Vec<Vector> =
         tables.into_iter().flatten().chain(heads::later_versions()).collect();
     let names: HashSet<&str> = vectors.iter().map(|vector| vector.name.as_str()).collect();
@@ -76,13 +83,14 @@ fn replicas(count: usize) -> (Database, Vec<Process>) {
     (database, replicas)
 }
 
-/// Every message, whole and in pieces, beside honest clients; what was wrong.
+/// Every message, delivered in each way, beside honest clients; what was wrong.
 fn assault(database: &Database, addr: SocketAddr, reader: Reader) -> Vec<String> {
     let vectors = all();
-    let attacks: Vec<(&Vector, Delivery)> = [Delivery::Whole, Delivery::InPieces]
-        .into_iter()
-        .flat_map(|delivery| vectors.iter().map(move |vector| (vector, delivery)))
-        .collect();
+    let attacks: Vec<(&Vector, Delivery)> =
+        [Delivery::Whole, Delivery::InPieces, Delivery::HeadFirst]
+            .into_iter()
+            .flat_map(|delivery| vectors.iter().map(move |vector| (vector, delivery)))
+            .collect();
     let (stop, next, begun) = (AtomicBool::new(false), AtomicUsize::new(0), Instant::now());
     let (mut heard, answers) = thread::scope(|scope| {
         let (stop, next, attacks) = (&stop, &next, &attacks);
@@ -108,7 +116,9 @@ fn assault(database: &Database, addr: SocketAddr, reader: Reader) -> Vec<String>
         (heard, answers)
     });
     let (count, time) = (vectors.len(), begun.elapsed());
-    println!("{count} messages, each whole and in pieces, {time:.1?}; {answers} honest answers");
+    println!(
+        "{count} messages, each delivered in three ways, {time:.1?}; {answers} honest answers"
+    );
     database.assert_books_balance();
     heard.sort_by_key(|(number, _)| *number);
     let ran = ledger(database);

@@ -5,10 +5,12 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::support::seconds;
+
 use super::vector::{Expected, Reader, Vector};
 
-/// Nobody who is right is silent for so long.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a body is kept back.
+const MOMENT: Duration = Duration::from_millis(100);
 /// More answers than any attack has requests.
 const ANSWERS_MAX: usize = 40;
 /// Asks for the connection's end in a way that everybody understands.
@@ -20,6 +22,8 @@ const PROBE: &str = "GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: probe
 pub(super) enum Delivery {
     Whole,
     InPieces,
+    /// The body when an answer has come, or none came in a moment.
+    HeadFirst,
 }
 
 pub(super) struct Heard {
@@ -51,6 +55,11 @@ impl Answer {
     }
 }
 
+/// Nobody who is right is silent for so long.
+fn patience() -> Duration {
+    seconds("FRAMING_PATIENCE_SECONDS", 10)
+}
+
 /// Sends the attack of this number, and listens until all is said.
 pub(super) fn attack(
     addr: SocketAddr,
@@ -59,17 +68,12 @@ pub(super) fn attack(
     reader: Reader,
 ) -> Heard {
     let stream = TcpStream::connect(addr).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+    stream.set_read_timeout(Some(patience())).expect("a socket");
+    stream.set_write_timeout(Some(patience())).expect("a socket");
     stream.set_nodelay(true).expect("a socket");
     let mut writer = stream.try_clone().expect("a descriptor");
-    let bytes = vector.bytes(number);
-    let piece = match delivery {
-        Delivery::Whole => bytes.len(),
-        Delivery::InPieces => 9.max(bytes.len() / 64),
-    };
     // Who has ended the connection takes no more, and may have said why.
-    let _ = bytes.chunks(piece).try_for_each(|piece| writer.write_all(piece));
+    let _ = send(&stream, &vector.bytes(number), delivery);
     if vector.is_half_closed {
         let _ = writer.shutdown(Shutdown::Write);
     }
@@ -102,6 +106,24 @@ pub(super) fn attack(
         }
         if Some(heard.answers.len()) == until_probe && !vector.is_half_closed {
             let _ = writer.write_all(PROBE.replace("iiii", &format!("{number:04}")).as_bytes());
+        }
+    }
+}
+
+fn send(mut stream: &TcpStream, bytes: &[u8], delivery: Delivery) -> io::Result<()> {
+    match delivery {
+        Delivery::Whole => stream.write_all(bytes),
+        Delivery::InPieces => {
+            bytes.chunks(9.max(bytes.len() / 64)).try_for_each(|piece| stream.write_all(piece))
+        }
+        Delivery::HeadFirst => {
+            let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+            let (head, body) = bytes.split_at(end.map_or(0, |end| end + 4));
+            stream.write_all(head)?;
+            stream.set_read_timeout(Some(MOMENT))?;
+            let _ = stream.peek(&mut [0]);
+            stream.set_read_timeout(Some(patience()))?;
+            stream.write_all(body)
         }
     }
 }
@@ -196,10 +218,14 @@ impl Heard {
             }
     }
 
-    /// Whether each change that it tells of was asked for by the attack of this number.
+    /// Whether none of its answers is another's.
     pub(super) fn is_of(&self, number: usize) -> bool {
-        let suffix = format!("-{number:04}");
-        self.answers.iter().all(|answer| !answer.tells_a_change() || answer.id.ends_with(&suffix))
+        let number = format!("{number:04}");
+        self.answers.iter().all(|answer| match answer.id.split_once('-') {
+            Some(("outer" | "hidden" | "good", own)) => own == number,
+            Some((other, _)) => other != "innocent",
+            None => true,
+        })
     }
 }
 
