@@ -154,10 +154,10 @@ fn verdict(
     }
     let bytes = vector.bytes(number);
     let shown: Vec<u8> = bytes.iter().copied().take(600).collect();
+    let (name, sent) = (&vector.name, shown.escape_ascii());
     Some(format!(
-        "{} ({delivery:?}), expected `{expected}`, {ran} ran, {told} told\n    sent \"{}\"\n{heard}",
-        vector.name,
-        shown.escape_ascii()
+        "{name} ({delivery:?}), expected `{expected}`, {ran} ran, {told} told\n    sent \"{sent}\"\n\
+         {heard}"
     ))
 }
 
