@@ -152,13 +152,11 @@ fn verdict(
     if heard.is(expected) && heard.is_of(number) && told == ran {
         return None;
     }
-    let bytes = vector.bytes(number);
-    let shown: Vec<u8> = bytes.iter().copied().take(600).collect();
-    let (name, sent) = (&vector.name, shown.escape_ascii());
-    Some(format!(
-        "{name} ({delivery:?}), expected `{expected}`, {ran} ran, {told} told\n    sent \"{sent}\"\n\
-         {heard}"
-    ))
+    let name = &vector.name;
+    let counts = format!("expected `{expected}`, {ran} ran, {told} told");
+    let sent: Vec<u8> = vector.bytes(number).into_iter().take(600).collect();
+    let sent = sent.escape_ascii();
+    Some(format!("{name} ({delivery:?}), {counts}\n    sent \"{sent}\"\n{heard}"))
 }
 
 fn judge(failures: &[String]) {
