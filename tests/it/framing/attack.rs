@@ -13,6 +13,8 @@ use super::vector::{Expected, Reader, Vector};
 const MOMENT: Duration = Duration::from_millis(100);
 /// More answers than any attack has requests.
 const ANSWERS_MAX: usize = 40;
+/// A client that ends its half takes the silence of this time for all that is said to it.
+const QUIET: Duration = Duration::from_secs(1);
 /// Asks for the connection's end in a way that everybody understands.
 const PROBE: &str = "GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: probe-iiii\r\n\
     Connection: close\r\n\r\n";
@@ -68,23 +70,20 @@ pub(super) fn attack(
     reader: Reader,
 ) -> Heard {
     let stream = TcpStream::connect(addr).expect("a connection");
-    stream.set_read_timeout(Some(patience())).expect("a socket");
     stream.set_write_timeout(Some(patience())).expect("a socket");
     stream.set_nodelay(true).expect("a socket");
-    let mut writer = stream.try_clone().expect("a descriptor");
     // Who has ended the connection takes no more, and may have said why.
     let _ = send(&stream, &vector.bytes(number), delivery);
-    if vector.is_half_closed {
-        let _ = writer.shutdown(Shutdown::Write);
-    }
+    stream.set_read_timeout(Some(patience())).expect("a socket");
     let open = alternatives(vector.expected(reader)).filter(|(_, ends)| !ends);
     let until_probe = open.map(|(classes, _)| classes.len()).max();
     let mut connection = BufReader::new(stream);
     let mut heard = Heard { answers: Vec::new(), end: End::Ended };
-    loop {
-        let is_head = vector.is_head() && heard.answers.is_empty();
-        match read_answer(&mut connection, is_head) {
-            Ok(Some(answer)) if answer.status == 100 && vector.expects_continue() => {}
+    if vector.is_half_closed {
+        end_half_when_quiet(&mut connection, vector, &mut heard);
+    }
+    while heard.answers.len() < ANSWERS_MAX {
+        match next(&mut connection, vector, &heard) {
             Ok(Some(answer)) if answer.id == format!("probe-{number:04}") => {
                 heard.end = End::Probed;
                 return heard;
@@ -100,12 +99,39 @@ pub(super) fn attack(
                 return heard;
             }
         }
-        if heard.answers.len() > ANSWERS_MAX {
-            heard.end = End::Strange("answers without an end".to_owned());
-            return heard;
+        let mut stream = connection.get_ref();
+        if heard.answers.last().is_some_and(|answer| answer.closes) {
+            // A server may wait for its client to take leave, so that its answer is not lost.
+            let _ = stream.shutdown(Shutdown::Write);
+        } else if Some(heard.answers.len()) == until_probe && !vector.is_half_closed {
+            let _ = stream.write_all(PROBE.replace("iiii", &format!("{number:04}")).as_bytes());
         }
-        if Some(heard.answers.len()) == until_probe && !vector.is_half_closed {
-            let _ = writer.write_all(PROBE.replace("iiii", &format!("{number:04}")).as_bytes());
+    }
+    heard.end = End::Strange("answers without an end".to_owned());
+    heard
+}
+
+/// Hears what is answered to whole messages first: a server may give up a request whose client has
+/// ended its half.
+fn end_half_when_quiet(connection: &mut BufReader<TcpStream>, vector: &Vector, heard: &mut Heard) {
+    connection.get_ref().set_read_timeout(Some(QUIET)).expect("a socket");
+    while connection.fill_buf().is_ok_and(|bytes| !bytes.is_empty()) {
+        match next(connection, vector, heard) {
+            Ok(Some(answer)) => heard.answers.push(answer),
+            _ => break,
+        }
+    }
+    let _ = connection.get_ref().shutdown(Shutdown::Write);
+    connection.get_ref().set_read_timeout(Some(patience())).expect("a socket");
+}
+
+/// The next answer that is not "100 Continue", where that was asked for.
+fn next(from: &mut impl BufRead, vector: &Vector, heard: &Heard) -> io::Result<Option<Answer>> {
+    let is_head = vector.is_head() && heard.answers.is_empty();
+    loop {
+        match read_answer(from, is_head)? {
+            Some(answer) if answer.status == 100 && vector.expects_continue() => {}
+            answer => return Ok(answer),
         }
     }
 }
@@ -122,7 +148,6 @@ fn send(mut stream: &TcpStream, bytes: &[u8], delivery: Delivery) -> io::Result<
             stream.write_all(head)?;
             stream.set_read_timeout(Some(MOMENT))?;
             let _ = stream.peek(&mut [0]);
-            stream.set_read_timeout(Some(patience()))?;
             stream.write_all(body)
         }
     }
@@ -158,7 +183,9 @@ fn read_answer(from: &mut impl BufRead, is_head: bool) -> io::Result<Option<Answ
             _ => {}
         }
     }
-    if answer.status >= 200 && !is_head {
+    // HAProxy's own page for what it cannot read has its body also for HEAD.
+    let has_page = is_head && answer.closes && from.fill_buf()?.starts_with(b"<html>");
+    if answer.status >= 200 && !is_head || has_page {
         let mut body = vec![0; length.ok_or_else(|| strange("no length"))?];
         from.read_exact(&mut body)?;
         answer.body = String::from_utf8_lossy(&body).into_owned();

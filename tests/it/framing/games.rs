@@ -149,11 +149,13 @@ fn early(all: &mut Vec<Vector>) {
 fn preface(all: &mut Vec<Vector>) {
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let settings = "\0\0\0\u{4}\0\0\0\0\0";
+    // Its first line is a request that has no body, to who reads it as HTTP/1; the rest is none.
     let text = format!("{preface}{settings}{HIDDEN}");
-    all.push(Vector::new("HTTP/2's preface", text, REFUSED));
-    all.push(Vector::new("HTTP/2's preface behind a good one", format!("{GOOD}{preface}"), "2!"));
+    all.push(Vector::new("HTTP/2's preface", text, "4! | !"));
+    let text = format!("{GOOD}{preface}");
+    all.push(Vector::new("HTTP/2's preface behind a good one", text, "24! | 2!"));
     let upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
         HTTP2-Settings: AAMAAABk\r\nContent-Length: 28\r\n";
     let text = format!("{}{BODY}{preface}{settings}{HIDDEN}", head(POST, upgrade));
-    all.push(Vector::new("HTTP/2's preface behind an upgrade", text, "2!"));
+    all.push(Vector::new("HTTP/2's preface behind an upgrade", text, "24! | 2!"));
 }
