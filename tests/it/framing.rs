@@ -21,11 +21,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use attack::{Delivery, Heard, attack};
+use attack::{Delivery, Heard, Target, attack};
 use vector::{Reader, Vector};
 
-use crate::support::{Database, Door, Postgres, Process, SetOnDrop, change, post, until};
+use crate::support::{Database, Door, Postgres, Process, SetOnDrop, change, post, seconds, until};
 
+const EVERY_WAY: &[Delivery] = &[Delivery::Whole, Delivery::InPieces, Delivery::HeadFirst];
+/// A replica ends a connection without a request after 75 s at the latest.
+const SILENCE_MAX: Duration = Duration::from_secs(90);
 const ATTACKERS: usize = 16;
 const INNOCENTS: usize = 8;
 /// A server's threads and its connections to others are let go some seconds after their last use.
@@ -57,7 +60,8 @@ fn nothing_passes_the_door() {
     let Some(door) = Door::start(&addrs) else {
         return;
     };
-    let mut failures = assault(&database, door.addr, Reader::Door);
+    let target = Target { addr: door.addr, reader: Reader::Door, patience: patience() };
+    let mut failures = assault(&database, &target, &all(), EVERY_WAY);
     // Its connections to replicas are its own to keep; those of clients are not.
     until("the door keeps no client", SETTLED_WITHIN, || connections_at(door.addr) == 0);
     drop(door);
@@ -69,9 +73,27 @@ fn nothing_passes_the_door() {
 fn nothing_confuses_a_replica() {
     let (database, replicas) = replicas(1);
     let rest = [Held::at_rest(replicas[0].pid())];
-    let mut failures = assault(&database, replicas[0].addr, Reader::Replica);
+    let vectors: Vec<Vector> = all().into_iter().filter(|vector| !vector.is_costly).collect();
+    let addr = replicas[0].addr;
+    let target = Target { addr, reader: Reader::Replica, patience: patience() };
+    let mut failures = assault(&database, &target, &vectors, EVERY_WAY);
     failures.extend(kept(&replicas, &rest));
     judge(&failures);
+}
+
+/// What no door lets pass may cost a replica a connection, but neither an answer nor a change.
+#[test]
+fn what_costs_a_replica_a_connection_is_refused_all_the_same() {
+    let (database, replicas) = replicas(1);
+    let vectors: Vec<Vector> = all().into_iter().filter(|vector| vector.is_costly).collect();
+    let addr = replicas[0].addr;
+    let target = Target { addr, reader: Reader::Replica, patience: SILENCE_MAX };
+    judge(&assault(&database, &target, &vectors, &[Delivery::Whole]));
+}
+
+/// Nobody who is right is silent for so long.
+fn patience() -> Duration {
+    seconds("FRAMING_PATIENCE_SECONDS", 10)
 }
 
 fn replicas(count: usize) -> (Database, Vec<Process>) {
@@ -83,19 +105,20 @@ fn replicas(count: usize) -> (Database, Vec<Process>) {
     (database, replicas)
 }
 
-/// Every message, delivered in each way, beside honest clients; what was wrong.
-fn assault(database: &Database, addr: SocketAddr, reader: Reader) -> Vec<String> {
-    let vectors = all();
-    let attacks: Vec<(&Vector, Delivery)> =
-        [Delivery::Whole, Delivery::InPieces, Delivery::HeadFirst]
-            .into_iter()
-            .flat_map(|delivery| vectors.iter().map(move |vector| (vector, delivery)))
-            .collect();
+/// Every message, delivered in each of these ways, beside honest clients; what was wrong.
+fn assault(
+    database: &Database,
+    target: &Target,
+    vectors: &[Vector],
+    ways: &[Delivery],
+) -> Vec<String> {
+    let every = |way: &Delivery| vectors.iter().map(|vector| (vector, *way)).collect::<Vec<_>>();
+    let attacks: Vec<(&Vector, Delivery)> = ways.iter().flat_map(every).collect();
     let (stop, next, begun) = (AtomicBool::new(false), AtomicUsize::new(0), Instant::now());
     let (mut heard, answers) = thread::scope(|scope| {
         let (stop, next, attacks) = (&stop, &next, &attacks);
         let honest: Vec<_> = (0..INNOCENTS)
-            .map(|name| scope.spawn(move || innocent::live(addr, name, stop)))
+            .map(|name| scope.spawn(move || innocent::live(target.addr, name, stop)))
             .collect();
         let end = SetOnDrop(stop);
         let hostile: Vec<_> = (0..ATTACKERS)
@@ -103,7 +126,7 @@ fn assault(database: &Database, addr: SocketAddr, reader: Reader) -> Vec<String>
                 let one = || {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let (vector, delivery) = attacks.get(number)?;
-                    Some((number, attack(addr, vector, (number, *delivery), reader)))
+                    Some((number, attack(target, vector, (number, *delivery))))
                 };
                 scope.spawn(move || std::iter::from_fn(one).collect::<Vec<_>>())
             })
@@ -115,16 +138,18 @@ fn assault(database: &Database, addr: SocketAddr, reader: Reader) -> Vec<String>
             honest.into_iter().map(|thread| thread.join().expect("an honest client")).sum();
         (heard, answers)
     });
-    let (count, time) = (vectors.len(), begun.elapsed());
     println!(
-        "{count} messages, each delivered in three ways, {time:.1?}; {answers} honest answers"
+        "{} messages, delivered in {} ways, {:.1?}; {answers} honest answers",
+        vectors.len(),
+        ways.len(),
+        begun.elapsed()
     );
     database.assert_books_balance();
     heard.sort_by_key(|(number, _)| *number);
     let ran = ledger(database);
     let told = heard.iter().map(|(number, heard)| {
         let ran = ran.get(number).copied().unwrap_or_default();
-        verdict(attacks[*number], (*number, heard), ran, reader)
+        verdict(attacks[*number], (*number, heard), ran, target.reader)
     });
     told.flatten().collect()
 }

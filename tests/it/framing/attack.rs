@@ -5,8 +5,6 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::support::seconds;
-
 use super::vector::{Expected, Reader, Vector};
 
 /// How long a body is kept back.
@@ -18,6 +16,13 @@ const QUIET: Duration = Duration::from_secs(1);
 /// Asks for the connection's end in a way that everybody understands.
 const PROBE: &str = "GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: probe-iiii\r\n\
     Connection: close\r\n\r\n";
+
+/// Who is attacked, and how long a silent one is waited for.
+pub(super) struct Target {
+    pub(super) addr: SocketAddr,
+    pub(super) reader: Reader,
+    pub(super) patience: Duration,
+}
 
 /// How an attack's bytes are handed to the system.
 #[derive(Clone, Copy, Debug)]
@@ -57,31 +62,25 @@ impl Answer {
     }
 }
 
-/// Nobody who is right is silent for so long.
-fn patience() -> Duration {
-    seconds("FRAMING_PATIENCE_SECONDS", 10)
-}
-
 /// Sends the attack of this number, and listens until all is said.
 pub(super) fn attack(
-    addr: SocketAddr,
+    target: &Target,
     vector: &Vector,
     (number, delivery): (usize, Delivery),
-    reader: Reader,
 ) -> Heard {
-    let stream = TcpStream::connect(addr).expect("a connection");
-    stream.set_write_timeout(Some(patience())).expect("a socket");
+    let stream = TcpStream::connect(target.addr).expect("a connection");
+    stream.set_write_timeout(Some(target.patience)).expect("a socket");
     stream.set_nodelay(true).expect("a socket");
     // Who has ended the connection takes no more, and may have said why.
     let _ = send(&stream, &vector.bytes(number), delivery);
-    stream.set_read_timeout(Some(patience())).expect("a socket");
-    let open = alternatives(vector.expected(reader)).filter(|(_, ends)| !ends);
+    let open = alternatives(vector.expected(target.reader)).filter(|(_, ends)| !ends);
     let until_probe = open.map(|(classes, _)| classes.len()).max();
     let mut connection = BufReader::new(stream);
     let mut heard = Heard { answers: Vec::new(), end: End::Ended };
     if vector.is_half_closed {
         end_half_when_quiet(&mut connection, vector, &mut heard);
     }
+    connection.get_ref().set_read_timeout(Some(target.patience)).expect("a socket");
     while heard.answers.len() < ANSWERS_MAX {
         match next(&mut connection, vector, &heard) {
             Ok(Some(answer)) if answer.id == format!("probe-{number:04}") => {
@@ -122,7 +121,6 @@ fn end_half_when_quiet(connection: &mut BufReader<TcpStream>, vector: &Vector, h
         }
     }
     let _ = connection.get_ref().shutdown(Shutdown::Write);
-    connection.get_ref().set_read_timeout(Some(patience())).expect("a socket");
 }
 
 /// The next answer that is not "100 Continue", where that was asked for.

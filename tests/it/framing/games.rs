@@ -64,7 +64,8 @@ pub(super) fn vectors() -> Vec<Vector> {
         for (what, framing) in MALFORMED {
             let framing = framing.replace('#', &HIDDEN.len().to_string());
             let text = format!("{}{HIDDEN}", head(line, &format!("{more}{framing}")));
-            all.push(Vector::new(format!("{what}, {way}"), text, REFUSED));
+            let vector = Vector::new(format!("{what}, {way}"), text, REFUSED);
+            all.push(vector.costly(*what == "an endless length"));
         }
     }
     for (name, fields, expected) in IDS {

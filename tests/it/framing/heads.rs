@@ -197,7 +197,7 @@ pub(super) fn later_versions() -> Vec<Vector> {
     let vector = |line: &&str| {
         let text = format!("{}{BODY}{HIDDEN}", head(line, LENGTH));
         let vector = Vector::new(format!("line: {line}"), text, "*2 | !");
-        vector.replica(REFUSED)
+        vector.replica(REFUSED).costly(true)
     };
     LATER.iter().map(vector).collect()
 }

@@ -175,7 +175,8 @@ fn huge(all: &mut Vec<Vector>) {
     for number in numbers {
         let name = format!("huge length: {number}");
         let fields = format!("Content-Length: {number}\r\n");
-        all.push(Vector::new(&name, format!("{}{BODY}{HIDDEN}", head(POST, &fields)), REFUSED));
+        let text = format!("{}{BODY}{HIDDEN}", head(POST, &fields));
+        all.push(Vector::new(name, text, REFUSED).costly(is_endless(number)));
     }
     wrapped(all);
     let digits = format!("Content-Length: {}\r\n", "9".repeat(1_000));
@@ -187,7 +188,13 @@ fn huge(all: &mut Vec<Vector>) {
     // Nobody may make room for what is only announced.
     let fields = "Content-Length: 70368744177664\r\n";
     let text = format!("{}{BODY}", head(POST, fields));
-    all.push(Vector::new("huge length: 64 TiB, and the end", text, REFUSED).half_closed());
+    let vector = Vector::new("huge length: 64 TiB, and the end", text, REFUSED);
+    all.push(vector.half_closed().costly(true));
+}
+
+/// A length that can be read, and is more than there may be memory for.
+fn is_endless(number: u128) -> bool {
+    (1 << 30..1 << 64).contains(&number)
 }
 
 /// Numbers that a reader in 64 bits takes for a small one. Each passes another careless check for
@@ -211,8 +218,9 @@ fn wrapped(all: &mut Vec<Vector>) {
             ("nothing", 0, HIDDEN),
         ] {
             let name = format!("huge length: {how} over {what}");
-            let fields = format!("Content-Length: {}\r\n", over + length as u128);
-            all.push(Vector::new(name, format!("{}{body}", head(POST, &fields)), REFUSED));
+            let number = over + length as u128;
+            let text = format!("{}{body}", head(POST, &format!("Content-Length: {number}\r\n")));
+            all.push(Vector::new(name, text, REFUSED).costly(is_endless(number)));
         }
     }
 }

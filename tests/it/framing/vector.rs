@@ -35,12 +35,16 @@ pub(super) struct Vector {
     replica: Expected,
     /// The client ends its half behind a message that is not complete: nobody may wait for more.
     pub(super) is_half_closed: bool,
+    /// The server library of a replica may keep a connection for ever over it. The door lets none of
+    /// these pass; a replica is sent a few, apart from the others.
+    pub(super) is_costly: bool,
 }
 
 impl Vector {
     pub(super) fn new(name: impl Into<String>, text: String, expected: Expected) -> Vector {
         let (door, replica) = (expected, expected);
-        Vector { name: name.into(), text, door, replica, is_half_closed: false }
+        let (is_half_closed, is_costly) = (false, false);
+        Vector { name: name.into(), text, door, replica, is_half_closed, is_costly }
     }
 
     /// The replica alone may do something else.
@@ -50,6 +54,10 @@ impl Vector {
 
     pub(super) fn half_closed(self) -> Vector {
         Vector { is_half_closed: true, ..self }
+    }
+
+    pub(super) fn costly(self, is_costly: bool) -> Vector {
+        Vector { is_costly, ..self }
     }
 
     pub(super) fn expected(&self, reader: Reader) -> Expected {
