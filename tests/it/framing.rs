@@ -7,6 +7,7 @@
 
 mod attack;
 mod chunks;
+mod edges;
 mod games;
 mod heads;
 mod innocent;
@@ -42,6 +43,7 @@ fn all() -> Vec<Vector> {
         lengths::vectors(),
         chunks::vectors(),
         heads::vectors(),
+        edges::vectors(),
         streams::vectors(),
         games::vectors(),
     ];

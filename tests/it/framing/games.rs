@@ -113,7 +113,8 @@ fn holes(all: &mut Vec<Vector>) {
     // White space between the request line and the first field (RFC 9112, 2.2).
     let first = format!("{POST}\r\n Content-Length: {length}");
     let text = format!("{}{HIDDEN}", head(&first, ""));
-    all.push(Vector::new("hole: a fold behind the request line", text, "42 | !"));
+    let vector = Vector::new("hole: a fold behind the request line", text, "42 | !");
+    all.push(vector.replica("42 | 4 | !"));
     let text = format!("{}{GOOD}", "\r\n".repeat(1_000));
     all.push(Vector::new("a thousand empty lines before", text, "2 | !"));
     let text = format!("{}{}{HIDDEN}", head(POST, "Expect: 100-continue\r\n"), chunked(BODY));
@@ -152,9 +153,10 @@ fn preface(all: &mut Vec<Vector>) {
     let settings = "\0\0\0\u{4}\0\0\0\0\0";
     // Its first line is a request that has no body, to who reads it as HTTP/1; the rest is none.
     let text = format!("{preface}{settings}{HIDDEN}");
-    all.push(Vector::new("HTTP/2's preface", text, "4! | !"));
+    all.push(Vector::new("HTTP/2's preface", text, "4! | !").costly(true));
     let text = format!("{GOOD}{preface}");
-    all.push(Vector::new("HTTP/2's preface behind a good one", text, "24! | 2!"));
+    let vector = Vector::new("HTTP/2's preface behind a good one", text, "24! | 2!");
+    all.push(vector.costly(true));
     let upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
         HTTP2-Settings: AAMAAABk\r\nContent-Length: 28\r\n";
     let text = format!("{}{BODY}{preface}{settings}{HIDDEN}", head(POST, upgrade));

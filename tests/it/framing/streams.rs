@@ -33,7 +33,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("an empty length", "Content-Length:\r\n", BODY),
     ("an unknown coding", "Transfer-Encoding: cow\r\n", BODY),
     ("chunked twice", "Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n"),
-    ("a signed chunk", "Transfer-Encoding: chunked\r\n", "+1\r\nx\r\n0\r\n\r\n"),
+    ("a negative chunk", "Transfer-Encoding: chunked\r\n", "-1\r\nx\r\n0\r\n\r\n"),
     ("a chunk of 2^64", "Transfer-Encoding: chunked\r\n", "10000000000000000\r\n\r\n"),
     ("a chunk without a size", "Transfer-Encoding: chunked\r\n", "\r\n\r\n"),
     ("a name with a blank", "X A: b\r\n", ""),
