@@ -74,7 +74,7 @@ pub(super) fn attack(
     // Who has ended the connection takes no more, and may have said why.
     let _ = send(&stream, &vector.bytes(number), delivery);
     let open = alternatives(vector.expected(target.reader)).filter(|(_, ends)| !ends);
-    let until_probe = open.map(|(classes, _)| classes.len()).max();
+    let until_probe = open.map(|(classes, _)| classes.len()).min();
     let mut connection = BufReader::new(stream);
     let mut heard = Heard { answers: Vec::new(), end: End::Ended };
     if vector.is_half_closed {
@@ -124,7 +124,11 @@ fn end_half_when_quiet(connection: &mut BufReader<TcpStream>, vector: &Vector, h
 }
 
 /// The next answer that is not "100 Continue", where that was asked for.
-fn next(from: &mut impl BufRead, vector: &Vector, heard: &Heard) -> io::Result<Option<Answer>> {
+fn next(
+    from: &mut BufReader<TcpStream>,
+    vector: &Vector,
+    heard: &Heard,
+) -> io::Result<Option<Answer>> {
     let is_head = vector.is_head() && heard.answers.is_empty();
     loop {
         match read_answer(from, is_head)? {
@@ -152,7 +156,7 @@ fn send(mut stream: &TcpStream, bytes: &[u8], delivery: Delivery) -> io::Result<
 }
 
 /// The next answer, read strictly; none at the end of the connection.
-fn read_answer(from: &mut impl BufRead, is_head: bool) -> io::Result<Option<Answer>> {
+fn read_answer(from: &mut BufReader<TcpStream>, is_head: bool) -> io::Result<Option<Answer>> {
     let Some(line) = read_line(from)? else {
         return Ok(None);
     };
@@ -182,7 +186,7 @@ fn read_answer(from: &mut impl BufRead, is_head: bool) -> io::Result<Option<Answ
         }
     }
     // HAProxy's own page for what it cannot read has its body also for HEAD.
-    let has_page = is_head && answer.closes && from.fill_buf()?.starts_with(b"<html>");
+    let has_page = is_head && from.buffer().starts_with(b"<html>");
     if answer.status >= 200 && !is_head || has_page {
         let mut body = vec![0; length.ok_or_else(|| strange("no length"))?];
         from.read_exact(&mut body)?;

@@ -35,8 +35,8 @@ pub(super) struct Vector {
     replica: Expected,
     /// The client ends its half behind a message that is not complete: nobody may wait for more.
     pub(super) is_half_closed: bool,
-    /// The server library of a replica may keep a connection for ever over it. The door lets none of
-    /// these pass; a replica is sent a few, apart from the others.
+    /// The server library of a replica may keep a connection for ever over it. The door lets none
+    /// of these pass; a replica is sent a few, apart from the others.
     pub(super) is_costly: bool,
 }
 
