@@ -58,6 +58,37 @@ const CONNECTIONS: &[(&str, &str, Expected)] = &[
     ("all of them", "Connection: Host, Content-Length, X-Request-Id, Expect\r\n", BOTH_OR_REFUSED),
 ];
 
+/// What another version of HTTP writes otherwise, beside a body in chunks: a door may speak it to
+/// itself.
+const CHUNKED: &[(&str, &str, &str, Expected)] = &[
+    ("a second host", POST, "Host: y\r\n", "42 | !"),
+    ("the whole URI", "POST http://x/api/balance HTTP/1.1", "", BOTH),
+    ("the URI of another host", "POST http://y/api/balance HTTP/1.1", "", "*2 | !"),
+    ("an authority", "POST x:80 HTTP/1.1", "", "42 | !"),
+    ("a star", "POST * HTTP/1.1", "", "42 | !"),
+    ("CONNECT", "CONNECT x:80 HTTP/1.1", "", "42 | 4! | !"),
+    ("HEAD", "HEAD /health/live HTTP/1.1", "", "22 | !"),
+    ("GET", "GET /health/live HTTP/1.1", "", "22 | !"),
+    ("a lower-case method", "post /api/balance HTTP/1.1", "", "42 | !"),
+    ("a fragment", "POST /api/balance#x HTTP/1.1", "", "*2 | !"),
+    ("a query", "POST /api/balance?a=b HTTP/1.1", "", "*2 | !"),
+    ("close", POST, "Connection: close\r\n", "2!"),
+    ("an upgrade", POST, "Connection: Upgrade\r\nUpgrade: websocket\r\n", BOTH_OR_REFUSED),
+    ("keep-alive", POST, "Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n", BOTH),
+    ("the coding is the connection's", POST, "Connection: Transfer-Encoding\r\n", BOTH_OR_REFUSED),
+    ("two cookies", POST, "Cookie: a=b\r\nCookie: c=d\r\n", BOTH),
+    ("TE", POST, "TE: gzip, trailers\r\n", BOTH),
+    ("an expectation", POST, "Expect: 100-continue\r\n", BOTH_OR_REFUSED),
+    ("another expectation", POST, "Expect: tea\r\n", BOTH_OR_REFUSED),
+    ("a client's name", POST, "X-Door-Client: 1.2.3.4\r\n", BOTH),
+    ("a colon before a name", POST, ":path: /nowhere\r\n", REFUSED),
+    ("a name with an underscore", POST, "Content_Length: 5\r\n", BOTH),
+    ("NUL in a value", POST, "X-A: b\0c\r\n", "*2 | !"),
+    ("a bare CR in a value", POST, "X-A: b\rc\r\n", "*2 | !"),
+    ("a byte of Latin 1 in a value", POST, "X-A: \u{fc}\r\n", BOTH_OR_REFUSED),
+    ("a second id", POST, "X-Request-Id: other\r\n", BOTH),
+];
+
 pub(super) fn vectors() -> Vec<Vector> {
     let mut all = Vec::new();
     for (way, line, more) in WAYS {
@@ -77,6 +108,11 @@ pub(super) fn vectors() -> Vec<Vector> {
         let head = head(POST, &format!("{fields}Content-Length: 28\r\n"));
         let name = format!("connection: {name}");
         all.push(Vector::new(name, format!("{head}{BODY}{HIDDEN}"), expected));
+    }
+    for (name, line, fields, expected) in CHUNKED {
+        let head = head(line, &format!("{fields}Transfer-Encoding: chunked\r\n"));
+        let text = format!("{head}{}{HIDDEN}", chunked(BODY));
+        all.push(Vector::new(format!("beside chunks: {name}"), text, expected));
     }
     holes(&mut all);
     early(&mut all);
