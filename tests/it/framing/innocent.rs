@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::support::{Answer, Client, change, post};
 
+use super::vector::chunked;
+
 /// A pause, so that the attacks get a share of the machine.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -24,9 +26,14 @@ pub(super) fn live(addr: SocketAddr, name: usize, stop: &AtomicBool) -> u64 {
         ];
         for (head, body) in asked {
             let id = format!("innocent-{name}-{answers}");
-            let fields = ["Host: x", &format!("X-Request-Id: {id}")];
-            let answer = client.ask(&head, &fields, &body);
-            check(&answer, &id, user, balance);
+            // Every second one sends what it sends in chunks.
+            let (framing, body) = match name % 2 {
+                0 => (format!("Content-Length: {}", body.len()), body),
+                _ => ("Transfer-Encoding: chunked".to_owned(), chunked(&body)),
+            };
+            let fields = format!("Host: x\r\nX-Request-Id: {id}\r\n{framing}");
+            client.send(format!("{head} HTTP/1.1\r\n{fields}\r\n\r\n{body}"));
+            check(&client.receive().expect("an answer"), &id, user, balance);
             answers += 1;
         }
         std::thread::sleep(PAUSE);

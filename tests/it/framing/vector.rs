@@ -89,7 +89,10 @@ pub(super) fn head(request_line: &str, fields: &str) -> String {
     format!("{request_line}\r\nHost: x\r\nX-Request-Id: outer-iiii\r\n{fields}\r\n")
 }
 
-/// A body in one chunk, whole.
+/// A body in one chunk, whole; none is the last chunk alone.
 pub(super) fn chunked(body: &str) -> String {
-    format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+    match body.len() {
+        0 => "0\r\n\r\n".to_owned(),
+        length => format!("{length:x}\r\n{body}\r\n0\r\n\r\n"),
+    }
 }
