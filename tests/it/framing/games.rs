@@ -51,7 +51,8 @@ const CONNECTIONS: &[(&str, &str, Expected)] = &[
     ("close and a tab", "Connection: close\t\r\n", "2!"),
     ("close in capitals", "CONNECTION: CLOSE\r\n", "2!"),
     ("close and keep-alive", "Connection: close, keep-alive\r\n", "2!"),
-    ("close and an upgrade", "Connection: close, Upgrade\r\nUpgrade: h2c\r\n", "2!"),
+    // HAProxy 2.6 forgets the first word when the head comes in two parts.
+    ("close and an upgrade", "Connection: close, Upgrade\r\nUpgrade: h2c\r\n", "22 | 2!"),
     ("close, quoted", "Connection: \"close\"\r\n", "22 | 2! | !"),
     ("a proxy's close", "Proxy-Connection: close\r\n", BOTH),
     ("no time", "Keep-Alive: timeout=0, max=1\r\n", BOTH),
