@@ -45,13 +45,11 @@ mod status;
 mod watch;
 
 use std::io;
-use std::panic::{self, AssertUnwindSafe};
-use std::process;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{info, warn};
 
 pub use function::{Context, Failure, Function, Functions};
 pub use history::{Filter, FinishedRun, History};
@@ -64,6 +62,7 @@ pub use watch::LEASE_LOST;
 
 use crate::db::{Db, Dedicated, Limits, Manager, Pulse, Target};
 use crate::metrics::Metrics;
+use crate::shutdown::{Signal, spawn_vital};
 use heartbeat::Heartbeat;
 use held::Held;
 use lease::Leases;
@@ -90,8 +89,6 @@ pub struct Cron {
     runner: Arc<Runner>,
 }
 
-/// The exit code of a process whose scheduler cannot go on.
-const THREAD_DIED: i32 = 1;
 const STACK_BYTES: usize = 256 * 1024;
 /// Connections that the functions' steps share. A step is short.
 const STEPS_POOL_SIZE: u32 = 2;
@@ -113,6 +110,7 @@ impl Cron {
         target: &Target,
         pulse: &Arc<Pulse>,
         metrics: &Arc<Metrics>,
+        shutdown: &Signal,
     ) -> io::Result<Cron> {
         let Options { server, lease, handicap, poll } = options;
         let mut random = Random::new();
@@ -132,7 +130,7 @@ impl Cron {
             Db::open_on_demand(manager, size, Arc::clone(pulse))
         };
         let (steps, records) = (Arc::new(pool(STEPS_POOL_SIZE)), pool(RECORDS_POOL_SIZE));
-        let held = Held::default();
+        let held = Held::new(shutdown.clone());
         let metrics = Arc::clone(metrics);
         let runner = Arc::new(Runner { leases, functions, held, steps, records, metrics });
         let connection = || Dedicated::new(target.clone(), limits);
@@ -152,9 +150,10 @@ impl Cron {
             deaf: false,
         };
         let (watched, reader) = (Arc::clone(&runner), Arc::clone(&runner));
-        spawn("lease-watch", move || watch::run(&watched.held))?;
-        spawn("heartbeat", move || heartbeat.run())?;
-        spawn("scheduler", move || scheduler.run())?;
+        // A replica that lacks one of these would go on to claim jobs, and lose them.
+        spawn_vital("lease-watch", STACK_BYTES, move || watch::run(&watched.held))?;
+        spawn_vital("heartbeat", STACK_BYTES, move || heartbeat.run())?;
+        spawn_vital("scheduler", STACK_BYTES, move || scheduler.run())?;
         // Beside the others: nobody waits for it, and nothing depends on it.
         let name = "last-successes".to_owned();
         let builder = thread::Builder::new().name(name).stack_size(STACK_BYTES);
@@ -184,19 +183,4 @@ impl Drop for Cron {
     fn drop(&mut self) {
         self.runner.held.drain();
     }
-}
-
-/// A replica that lacks one of these threads would go on to claim jobs and lose them: it ends
-/// instead.
-fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let or_end = move || {
-        if panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
-            error!(
-                "event=process_ends thread={name} exit_code={THREAD_DIED} reason=\"the thread has \
-                 panicked, and without it this replica would lose its jobs\""
-            );
-            process::exit(THREAD_DIED);
-        }
-    };
-    thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(or_end).map(drop)
 }

@@ -19,8 +19,8 @@
 //! tables; [`db`] knows connections and no table; [`metrics`] counts and knows nothing. [`balance`]
 //! and [`cron`] never meet, and nothing can name, count or address another replica. Who may use
 //! whom: `main` ▶ all; `http` ▶ `balance`, `users`, `cron`, `db`, `config`, `metrics`; `jobs` ▶
-//! `cron`; `cron`, `balance`, `users` ▶ `db`; `cron` ▶ `metrics`; `migrate` ▶ `db`, `stop`; `db`,
-//! `cron` ▶ `stop`; `users`, `cron` ▶ `instant`. A test holds the code to this
+//! `cron`; `migrate`, `cron`, `balance`, `users` ▶ `db`; `cron` ▶ `metrics`; `users`, `cron` ▶
+//! `instant`; `migrate`, `db`, `cron`, `http` ▶ `shutdown`. A test holds the code to this
 //! (`tests/it/tidy.rs`).
 //!
 //! # Laws
@@ -39,7 +39,7 @@ pub mod config;
 pub mod instant;
 pub mod logger;
 pub mod metrics;
-pub mod stop;
+pub mod shutdown;
 
 pub mod db;
 pub mod migrate;

@@ -22,13 +22,13 @@
 //! - `draining` (info): told to end
 //! - `listening_ended` (info) hint: no connection is taken any more
 //! - `stopped` (info, warn) reason: the last line; a reason where something was left
-//! - `process_ends` (error) job, run, thread, exit_code, reason: it ends itself, for the jobs'
-//!   sake
+//! - `process_ends` (error) job, run, thread, exit_code, reason, hint: it ends itself, for the
+//!   jobs' sake, or because it cannot go on
 //! - `panic` (error) thread, reason: a bug, whatever it ended
 //! - `library_panicked` (debug) thread, reason: the HTTP library's way to say that a client has
 //!   gone
-//! - `few_descriptors` (warn) limit, hint: too few for many connections
-//! - `descriptor_limit_not_raised` (warn) reason
+//! - `capacity` (debug) connections, descriptors: what this machine's limits allow
+//! - `few_connections` (warn) connections, hint: they allow few
 //! - `cron_off` (info) hint: this replica runs no jobs
 //! - `tls_not_verified` (warn) hint: whoever answers is taken for the database
 //!
@@ -93,10 +93,13 @@
 //! - `answered` (debug) request_id, method, path, status, duration_ms, taken: each request;
 //!   `taken` by its client
 //! - `metrics_not_written` (error) request_id, reason: answered 500; a bug
-//! - `body_unreadable` (debug) reason: a client broke off
+//! - `request_cut_off` (debug) request_id, method, path, status: refused, and its connection ended
 //! - `requests_left_unanswered` (warn) grace_ms: when the grace time was over
-//! - `connection_given_up` (warn) request_id, announced_bytes: its announced body is too long to
-//!   read
+//! - `connection_lost` (warn) peer, announced_bytes, hint: nothing can end what the library keeps
+//!   for a body beyond all memory
+//! - `connections_held_back` (warn) connections, max, hint: more come than can be borne; once in
+//!   10 s
+//! - `connections_not_held_back` (debug) reason
 //!
 //! The listener:
 //!

@@ -7,14 +7,13 @@ use std::time::Instant;
 use balanced::config::{Config, Proof, SETTINGS};
 use balanced::cron::{self, Cron, Functions};
 use balanced::db::{Db, Limits, Manager, Probe, Pulse, Target, Trust};
-use balanced::http::{Api, Handler, Listener, Options, Readiness, Server, self_check};
+use balanced::http::{Api, Capacity, Handler, Listener, Options, Readiness, Server, self_check};
 use balanced::jobs;
 use balanced::logger;
 use balanced::metrics::Metrics;
 use balanced::migrate::{self, MIGRATIONS};
-use balanced::stop::Stop;
+use balanced::shutdown::Signal;
 use log::{debug, error, info, warn};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Wrong settings or arguments: starting again does not help.
 const USAGE: u8 = 2;
@@ -58,8 +57,8 @@ fn fail(code: u8, reason: &str) -> ExitCode {
 
 fn serve() -> Result<(), Failure> {
     let config = settings()?;
-    let stop = stop_on_signal()?;
-    raise_descriptor_limit();
+    let shutdown = shutdown_on_signal()?;
+    let capacity = take_capacity()?;
     let listener = listen(&config)?;
     let addr = listener.local_addr().map_err(|error| Failure::Run(error.to_string()))?;
     let name = &config.replica_name;
@@ -69,7 +68,7 @@ fn serve() -> Result<(), Failure> {
     let limits = Limits::for_requests(config.request_timeout);
     let metrics = Arc::new(Metrics::new().map_err(|error| Failure::Run(error.to_string()))?);
     let pulse = Arc::new(Pulse::default());
-    let readiness = Arc::new(Readiness::new(Arc::clone(&pulse)));
+    let readiness = Arc::new(Readiness::new(Arc::clone(&pulse), shutdown.clone()));
     let options =
         jobs::Options { least: config.job_min, run_history_days: config.run_history_days };
     let functions = jobs::functions(options);
@@ -77,22 +76,31 @@ fn serve() -> Result<(), Failure> {
     let db = Arc::new(Db::open(manager, config.db_pool_size, Arc::clone(&pulse)));
     let token = config.api_token.clone();
     let api = Api::new(&db, token, Arc::clone(&readiness), name, &functions, &metrics);
-    let server = serve_http(&config, listener, &pulse, &metrics, api)?;
-    let cron = match migrate::run_until_done(&target, MIGRATIONS, &stop) {
+    let options = Options {
+        workers: config.http_workers,
+        request_timeout: config.request_timeout,
+        replica_name: config.replica_name.clone(),
+        capacity,
+        shutdown: shutdown.clone(),
+    };
+    let server = serve_http(listener, &options, &pulse, &metrics, api)?;
+    let cron = match migrate::run_until_done(&target, MIGRATIONS, &shutdown) {
         Ok(()) => {
-            let cron = start_cron(&config, functions, &target, &pulse, &metrics)?;
-            // Not ended by the signal: requests in flight are judged by it while they drain.
-            Probe::start(target, limits, pulse, Stop::new()).map_err(no_thread)?;
+            let cron = start_cron(&config, functions, &target, &pulse, &metrics, &shutdown)?;
+            Probe::start(target, limits, pulse, shutdown.clone()).map_err(no_thread)?;
             readiness.migrated();
             info!("event=serving url=http://{addr}");
-            stop.wait();
+            shutdown.wait();
             cron
         }
         Err(migrate::Fault::Stopped) => None,
         Err(fault) => return Err(Failure::Run(fault.to_string())),
     };
-    drain(&config, &readiness, server, cron);
-    Ok(())
+    drain(&config, server, cron);
+    match shutdown.has_failed() {
+        true => Err(Failure::Run("it could not go on; the log says why".to_owned())),
+        false => Ok(()),
+    }
 }
 
 fn target(config: &Config) -> Result<Target, Failure> {
@@ -113,20 +121,15 @@ fn target(config: &Config) -> Result<Target, Failure> {
 }
 
 fn serve_http(
-    config: &Config,
     listener: Listener,
+    options: &Options,
     pulse: &Arc<Pulse>,
     metrics: &Arc<Metrics>,
     api: Api,
 ) -> Result<Server, Failure> {
     let handler: Handler = Arc::new(move |call, attempt| api.answer(call, attempt));
-    let options = Options {
-        workers: config.http_workers,
-        request_timeout: config.request_timeout,
-        replica_name: config.replica_name.clone(),
-    };
     let (pulse, metrics) = (Arc::clone(pulse), Arc::clone(metrics));
-    listener.serve(&options, pulse, metrics, handler).map_err(no_thread)
+    listener.serve(options, pulse, metrics, handler).map_err(no_thread)
 }
 
 fn start_cron(
@@ -135,6 +138,7 @@ fn start_cron(
     target: &Target,
     pulse: &Arc<Pulse>,
     metrics: &Arc<Metrics>,
+    shutdown: &Signal,
 ) -> Result<Option<Cron>, Failure> {
     if !config.cron.enabled {
         info!("event=cron_off hint=\"this replica runs no jobs: CRON_ENABLED=false\"");
@@ -146,15 +150,15 @@ fn start_cron(
         handicap: config.cron.handicap,
         poll: config.cron.poll,
     };
-    Cron::start(&options, functions, target, pulse, metrics).map(Some).map_err(no_thread)
+    let cron = Cron::start(&options, functions, target, pulse, metrics, shutdown);
+    cron.map(Some).map_err(no_thread)
 }
 
 /// Hands the jobs over first, since that needs no proxy to notice; then requests and runs have
 /// the same time to end.
-fn drain(config: &Config, readiness: &Readiness, server: Server, cron: Option<Cron>) {
+fn drain(config: &Config, server: Server, cron: Option<Cron>) {
     let until = Instant::now() + config.shutdown_grace;
     info!("event=draining");
-    readiness.draining();
     if let Some(cron) = &cron {
         cron.begin_drain();
     }
@@ -168,9 +172,9 @@ fn drain(config: &Config, readiness: &Readiness, server: Server, cron: Option<Cr
 
 fn migrate_only() -> Result<(), Failure> {
     let config = settings()?;
-    let stop = stop_on_signal()?;
+    let shutdown = shutdown_on_signal()?;
     let target = target(&config)?;
-    migrate::run(&target, MIGRATIONS, &stop).map_err(|fault| Failure::Run(fault.to_string()))
+    migrate::run(&target, MIGRATIONS, &shutdown).map_err(|fault| Failure::Run(fault.to_string()))
 }
 
 fn health() -> Result<(), Failure> {
@@ -200,12 +204,12 @@ fn settings() -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn stop_on_signal() -> Result<Stop, Failure> {
-    let stop = Stop::new();
-    let on_signal = stop.clone();
-    ctrlc::set_handler(move || on_signal.set())
+fn shutdown_on_signal() -> Result<Signal, Failure> {
+    let shutdown = Signal::new();
+    let on_signal = shutdown.clone();
+    ctrlc::set_handler(move || on_signal.begin())
         .map_err(|error| Failure::Run(format!("signals cannot be handled: {error}")))?;
-    Ok(stop)
+    Ok(shutdown)
 }
 
 fn listen(config: &Config) -> Result<Listener, Failure> {
@@ -221,23 +225,19 @@ fn listen(config: &Config) -> Result<Listener, Failure> {
     })
 }
 
-/// Each open connection takes two descriptors, and the usual soft limit is 1,024.
-fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        if soft < hard {
-            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-        }
-        Ok(hard)
-    });
-    match raised {
-        Ok(limit) if limit < 4_096 => warn!(
-            "event=few_descriptors limit={limit} hint=\"about {} connections at most; raise \
-             ulimit -n\"",
-            limit / 2
-        ),
-        Ok(_) => {}
-        Err(error) => warn!("event=descriptor_limit_not_raised reason={:?}", error.to_string()),
+fn take_capacity() -> Result<Capacity, Failure> {
+    let capacity = Capacity::take().map_err(|error| {
+        Failure::Run(format!("the limit of open files cannot be read or set: {error}"))
+    })?;
+    let Capacity { connections, descriptors, .. } = capacity;
+    debug!("event=capacity connections={connections} descriptors={descriptors}");
+    if connections < 200 {
+        warn!(
+            "event=few_connections connections={connections} hint=\"raise ulimit -n, or the \
+             container's limit of processes\""
+        );
     }
+    Ok(capacity)
 }
 
 fn no_thread(error: std::io::Error) -> Failure {

@@ -14,7 +14,7 @@ use postgres::Transaction;
 use postgres::error::SqlState;
 
 use crate::db::{Target, explain};
-use crate::stop::Stop;
+use crate::shutdown::Signal;
 
 /// One file of `sql/`.
 #[derive(Clone, Copy, Debug)]
@@ -72,11 +72,15 @@ const CHECKSUM: &str = "select encode(sha256(convert_to($1::text, 'UTF8')), 'hex
 const RECORD: &str = "insert into schema_migrations (number, name, checksum) values ($1, $2, $3)";
 const TRY_LOCK: &str = "select pg_try_advisory_xact_lock($1)";
 
-/// Applies what is pending, waiting for a database that is away until `stop` is set.
+/// Applies what is pending, waiting for a database that is away until `stop` begins.
 ///
 /// # Errors
 /// [`Fault::Refused`] with a sentence that says what to do, or [`Fault::Stopped`].
-pub fn run_until_done(target: &Target, migrations: &[Migration], stop: &Stop) -> Result<(), Fault> {
+pub fn run_until_done(
+    target: &Target,
+    migrations: &[Migration],
+    stop: &Signal,
+) -> Result<(), Fault> {
     let mut told = String::new();
     loop {
         match run(target, migrations, stop) {
@@ -102,7 +106,7 @@ pub fn run_until_done(target: &Target, migrations: &[Migration], stop: &Stop) ->
 ///
 /// # Errors
 /// Each case of [`Fault`].
-pub fn run(target: &Target, migrations: &[Migration], stop: &Stop) -> Result<(), Fault> {
+pub fn run(target: &Target, migrations: &[Migration], stop: &Signal) -> Result<(), Fault> {
     let numbered = number(migrations)?;
     let mut client =
         target.open().map_err(|error| Fault::Unreachable(error.reason().to_owned()))?;

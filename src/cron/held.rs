@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::running::{Reason, Running};
+use crate::shutdown::Signal;
 
 /// All runs of this process.
-#[derive(Default)]
 pub(super) struct Held {
+    shutdown: Signal,
     all: Mutex<All>,
     changed: Condvar,
 }
@@ -21,13 +22,17 @@ struct All {
     ended: u64,
     /// The scheduler may be about to add one.
     claiming: bool,
-    draining: bool,
     /// A lease has expired in spite of the heartbeat, which was not answered since: what would be
     /// claimed now would be lost as well.
     deaf: bool,
 }
 
 impl Held {
+    /// None yet, in a process that ends by this signal.
+    pub(super) fn new(shutdown: Signal) -> Held {
+        Held { shutdown, all: Mutex::default(), changed: Condvar::new() }
+    }
+
     pub(super) fn count(&self) -> usize {
         self.all.lock().runs.len()
     }
@@ -39,7 +44,7 @@ impl Held {
     /// Adds a run; one that comes too late is cancelled at once.
     pub(super) fn add(&self, run: Arc<Running>) {
         let mut all = self.all.lock();
-        if all.draining {
+        if self.shutdown.has_begun() {
             run.cancel(Reason::Drained);
         }
         all.runs.push(run);
@@ -57,13 +62,13 @@ impl Held {
     /// Asks for leave to claim; refused while draining.
     pub(super) fn begin_claiming(&self) -> bool {
         let mut all = self.all.lock();
-        all.claiming = !all.draining;
+        all.claiming = !self.shutdown.has_begun();
         all.claiming
     }
 
     /// Whether one more job may be claimed just now.
     pub(super) fn may_claim(&self) -> bool {
-        !self.is_deaf() && !self.all.lock().draining
+        !self.is_deaf() && !self.shutdown.has_begun()
     }
 
     /// Whether a lease has expired in spite of the heartbeat, which was not answered since.
@@ -88,7 +93,7 @@ impl Held {
     pub(super) fn wait_for_an_end(&self, seen: u64, limit: Duration) -> u64 {
         let until = Instant::now() + limit;
         let mut all = self.all.lock();
-        while all.ended == seen && !all.draining {
+        while all.ended == seen && !self.shutdown.has_begun() {
             if self.changed.wait_until(&mut all, until).timed_out() {
                 break;
             }
@@ -101,7 +106,7 @@ impl Held {
     pub(super) fn wait_for_a_run(&self) -> bool {
         let mut all = self.all.lock();
         while all.runs.is_empty() {
-            if all.draining && !all.claiming {
+            if self.shutdown.has_begun() && !all.claiming {
                 return false;
             }
             if all.deaf {
@@ -112,10 +117,10 @@ impl Held {
         true
     }
 
-    /// No run is added from now on, and each is told to return.
+    /// The end has begun: no run is added from now on, and each is told to return.
     pub(super) fn drain(&self) {
-        let mut all = self.all.lock();
-        all.draining = true;
+        self.shutdown.begin();
+        let all = self.all.lock();
         for run in &all.runs {
             run.cancel(Reason::Drained);
         }
@@ -148,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_run_that_comes_while_draining_is_cancelled_and_waited_for() {
-        let held = Held::default();
+        let held = Held::new(Signal::new());
         assert!(held.begin_claiming());
         held.drain();
         assert!(!held.may_claim());
@@ -165,7 +170,7 @@ mod tests {
 
     #[test]
     fn nothing_is_claimed_from_an_expired_lease_to_the_next_answer() {
-        let held = Held::default();
+        let held = Held::new(Signal::new());
         assert!(held.may_claim());
         let expired = run(Instant::now().checked_sub(Duration::from_secs(9)).unwrap());
         held.add(Arc::clone(&expired));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::lease::{Claimed, Sign};
-use crate::stop::Stop;
+use crate::shutdown::Signal;
 
 /// The trust window: how long a holder may rely on a lease, counted on its own clock from before
 /// the round trip that took or renewed it. The lease's end in the database is later by that trip.
@@ -44,7 +44,7 @@ pub(super) struct Running {
     pub(super) claimed: Claimed,
     pub(super) started: Instant,
     trust: Trust,
-    cancel: Stop,
+    cancel: Signal,
     cancelled: OnceLock<(Reason, Instant)>,
     state: Mutex<State>,
 }
@@ -63,7 +63,7 @@ impl Running {
             claimed,
             started: Instant::now(),
             trust,
-            cancel: Stop::new(),
+            cancel: Signal::new(),
             cancelled: OnceLock::new(),
             state: Mutex::new(State { attempted, progress: 0.0, returned: false }),
         }
@@ -72,13 +72,13 @@ impl Running {
     /// Tells the function to return. The first reason stays.
     pub(super) fn cancel(&self, reason: Reason) {
         let _ = self.cancelled.set((reason, Instant::now()));
-        self.cancel.set();
+        self.cancel.begin();
     }
 
     /// Why it was cancelled, if it was. Looks at the clock itself, so that no step begins past the
     /// trust window, whether or not the watch has come to it.
     pub(super) fn cancelled(&self) -> Option<Reason> {
-        if !self.cancel.is_set() && Instant::now() >= self.trusted_until() {
+        if !self.cancel.has_begun() && Instant::now() >= self.trusted_until() {
             self.cancel(Reason::Expired);
         }
         self.reason()

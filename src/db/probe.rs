@@ -2,13 +2,13 @@
 //! change, so that health is answered from memory and an outage is known before a request is.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
 
 use super::{Dedicated, Limits, Pulse, Target};
-use crate::stop::Stop;
+use crate::shutdown::{Phase, Signal, spawn_vital};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The pause between two tries to reach a database that is away.
@@ -21,7 +21,8 @@ const READ_ONLY: &str = "\
 select current_setting('transaction_read_only') = 'on' as read_only,
     extract(epoch from clock_timestamp())::float8 as now";
 
-/// The thread that asks. It ends with its `Stop`; a probe that hangs in the driver is left behind.
+/// The thread that asks. It goes on until the end, since requests that drain are
+/// judged by it; a probe that hangs in the driver is left behind.
 pub struct Probe {
     connection: Dedicated,
     pulse: Arc<Pulse>,
@@ -36,13 +37,12 @@ impl Probe {
         target: Target,
         limits: Limits,
         pulse: Arc<Pulse>,
-        stop: Stop,
+        shutdown: Signal,
     ) -> std::io::Result<JoinHandle<()>> {
         let mut probe = Probe { connection: Dedicated::new(target, limits), pulse };
-        thread::Builder::new()
-            .name("probe".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || while !stop.wait_for(probe.ask()) {})
+        spawn_vital("probe", STACK_BYTES, move || {
+            while !shutdown.wait_for_phase(Phase::Ended, probe.ask()) {}
+        })
     }
 
     /// Asks once; the pause until the next time.

@@ -1,6 +1,7 @@
 //! One request from its arrival to its answer, which is sent once, by whoever has it first: the
 //! worker that did the work, or the watch that would wait no longer.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub(super) struct Exchange {
     pub(super) call: Call,
     pub(super) attempt: Arc<Attempt>,
     route: Result<Route, NoRoute>,
+    peer: SocketAddr,
     client: Mutex<Option<Client>>,
 }
 
@@ -29,12 +31,13 @@ impl Exchange {
             attempt: Arc::new(Attempt::within(limit)),
             route: Route::parse(&call.method, call.path()),
             call,
+            peer: client.peer(),
             client: Mutex::new(Some(client)),
         }
     }
 
     /// Sends the answer, unless one was sent before.
-    pub(super) fn answer(&self, reply: &Reply, inbox: &Inbox) {
+    pub(super) fn answer(&self, reply: &Reply, inbox: &Arc<Inbox>) {
         // Taken first, so that nobody who only looks waits for a slow client.
         let client = self.client.lock().take();
         if let Some(client) = client {
@@ -44,7 +47,7 @@ impl Exchange {
 
     /// Ends the attempt and says what is known of it, unless an answer was sent before. Who takes
     /// the client gives up, and nobody else: a second giving up would know less.
-    pub(super) fn give_up(&self, inbox: &Inbox) {
+    pub(super) fn give_up(&self, inbox: &Arc<Inbox>) {
         let client = self.client.lock().take();
         if let Some(client) = client {
             let outcome = self.attempt.give_up();
@@ -53,12 +56,20 @@ impl Exchange {
         }
     }
 
-    fn send(&self, client: Client, reply: &Reply, inbox: &Inbox) {
+    fn send(&self, client: Client, reply: &Reply, inbox: &Arc<Inbox>) {
         self.count(reply, &inbox.metrics);
         let Call { method, target, request_id, .. } = &self.call;
         let status = reply.status();
-        let taken = client.answer(reply, request_id, &inbox.replica_name, inbox.is_closing());
+        let (wished, goes_on) = (client.ends(), !client.ends_by_itself());
+        let closing = wished || inbox.is_closing();
+        let taken = client.answer(reply, request_id, &inbox.replica_name, closing);
         let duration_ms = self.attempt.begun().elapsed().as_millis();
+        match goes_on {
+            true if wished => inbox.end_connection(self.peer),
+            true if closing => inbox.let_go(self.peer),
+            _ => {}
+        }
+        inbox.answered(self.peer);
         debug!(
             "event=answered request_id={request_id} method={method:?} path={target:?} \
              status={status} duration_ms={duration_ms} taken={taken}"

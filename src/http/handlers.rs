@@ -19,6 +19,7 @@ use crate::config::Token;
 use crate::cron::{Functions, History, Jobs, StatusReader};
 use crate::db::{self, Attempt, Db, Pulse, Stage};
 use crate::metrics::{self, CONTENT_TYPE, Metrics, Readings};
+use crate::shutdown::Signal;
 use crate::users::{User, Users};
 
 pub(super) const PAGE_DEFAULT: i64 = 100;
@@ -42,13 +43,13 @@ pub struct Api {
 pub struct Readiness {
     pulse: Arc<Pulse>,
     migrated: AtomicBool,
-    draining: AtomicBool,
+    shutdown: Signal,
 }
 
 impl Readiness {
     /// Not ready before [`Readiness::migrated`].
-    pub fn new(pulse: Arc<Pulse>) -> Readiness {
-        Readiness { pulse, migrated: AtomicBool::new(false), draining: AtomicBool::new(false) }
+    pub fn new(pulse: Arc<Pulse>, shutdown: Signal) -> Readiness {
+        Readiness { pulse, migrated: AtomicBool::new(false), shutdown }
     }
 
     /// The schema is as the program needs it.
@@ -56,13 +57,8 @@ impl Readiness {
         self.migrated.store(true, Ordering::Release);
     }
 
-    /// The replica is about to end.
-    pub fn draining(&self) {
-        self.draining.store(true, Ordering::Release);
-    }
-
     fn check(&self) -> Result<(), String> {
-        if self.draining.load(Ordering::Acquire) {
+        if self.shutdown.has_begun() {
             return Err("this replica is shutting down".to_owned());
         }
         self.pulse.check()?;

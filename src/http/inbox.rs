@@ -5,95 +5,105 @@
 //! counts from its arrival, and what needs no database is answered while every worker is stuck. A
 //! worker that comes free takes what waits here first.
 
-use std::collections::VecDeque;
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+mod look;
+mod upkeep;
 
-use log::{debug, error, warn};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
+
+use super::aside::Aside;
+use super::connections::{Arrival, Connections};
 use super::exchange::Exchange;
 use super::front::{Body, Client, NoClient, Source};
 use super::problem::Problem;
-use super::reply::Reply;
-use super::route::{Route, label};
-use crate::db::Attempt;
+use super::sockets::Sockets;
+use crate::db::Outcome;
 use crate::metrics::Metrics;
+use crate::shutdown::{Phase, Signal};
 
-/// Threads that only read or write a socket.
-const SMALL_STACK_BYTES: usize = 128 * 1024;
+/// Threads that read bodies and refuse requests.
+const ASIDE_MAX: usize = 64;
+/// Between two looks for requests once no connection is accepted any more.
+const LAST_TICK: Duration = Duration::from_millis(5);
 
 pub(super) struct Inbox {
     state: Mutex<State>,
     /// Signalled when the last idle worker has found work, and at the end.
     all_busy: Condvar,
-    /// Signalled when the keeper has a reason not to rest.
-    stirred: Condvar,
+    keeper: OnceLock<Thread>,
     keeper_rests: AtomicBool,
     arrivals: AtomicU64,
-    closing: AtomicBool,
+    /// More connections are open than there is room for in the long run.
+    is_crowded: AtomicBool,
+    /// New connections are not let through.
+    holds_back: AtomicBool,
+    /// Descriptors that are no connection's.
+    beside: AtomicUsize,
     request_timeout: Duration,
+    pub(super) aside: Arc<Aside>,
+    pub(super) sockets: Sockets,
+    pub(super) shutdown: Signal,
     pub(super) replica_name: String,
     pub(super) metrics: Arc<Metrics>,
 }
 
 struct State {
     /// The last one accepts; the accept loops of those before it are dead, and their connections
-    /// may live on.
+    /// live on.
     sources: Vec<Arc<Source>>,
     source_died: bool,
-    /// No accept loop is wanted any more.
-    listening_over: bool,
+    /// The clients of all sources but the last.
+    old_clients: Vec<HashSet<SocketAddr>>,
+    connections: Connections,
+    /// Clients whose connections are to be ended.
+    leaving: Vec<SocketAddr>,
     workers: Vec<Worker>,
     waiting: VecDeque<Arc<Exchange>>,
-    ended: bool,
 }
 
 #[derive(Clone)]
 enum Worker {
-    /// Waits at the source of this index.
-    Idle(usize),
+    /// Waits at this source.
+    Idle(Arc<Source>),
     Busy(Option<Arc<Exchange>>),
-}
-
-/// What a look at the inbox found.
-pub(super) struct Findings {
-    /// To be answered whatever the workers do.
-    pub(super) in_memory: Vec<Arc<Exchange>>,
-    /// Those that may not wait any longer, oldest first.
-    pub(super) hopeless: Vec<Arc<Exchange>>,
-    /// Whether the inbox must be looked at again soon.
-    pub(super) crowded: bool,
 }
 
 impl Inbox {
     pub(super) fn new(
         source: Source,
-        workers: usize,
-        request_timeout: Duration,
-        replica_name: &str,
+        sockets: Sockets,
+        options: &super::Options,
         metrics: Arc<Metrics>,
     ) -> Inbox {
         let state = State {
             sources: vec![Arc::new(source)],
             source_died: false,
-            listening_over: false,
-            workers: vec![Worker::Busy(None); workers],
+            old_clients: Vec::new(),
+            connections: Connections::default(),
+            leaving: Vec::new(),
+            workers: vec![Worker::Busy(None); options.workers],
             waiting: VecDeque::new(),
-            ended: false,
         };
         Inbox {
             state: Mutex::new(state),
             all_busy: Condvar::new(),
-            stirred: Condvar::new(),
+            keeper: OnceLock::new(),
             keeper_rests: AtomicBool::new(false),
             arrivals: AtomicU64::new(0),
-            closing: AtomicBool::new(false),
-            request_timeout,
-            replica_name: replica_name.to_owned(),
+            is_crowded: AtomicBool::new(false),
+            holds_back: AtomicBool::new(false),
+            beside: AtomicUsize::new(0),
+            request_timeout: options.request_timeout,
+            aside: Aside::at_most(ASIDE_MAX),
+            sockets,
+            shutdown: options.shutdown.clone(),
+            replica_name: options.replica_name.clone(),
             metrics,
         }
     }
@@ -104,24 +114,19 @@ impl Inbox {
             let source = {
                 let mut state = self.state.lock();
                 state.workers[worker] = Worker::Busy(None);
-                if let Some(exchange) = state.waiting.pop_front() {
+                if let Some(exchange) = state.take_waiting() {
                     state.workers[worker] = Worker::Busy(Some(Arc::clone(&exchange)));
                     return Some(exchange);
                 }
-                if state.ended {
-                    return None;
-                }
-                state.workers[worker] = Worker::Idle(state.sources.len() - 1);
-                state.source()
+                let source = state.source();
+                state.workers[worker] = Worker::Idle(Arc::clone(&source));
+                source
             };
-            let exchange = match source.next() {
-                Ok(client) => self.admit(client),
-                Err(NoClient::Woken) => None,
-                Err(NoClient::Dead(reason)) => {
-                    self.state.lock().note_death(&source, &reason.to_string(), &self.stirred);
-                    None
-                }
-            };
+            let client = self.wait_at(&source);
+            if client.is_none() && self.shutdown.has_reached(Phase::Ended) {
+                return None;
+            }
+            let exchange = client.and_then(|client| self.admit(client));
             let mut state = self.state.lock();
             state.workers[worker] = Worker::Busy(exchange.clone());
             if state.idle() == 0 {
@@ -133,192 +138,173 @@ impl Inbox {
         }
     }
 
-    /// A client's request, if it can be worked on now. The others are given a thread of their
-    /// own, so that a body holds no worker.
-    fn admit(self: &Arc<Inbox>, client: Client) -> Option<Arc<Exchange>> {
-        self.arrivals.fetch_add(1, Ordering::Relaxed);
-        if self.keeper_rests.swap(false, Ordering::Relaxed) {
-            self.stirred.notify_one();
-        }
-        let problem = match client.body() {
-            Body::Here => return self.read(client),
-            Body::ToBeRead => {
-                let inbox = Arc::clone(self);
-                aside("slow-body", move || {
-                    if let Some(exchange) = inbox.read(client) {
-                        inbox.state.lock().put(exchange);
-                    }
-                });
-                return None;
-            }
-            Body::TooLarge => Problem::body_too_large(),
-            Body::Chunked => Problem::length_required(),
-            Body::Malformed => {
-                let rule = "`Content-Length` must be one whole number";
-                Problem::invalid_request("Content-Length", rule)
+    /// The next client that may be worked on, if one comes before this thread is woken. Once no
+    /// connection is accepted any more nobody waits here for long, so that the drain can tell
+    /// whether all is answered.
+    fn wait_at(&self, source: &Source) -> Option<Client> {
+        let is_over = || self.shutdown.has_reached(Phase::Closed);
+        let arrival = if is_over() {
+            self.shutdown.wait_for_phase(Phase::Ended, LAST_TICK);
+            source.next_now(|client| self.arrive(client)).unwrap_or_default()
+        } else {
+            match source.next(is_over, |client| self.arrive(client)) {
+                Ok(arrival) => Some(arrival),
+                Err(NoClient::Woken) => None,
+                Err(NoClient::Dead(reason)) => {
+                    self.note_death(source, &reason.to_string());
+                    None
+                }
             }
         };
-        self.refuse_body(client, problem.into());
-        None
+        arrival.and_then(|arrival| self.resolve(arrival))
     }
 
-    fn refuse_body(self: &Arc<Inbox>, client: Client, reply: Reply) {
-        let (arrived, call, inbox) = (Instant::now(), client.head(), Arc::clone(self));
-        let client = client.not_to_be_dropped();
-        aside("refused-body", move || {
-            let route = label(&Route::parse(&call.method, call.path()));
-            let (status, time) = (reply.status(), arrived.elapsed());
-            inbox.metrics.requests.answered(&call.method, route, status, time);
-            client.refuse_body(&reply, &call.request_id, &inbox.replica_name);
-        });
+    /// Notes a client that has just come.
+    fn arrive(&self, client: Client) -> Arrival {
+        self.note_arrival();
+        self.state.lock().connections.arrive(client)
     }
 
-    fn read(&self, mut client: Client) -> Option<Arc<Exchange>> {
-        match client.read() {
-            Ok(call) => Some(Arc::new(Exchange::new(client, call, self.request_timeout))),
-            Err(error) => {
-                debug!("event=body_unreadable reason={:?}", error.to_string());
+    fn note_arrival(&self) {
+        self.arrivals.fetch_add(1, Ordering::SeqCst);
+        if self.keeper_rests.swap(false, Ordering::SeqCst) {
+            self.wake_keeper();
+        }
+    }
+
+    /// The client, if it is its connection's turn. May take some milliseconds, and holds no lock
+    /// meanwhile.
+    fn resolve(&self, arrival: Arrival) -> Option<Client> {
+        match arrival {
+            Arrival::Now(client) => Some(client),
+            Arrival::Later => None,
+            Arrival::Never(client) => {
+                client.discard();
+                None
+            }
+            Arrival::Doubtful(client) => {
+                let peer = client.peer();
+                let is_new = self.sockets.of(peer).is_some_and(|socket| socket.can_send());
+                let mut state = self.state.lock();
+                let (left, arrival) = match is_new {
+                    true => (state.connections.begin_anew(peer), state.connections.arrive(client)),
+                    false => (VecDeque::new(), state.connections.hold(client)),
+                };
+                drop(state);
+                left.into_iter().for_each(Client::discard);
+                match arrival {
+                    Arrival::Now(client) => return Some(client),
+                    Arrival::Later => {}
+                    Arrival::Doubtful(client) | Arrival::Never(client) => client.discard(),
+                }
                 None
             }
         }
     }
 
-    /// Waits until all workers are busy, at most for `limit`.
-    pub(super) fn rest_while_idle(&self, limit: Duration) {
-        let mut state = self.state.lock();
-        if state.idle() > 0 && !state.ended {
-            self.all_busy.wait_for(&mut state, limit);
+    /// A client's request, if it can be worked on now. The others are given a thread of their
+    /// own, so that a body holds no worker.
+    fn admit(self: &Arc<Inbox>, mut client: Client) -> Option<Arc<Exchange>> {
+        match client.body() {
+            Ok(Body::Here) => match client.read(|| None) {
+                Ok(call) => return Some(self.exchange(client, call)),
+                Err(problem) => self.refuse(client, problem),
+            },
+            Ok(Body::ToBeRead) => self.read_aside(client),
+            Err(problem) => self.refuse(client, problem),
         }
+        None
     }
 
-    /// Takes in what no worker is free to take, and finds what must be answered now: `lost` says
-    /// whether a request may not wait any longer.
-    pub(super) fn look(self: &Arc<Inbox>, lost: impl Fn(&Attempt) -> bool) -> Findings {
-        let mut state = self.state.lock();
-        let in_memory = self.take_in(&mut state);
-        let lost = |exchange: &Arc<Exchange>| {
-            !exchange.is_in_memory() && !exchange.is_answered() && lost(&exchange.attempt)
-        };
-        let in_hand = state.workers.iter().filter_map(|worker| match worker {
-            Worker::Busy(exchange) => exchange.as_ref(),
-            Worker::Idle(_) => None,
-        });
-        let mut hopeless: Vec<_> = in_hand.filter(|exchange| lost(exchange)).cloned().collect();
-        let (gone, waiting) = state.waiting.drain(..).partition(&lost);
-        state.waiting = waiting;
-        hopeless.extend::<VecDeque<_>>(gone);
-        hopeless.sort_by_key(|exchange| exchange.attempt.begun());
-        let crowded = state.idle() == 0 || !state.waiting.is_empty() || state.sources.len() > 1;
-        self.metrics.requests.wait(state.waiting.len());
-        Findings { in_memory, hopeless, crowded }
-    }
-
-    /// All under one lock, so that no worker goes to wait at its source in between.
-    fn take_in(self: &Arc<Inbox>, state: &mut MutexGuard<'_, State>) -> Vec<Arc<Exchange>> {
-        let mut in_memory = Vec::new();
-        let last = state.sources.len() - 1;
-        for (index, source) in state.sources.clone().iter().enumerate() {
-            if index == last && state.idle() > 0 {
-                break;
-            }
-            loop {
-                match source.next_now() {
-                    Ok(Some(client)) => match self.admit(client) {
-                        Some(exchange) if exchange.is_in_memory() => in_memory.push(exchange),
-                        Some(exchange) => state.put(exchange),
-                        None => {}
-                    },
-                    Ok(None) => break,
-                    Err(reason) => state.note_death(source, &reason.to_string(), &self.stirred),
+    fn read_aside(self: &Arc<Inbox>, client: Client) {
+        let (inbox, peer) = (Arc::clone(self), client.peer());
+        self.state.lock().connections.read_body(peer);
+        let begun = self.aside.run_in_turn("body", client, move |mut client| {
+            match client.read(|| inbox.sockets.of(peer)) {
+                Ok(call) if inbox.state.lock().connections.have_body(peer) => {
+                    inbox.put(inbox.exchange(client, call));
                 }
+                // What was read to its end was cut off by the sweep.
+                Ok(_) => inbox.refuse_here(client, Problem::incomplete_body()),
+                Err(problem) => inbox.refuse_here(client, problem),
             }
-            // A wake-up is taken for "nothing here" above: those who wait at an old source, and
-            // should not, are woken again at each look.
-            let waits_here = |worker: &&Worker| matches!(worker, Worker::Idle(at) if *at == index);
-            if index < last {
-                state.workers.iter().filter(waits_here).for_each(|_| source.wake());
-            }
-        }
-        in_memory
-    }
-
-    /// Waits until a request arrives or the accept loop is known to be dead, at most for `limit`.
-    pub(super) fn rest_until_stirred(&self, limit: Duration) {
-        let mut state = self.state.lock();
-        if !state.source_died && !state.listening_over {
-            self.keeper_rests.store(true, Ordering::Relaxed);
-            self.stirred.wait_for(&mut state, limit);
-            self.keeper_rests.store(false, Ordering::Relaxed);
+        });
+        if let Err(client) = begun {
+            // More wait than threads can come free for.
+            self.refuse(client, Problem::database_unavailable(Outcome::NotApplied));
         }
     }
 
-    /// How many requests have arrived so far.
-    pub(super) fn arrivals(&self) -> u64 {
-        self.arrivals.load(Ordering::Relaxed)
+    fn exchange(&self, client: Client, call: super::Call) -> Arc<Exchange> {
+        Arc::new(Exchange::new(client, call, self.request_timeout))
     }
 
-    /// Whether the accept loop is known to have ended.
-    pub(super) fn source_died(&self) -> bool {
-        self.state.lock().source_died
+    /// A request of this connection was answered: the next one's turn has come.
+    pub(super) fn answered(self: &Arc<Inbox>, peer: SocketAddr) {
+        loop {
+            let Some(client) = self.state.lock().connections.next(peer) else { return };
+            if let Some(exchange) = self.admit(client) {
+                return self.put(exchange);
+            }
+        }
     }
 
-    /// Notes that the accept loop does not answer.
-    pub(super) fn accept_loop_is_silent(&self) {
+    /// The connection was told that it ends with this answer, and is ended soon: a client may wait
+    /// for that (RFC 9112, 9.6).
+    pub(super) fn let_go(&self, peer: SocketAddr) {
         let mut state = self.state.lock();
-        let source = state.source();
-        state.note_death(&source, "it does not answer", &self.stirred);
+        state.connections.leave(peer);
+        state.leaving.push(peer);
     }
 
-    /// Goes on with a new accept loop; the connections of the old one are served as before.
-    pub(super) fn replace_source(&self, source: Source) {
-        let mut state = self.state.lock();
-        state.source_died = false;
-        let old = state.source();
-        state.sources.push(Arc::new(source));
-        state.workers.iter().for_each(|_| old.wake());
+    /// Nothing that follows on this connection counts.
+    pub(super) fn end_connection(&self, peer: SocketAddr) {
+        self.state.lock().connections.end(peer);
     }
 
-    /// The accept loop is about to end on purpose.
-    pub(super) fn end_listening(&self) {
-        self.state.lock().listening_over = true;
-        self.stirred.notify_all();
+    /// Nothing can be read from this connection any more: what waited behind, to be dropped.
+    pub(super) fn cut_connection(&self, peer: SocketAddr) -> VecDeque<Client> {
+        self.state.lock().connections.cut(peer)
     }
 
-    /// Whether an accept loop is wanted.
-    pub(super) fn is_listening(&self) -> bool {
-        !self.state.lock().listening_over
+    /// Leaves a request to the workers.
+    pub(super) fn put(&self, exchange: Arc<Exchange>) {
+        self.state.lock().put(exchange);
     }
 
-    /// From now on every answer ends its connection.
-    pub(super) fn close_connections(&self) {
-        self.closing.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether answers end their connections.
-    pub(super) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Relaxed)
-    }
-
-    /// Whether no request is in hand or waits.
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether no request is in hand or waits, between its arrival and its answer. Only once no
+    /// connection is accepted any more.
+    pub(super) fn is_empty(self: &Arc<Inbox>) -> bool {
+        let sources = self.state.lock().sources.clone();
+        for source in &sources {
+            while let Ok(Some(arrival)) = source.next_of_all(|client| self.arrive(client)) {
+                let exchange = self.resolve(arrival).and_then(|client| self.admit(client));
+                exchange.into_iter().for_each(|exchange| self.put(exchange));
+            }
+        }
         let state = self.state.lock();
-        let free = |worker: &Worker| !matches!(worker, Worker::Busy(Some(_)));
-        state.waiting.is_empty() && state.workers.iter().all(free)
+        state.waiting.is_empty() && state.connections.are_quiet() && self.aside.is_idle()
     }
 
-    /// Ends the workers, the watch and the keeper, each after what it has in hand.
-    pub(super) fn end(&self) {
-        let mut state = self.state.lock();
-        state.ended = true;
+    /// Wakes every thread of the server, to see how far the end has come.
+    pub(super) fn wake_all(&self) {
+        let state = self.state.lock();
         for source in &state.sources {
             state.workers.iter().for_each(|_| source.wake());
         }
         self.all_busy.notify_all();
-        self.stirred.notify_all();
+        self.wake_keeper();
     }
 
-    pub(super) fn has_ended(&self) -> bool {
-        self.state.lock().ended
+    /// Whether answers end their connections.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_crowded.load(Ordering::Relaxed) || self.shutdown.has_begun()
+    }
+}
+
+impl Worker {
+    fn waits_at(&self, source: &Arc<Source>) -> bool {
+        matches!(self, Worker::Idle(at) if Arc::ptr_eq(at, source))
     }
 }
 
@@ -331,28 +317,23 @@ impl State {
         self.workers.iter().filter(|worker| matches!(worker, Worker::Idle(_))).count()
     }
 
+    fn has_old_clients(&self) -> bool {
+        self.old_clients.iter().any(|clients| !clients.is_empty())
+    }
+
+    fn take_waiting(&mut self) -> Option<Arc<Exchange>> {
+        loop {
+            let exchange = self.waiting.pop_front()?;
+            if !exchange.is_answered() {
+                return Some(exchange);
+            }
+        }
+    }
+
     fn put(&mut self, exchange: Arc<Exchange>) {
         self.waiting.push_back(exchange);
         if self.idle() > 0 {
             self.source().wake();
         }
-    }
-
-    fn note_death(&mut self, source: &Arc<Source>, reason: &str, stirred: &Condvar) {
-        if Arc::ptr_eq(&self.source(), source) && !self.source_died && !self.listening_over {
-            self.source_died = true;
-            warn!("event=accept_loop_ended reason={reason:?} hint=\"a new one is built\"");
-            stirred.notify_all();
-        }
-    }
-}
-
-/// Runs what may block on a client in a thread of its own.
-pub(super) fn aside(name: &str, work: impl FnOnce() + Send + 'static) {
-    let builder = thread::Builder::new().name(name.to_owned()).stack_size(SMALL_STACK_BYTES);
-    let started: io::Result<thread::JoinHandle<()>> = builder.spawn(work);
-    if let Err(error) = started {
-        let reason = error.to_string();
-        error!("event=no_thread_left thread={name} reason={reason:?}");
     }
 }

@@ -6,6 +6,7 @@
 //!   to one of those. Whether there are any is seen by the number of threads: while each round
 //!   adds a thread, a stranded connection has taken the one before.
 //! - A connection that gets no answer shows that the accept loop is dead: a new one is built.
+//! - Now and then it sweeps: see `sweep`.
 //!
 //! What we send is no request, so the library answers and closes first, and our reset afterwards
 //! leaves no socket in TIME_WAIT on either side.
@@ -19,8 +20,12 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use super::capacity::Capacity;
 use super::front::Source;
 use super::inbox::Inbox;
+use super::room::descriptors;
+use super::sweep::Sweep;
+use crate::shutdown::Phase;
 
 /// While requests arrive: each may be the first of a new connection.
 const REST_BUSY: Duration = Duration::from_millis(20);
@@ -30,17 +35,23 @@ const REST_IDLE: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_millis(1_500);
 /// An accept loop so young has taken over what a flood has left, and may end of it again.
 const NEW: Duration = Duration::from_secs(5);
-const PATIENCE_NEW: Duration = Duration::from_millis(200);
+/// The same for a young one, and where hardly a descriptor is left.
+const PATIENCE_SUSPICIOUS: Duration = Duration::from_millis(200);
 /// How long a nudge is waited for before the next is sent, which may free it.
 const STEP: Duration = Duration::from_millis(20);
 /// The shortest wait for a socket.
 const LOOK: Duration = Duration::from_millis(1);
 /// Between two tries to build an accept loop while descriptors are short.
 const REBUILD_PAUSE: Duration = Duration::from_millis(50);
-/// What a new accept loop must find free.
-const DESCRIPTORS_SPARE: usize = 16;
-/// More rounds than any flood strands; a bound, not a plan.
-const ROUNDS_MAX: usize = 4_096;
+/// A connection to the own port comes about at once, unless the backlog is full.
+const CONNECT: Duration = Duration::from_millis(50);
+/// Nudges of one look. With [`REST_UNSETTLED`] 800 a second, which leave nobody stranded in a crowd
+/// of 9,000 and cost a tenth of a core.
+const NUDGES_MAX: usize = 8;
+/// After a look that has not found all settled.
+const REST_UNSETTLED: Duration = Duration::from_millis(10);
+/// Between two sweeps.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection of ours to the own port. It can be stranded like any other.
 struct Nudge(TcpStream);
@@ -48,79 +59,132 @@ struct Nudge(TcpStream);
 pub(super) struct Keeper {
     inbox: Arc<Inbox>,
     listener: TcpListener,
-    /// A descriptor held for the nudge, which must find one also when clients hold all others.
-    reserve: Option<TcpListener>,
+    spare: Vec<TcpListener>,
     addr: SocketAddr,
     replaced_at: Option<Instant>,
+    unanswered: Vec<Nudge>,
+    answered_at: Instant,
+    sweep: Sweep,
+    capacity: Capacity,
+}
+
+/// What a look at the accept loop found.
+enum Look {
+    /// Nobody is stranded.
+    Settled,
+    /// Somebody may be.
+    Unsettled,
+    /// The accept loop is dead.
+    Dead,
 }
 
 impl Keeper {
     /// `listener` is the one that the inbox' source accepts on, or a clone of it.
-    pub(super) fn new(inbox: Arc<Inbox>, listener: TcpListener) -> io::Result<Keeper> {
+    pub(super) fn new(
+        inbox: Arc<Inbox>,
+        listener: TcpListener,
+        capacity: Capacity,
+    ) -> io::Result<Keeper> {
         let mut addr = listener.local_addr()?;
         match addr.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
             _ => {}
         }
-        let reserve = listener.try_clone().ok();
-        Ok(Keeper { inbox, listener, reserve, addr, replaced_at: None })
+        Ok(Keeper {
+            sweep: Sweep::new(Arc::clone(&inbox)),
+            inbox,
+            capacity,
+            listener,
+            spare: Vec::new(),
+            addr,
+            replaced_at: None,
+            unanswered: Vec::new(),
+            answered_at: Instant::now(),
+        })
     }
 
-    /// Keeps until listening is over.
+    /// Keeps until listening is over, and sweeps until all has ended.
     pub(super) fn run(&mut self) {
         let mut seen = 0;
+        self.sweep.run();
+        let mut swept = Instant::now();
         while self.inbox.is_listening() {
-            if self.inbox.source_died() || !self.release_stranded() {
+            if swept.elapsed() >= SWEEP_PAUSE {
+                self.sweep.run();
+                swept = Instant::now();
+            }
+            self.sweep.see_off();
+            let look = if self.inbox.source_died() { Look::Dead } else { self.look() };
+            if matches!(look, Look::Dead) {
                 self.rebuild();
             }
             let arrivals = self.inbox.arrivals();
-            match arrivals == seen {
-                true => self.inbox.rest_until_stirred(REST_IDLE),
-                false => thread::sleep(REST_BUSY),
+            match look {
+                Look::Unsettled => thread::sleep(REST_UNSETTLED),
+                _ if arrivals != seen => thread::sleep(REST_BUSY),
+                _ => self.inbox.rest_until_stirred(seen, REST_IDLE),
             }
             seen = arrivals;
         }
+        while !self.inbox.shutdown.wait_for_phase(Phase::Ended, SWEEP_PAUSE) {
+            self.sweep.run();
+        }
     }
 
-    /// Nudges until no stranded connection is left; false when the accept loop is dead.
-    fn release_stranded(&mut self) -> bool {
-        let mut unanswered: Vec<Nudge> = Vec::new();
-        let mut answered_at = Instant::now();
+    /// Nudges until no stranded connection is left, or it is enough for now.
+    fn look(&mut self) -> Look {
         let mut steady = 0;
-        for _ in 0..ROUNDS_MAX {
+        for _ in 0..NUDGES_MAX {
             let before = threads();
+            if self.inbox.holds_back() {
+                // Nobody can answer: those who are in may end, and free who is stranded.
+                self.unanswered.clear();
+                self.answered_at = Instant::now();
+                return Look::Unsettled;
+            }
             let sent = self.nudge();
             // A backlog that stays full is silence, too.
             let refused = sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::TimedOut);
-            unanswered.extend(sent);
-            let count = unanswered.len();
-            if let Some(mut last) = unanswered.pop() {
-                // The others have waited before: a look is enough.
-                unanswered.retain_mut(|nudge| !nudge.is_answered(LOOK));
-                if !last.is_answered(STEP) {
-                    unanswered.push(last);
+            self.unanswered.extend(sent);
+            if self.take_answers() {
+                self.answered_at = Instant::now();
+            } else if refused || !self.unanswered.is_empty() {
+                if self.answered_at.elapsed() > self.patience() {
+                    self.unanswered.clear();
+                    self.inbox.accept_loop_is_silent();
+                    return Look::Dead;
                 }
-            }
-            if unanswered.len() < count {
-                answered_at = Instant::now();
-            } else if (count > 0 || refused) && answered_at.elapsed() > self.patience() {
-                self.inbox.accept_loop_is_silent();
-                return false;
+            } else {
+                self.answered_at = Instant::now();
             }
             // A thread that ends meanwhile hides one that was added: look twice.
-            let calm = unanswered.is_empty() && !refused && threads() <= before;
+            let calm = self.unanswered.is_empty() && !refused && threads() <= before;
             steady = if calm { steady + 1 } else { 0 };
             if steady == 2 {
-                break;
+                return Look::Settled;
             }
         }
-        true
+        Look::Unsettled
+    }
+
+    /// Whether any nudge was answered.
+    fn take_answers(&mut self) -> bool {
+        let count = self.unanswered.len();
+        if let Some(mut last) = self.unanswered.pop() {
+            // The others have waited before: a look is enough.
+            self.unanswered.retain_mut(|nudge| !nudge.is_answered(LOOK));
+            if !last.is_answered(STEP) {
+                self.unanswered.push(last);
+            }
+        }
+        self.unanswered.len() < count
     }
 
     fn patience(&self) -> Duration {
         let new = self.replaced_at.is_some_and(|at| at.elapsed() < NEW);
-        if new { PATIENCE_NEW } else { PATIENCE }
+        let full = descriptors() + 2 * self.capacity.spare >= self.capacity.descriptors;
+        if new || full { PATIENCE_SUSPICIOUS } else { PATIENCE }
     }
 
     /// One more connection, where a descriptor can be found for it.
@@ -128,32 +192,29 @@ impl Keeper {
         let nudge = Nudge::send(self.addr).or_else(|error| match error.kind() {
             ErrorKind::TimedOut => Err(error),
             _ => {
-                self.reserve = None;
+                self.spare.pop();
                 Nudge::send(self.addr)
             }
         });
-        if self.reserve.is_none() {
-            self.reserve = self.listener.try_clone().ok();
+        while self.spare.len() < self.capacity.spare {
+            let Ok(spare) = self.listener.try_clone() else { break };
+            self.spare.push(spare);
         }
         nudge
     }
 
     /// Builds a new accept loop on the same listener, once there are descriptors for it to use:
-    /// without them it would end at its first connection.
+    /// without them it would end at its first connection. Until then the spare ones are there for
+    /// the rest of the process.
     fn rebuild(&mut self) {
         let mut told = false;
         while self.inbox.is_listening() {
-            let spare: io::Result<Vec<TcpListener>> =
-                (0..DESCRIPTORS_SPARE).map(|_| self.listener.try_clone()).collect();
-            // The library panics where the system has no thread left.
-            let build = |mut spare: Vec<TcpListener>| {
-                panic::catch_unwind(move || Source::build(spare.swap_remove(0)))
-                    .unwrap_or_else(|_| Err(io::Error::other("no thread left")))
-            };
-            match spare.and_then(build) {
+            self.spare.clear();
+            match self.build() {
                 Ok(source) => {
-                    self.inbox.replace_source(source);
+                    self.inbox.replace_source(source, self.sweep.clients());
                     self.replaced_at = Some(Instant::now());
+                    self.answered_at = Instant::now();
                     info!("event=accept_loop_replaced hint=\"connections are taken again\"");
                     return;
                 }
@@ -164,14 +225,28 @@ impl Keeper {
                 }
                 Err(_) => {}
             }
+            self.sweep.run();
+            self.sweep.see_off();
             thread::sleep(REBUILD_PAUSE);
         }
+    }
+
+    fn build(&mut self) -> io::Result<Source> {
+        let taken: io::Result<Vec<TcpListener>> =
+            (0..2 * self.capacity.spare.max(1)).map(|_| self.listener.try_clone()).collect();
+        let mut taken = taken?;
+        self.spare = taken.split_off(self.capacity.spare.max(1));
+        let listener = taken.swap_remove(0);
+        drop(taken);
+        // The library panics where the system has no thread left.
+        panic::catch_unwind(move || Source::build(listener))
+            .unwrap_or_else(|_| Err(io::Error::other("no thread left")))
     }
 }
 
 impl Nudge {
     fn send(addr: SocketAddr) -> io::Result<Nudge> {
-        let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+        let mut stream = TcpStream::connect_timeout(&addr, CONNECT)?;
         stream.write_all(b"\r\n")?;
         Ok(Nudge(stream))
     }
@@ -191,12 +266,12 @@ impl Nudge {
 
 /// Threads of this process; unknown where the system does not show them as a folder's links.
 #[cfg(target_os = "linux")]
-fn threads() -> u64 {
+pub(super) fn threads() -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self/task").map_or(0, |folder| folder.nlink())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn threads() -> u64 {
+pub(super) fn threads() -> u64 {
     0
 }

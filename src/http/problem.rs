@@ -123,9 +123,26 @@ impl Problem {
         problem.about(Change::OutOfRange)
     }
 
-    pub(super) fn length_required() -> Problem {
-        let detail = "send the body in one piece, with Content-Length";
-        Problem::new(411, "length_required", detail)
+    /// It is no HTTP, or HTTP that others may read otherwise.
+    pub(super) fn malformed(detail: &'static str) -> Problem {
+        Problem::new(400, "invalid_request", detail)
+    }
+
+    pub(super) fn malformed_length() -> Problem {
+        let rule = "`Content-Length` must be one whole number";
+        Problem::invalid_request("Content-Length", rule)
+    }
+
+    /// The client has ended it early, or did not go on.
+    pub(super) fn incomplete_body() -> Problem {
+        let detail = "the body ended early, or did not go on for 30 seconds";
+        Problem::new(408, "request_timeout", detail)
+    }
+
+    /// The connection was open for long without one.
+    pub(super) fn no_request() -> Problem {
+        let detail = "no complete request of HTTP/1.1 arrived within 75 seconds";
+        Problem::new(408, "request_timeout", detail)
     }
 
     pub(super) fn body_too_large() -> Problem {

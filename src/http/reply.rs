@@ -36,7 +36,8 @@ Cross-Origin-Resource-Policy: same-origin\r\n";
 pub(super) struct Envelope<'a> {
     pub(super) request_id: &'a str,
     pub(super) served_by: &'a str,
-    pub(super) closing: bool,
+    /// The line about the connection with its end, or nothing.
+    pub(super) connection: &'static str,
     pub(super) head_only: bool,
 }
 
@@ -106,7 +107,7 @@ impl Reply {
     pub(super) fn to_bytes(&self, envelope: &Envelope<'_>) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(768 + self.body.len());
         let (status, phrase) = (self.status, phrase(self.status));
-        let connection = if envelope.closing { "Connection: close\r\n" } else { "" };
+        let connection = envelope.connection;
         let fields = self.fields(envelope);
         // Writing into memory cannot fail.
         let _ = write!(
@@ -154,7 +155,7 @@ pub(super) fn phrase(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         409 => "Conflict",
-        411 => "Length Required",
+        408 => "Request Timeout",
         412 => "Precondition Failed",
         413 => "Content Too Large",
         415 => "Unsupported Media Type",
@@ -171,10 +172,14 @@ mod tests {
     #[test]
     fn the_bytes_say_length_id_server_and_whether_the_connection_ends() {
         let reply = Reply::json(201, &1).with_header("Location", "/api/users/2");
-        let envelope =
-            |closing, head_only| Envelope { request_id: "r", served_by: "s", closing, head_only };
+        let envelope = |connection, head_only| Envelope {
+            request_id: "r",
+            served_by: "s",
+            connection,
+            head_only,
+        };
         let text = |envelope| String::from_utf8(reply.to_bytes(&envelope)).unwrap();
-        let whole = text(envelope(false, false));
+        let whole = text(envelope("", false));
         assert!(whole.starts_with("HTTP/1.1 201 Created\r\n"), "{whole}");
         assert!(whole.ends_with("\r\n\r\n1"), "{whole}");
         for line in
@@ -185,7 +190,7 @@ mod tests {
         assert!(!whole.contains("Connection"), "{whole}");
         let protected = format!("\r\n{PROTECTION}Content-Security-Policy: {POLICY}\r\n");
         assert!(whole.contains(&protected), "{whole}");
-        let head = text(envelope(true, true));
+        let head = text(envelope("Connection: close\r\n", true));
         assert!(head.contains("\r\nContent-Length: 1\r\n"), "{head}");
         assert!(head.ends_with("\r\nConnection: close\r\n\r\n"), "{head}");
     }
@@ -194,7 +199,7 @@ mod tests {
     fn a_page_has_a_policy_of_its_own_and_every_other_protection() {
         let page = Reply::constant("text/html", "").with_policy("default-src 'self'");
         let envelope =
-            Envelope { request_id: "r", served_by: "s", closing: false, head_only: false };
+            Envelope { request_id: "r", served_by: "s", connection: "", head_only: false };
         let fields = page.fields(&envelope);
         assert_eq!(fields.matches("Content-Security-Policy").count(), 1, "{fields}");
         assert!(fields.contains("\r\nContent-Security-Policy: default-src 'self'\r\n"));
@@ -204,7 +209,7 @@ mod tests {
     #[test]
     fn no_content_has_no_body_and_no_length() {
         let envelope =
-            Envelope { request_id: "r", served_by: "s", closing: false, head_only: false };
+            Envelope { request_id: "r", served_by: "s", connection: "", head_only: false };
         let text = String::from_utf8(Reply::no_content().to_bytes(&envelope)).unwrap();
         assert!(text.starts_with("HTTP/1.1 204 No Content\r\n"), "{text}");
         assert!(text.ends_with("\r\nX-Served-By: s\r\n\r\n"), "{text}");

@@ -8,9 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use super::Handler;
+use super::aside::Aside;
 use super::exchange::Exchange;
-use super::inbox::{Inbox, aside};
+use super::inbox::Inbox;
 use crate::db::Pulse;
+use crate::shutdown::Phase;
 
 /// Between two looks while requests wait.
 const TICK_CROWDED: Duration = Duration::from_millis(10);
@@ -19,17 +21,24 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// So many answers share a thread; a client that takes nothing holds back only these.
 const GIVE_UP_TOGETHER: usize = 64;
+/// Threads that answer. What finds none is found again at the next look.
+const ASIDE_MAX: usize = 64;
 
 pub(super) struct Watch {
     pub(super) inbox: Arc<Inbox>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) handler: Handler,
+    aside: Arc<Aside>,
 }
 
 impl Watch {
-    /// Watches until the inbox has ended.
+    pub(super) fn new(inbox: Arc<Inbox>, pulse: Arc<Pulse>, handler: Handler) -> Watch {
+        Watch { inbox, pulse, handler, aside: Aside::at_most(ASIDE_MAX) }
+    }
+
+    /// Watches until all has ended.
     pub(super) fn run(&self) {
-        while !self.inbox.has_ended() {
+        while !self.inbox.shutdown.has_reached(Phase::Ended) {
             let crowded = self.look();
             thread::sleep(TICK_CROWDED);
             if !crowded {
@@ -54,17 +63,20 @@ impl Watch {
 
     fn answer_in_memory(&self, exchange: Arc<Exchange>) {
         let (inbox, handler) = (Arc::clone(&self.inbox), Arc::clone(&self.handler));
-        aside("in-memory", move || {
-            let reply = handler(&exchange.call, &exchange.attempt);
-            exchange.answer(&reply, &inbox);
+        let answered = self.aside.run("in-memory", exchange, move |exchange| {
+            exchange.answer(&super::reply_to(&exchange, &handler), &inbox);
         });
+        if let Err(exchange) = answered {
+            self.inbox.put(exchange);
+        }
     }
 
     /// Oldest first: of two requests on one connection the second's answer waits for the first's.
     fn give_up(&self, hopeless: &[Arc<Exchange>]) {
         for some in hopeless.chunks(GIVE_UP_TOGETHER) {
-            let (inbox, some) = (Arc::clone(&self.inbox), some.to_vec());
-            aside("give-up", move || {
+            let inbox = Arc::clone(&self.inbox);
+            // Who finds no thread here is hopeless at the next look, too.
+            let _ = self.aside.run("give-up", some.to_vec(), move |some| {
                 for exchange in some {
                     exchange.give_up(&inbox);
                 }

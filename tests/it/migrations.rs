@@ -4,12 +4,12 @@ use std::sync::Barrier;
 use std::thread;
 
 use balanced::migrate::{Fault, MIGRATIONS, Migration, run};
-use balanced::stop::Stop;
+use balanced::shutdown::Signal;
 
 use crate::support::{Database, Postgres, target};
 
 fn migrate(database: &Database, migrations: &[Migration]) -> Result<(), Fault> {
-    run(&target(database.url(), "tests"), migrations, &Stop::new())
+    run(&target(database.url(), "tests"), migrations, &Signal::new())
 }
 
 fn refusal(database: &Database, migrations: &[Migration]) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use balanced::db::{Target, Trust};
 use balanced::migrate::{self, MIGRATIONS};
-use balanced::stop::Stop;
+use balanced::shutdown::Signal;
 use postgres::{Client, NoTls};
 
 /// A private server, lent by the script that also serves development. It ends, and its folder is
@@ -40,7 +40,7 @@ impl Postgres {
             let mut admin = server.admin();
             admin.batch_execute("create database migrated").expect("a template");
             let migrated = server.url_of("migrated");
-            migrate::run(&target(&migrated, "tests"), MIGRATIONS, &Stop::new())
+            migrate::run(&target(&migrated, "tests"), MIGRATIONS, &Signal::new())
                 .expect("the migrations");
             server
         })
@@ -98,7 +98,7 @@ impl Postgres {
     /// A database that is migrated now.
     pub(crate) fn prepared(&self) -> Database {
         let database = self.empty();
-        migrate::run(&target(&database.url, "tests"), MIGRATIONS, &Stop::new())
+        migrate::run(&target(&database.url, "tests"), MIGRATIONS, &Signal::new())
             .expect("the migrations");
         database
     }

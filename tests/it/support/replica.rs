@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use balanced::config::{Config, Token};
 use balanced::db::{Db, Limits, Manager, Probe, Pulse};
-use balanced::http::{Api, Handler, Listener, Options, Readiness, Server};
+use balanced::http::{Api, Capacity, Handler, Listener, Options, Readiness, Server};
 use balanced::jobs;
 use balanced::metrics::Metrics;
-use balanced::stop::Stop;
+use balanced::shutdown::Signal;
 
 use super::child::Child;
 use super::{get, target, until};
@@ -18,7 +18,6 @@ use super::{get, target, until};
 pub(crate) struct Local {
     pub(crate) addr: SocketAddr,
     server: Option<Server>,
-    stop: Stop,
 }
 
 pub(crate) struct LocalOptions {
@@ -43,10 +42,9 @@ impl Local {
     pub(crate) fn start_with(database_url: &str, options: LocalOptions) -> Local {
         let target = target(database_url, "local");
         let limits = Limits::for_requests(options.request_timeout);
-        let pulse = Arc::new(Pulse::default());
-        let readiness = Arc::new(Readiness::new(Arc::clone(&pulse)));
+        let (pulse, shutdown) = (Arc::new(Pulse::default()), Signal::new());
+        let readiness = Arc::new(Readiness::new(Arc::clone(&pulse), shutdown.clone()));
         readiness.migrated();
-        let stop = Stop::new();
         let manager = Manager::new(target.clone(), limits);
         let db = Arc::new(Db::open(manager, options.pool_size, Arc::clone(&pulse)));
         let functions =
@@ -54,11 +52,10 @@ impl Local {
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let token = options.token.map(token);
         let api = Api::new(&db, token, readiness, "local", &functions, &metrics);
-        Probe::start(target, limits, Arc::clone(&pulse), stop.clone()).expect("a thread");
+        Probe::start(target, limits, Arc::clone(&pulse), shutdown.clone()).expect("a thread");
         let handler: Handler = Arc::new(move |call, attempt| api.answer(call, attempt));
         let LocalOptions { workers, request_timeout, .. } = options;
-        let mut local = Local::serve_counting(workers, request_timeout, pulse, metrics, handler);
-        local.stop = stop;
+        let local = Local::serve_with(workers, request_timeout, pulse, metrics, handler, shutdown);
         until("the replica is ready", Duration::from_secs(20), || {
             get(local.addr, "/health").status == 200
         });
@@ -73,27 +70,33 @@ impl Local {
         handler: Handler,
     ) -> Local {
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        Local::serve_counting(workers, request_timeout, pulse, metrics, handler)
+        Local::serve_with(workers, request_timeout, pulse, metrics, handler, Signal::new())
     }
 
-    fn serve_counting(
+    fn serve_with(
         workers: usize,
         request_timeout: Duration,
         pulse: Arc<Pulse>,
         metrics: Arc<Metrics>,
         handler: Handler,
+        shutdown: Signal,
     ) -> Local {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).expect("a port");
         let addr = listener.local_addr().unwrap();
-        let options = Options { workers, request_timeout, replica_name: "local".to_owned() };
+        let options = Options {
+            workers,
+            request_timeout,
+            replica_name: "local".to_owned(),
+            capacity: Capacity { connections: usize::MAX, descriptors: usize::MAX, spare: 0 },
+            shutdown,
+        };
         let server = listener.serve(&options, pulse, metrics, handler).expect("a server");
-        Local { addr, server: Some(server), stop: Stop::new() }
+        Local { addr, server: Some(server) }
     }
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
-        self.stop.set();
         if let Some(server) = self.server.take() {
             server.drain(Duration::from_millis(40));
         }

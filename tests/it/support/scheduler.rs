@@ -4,6 +4,7 @@ use std::time::Duration;
 use balanced::cron::{Context, Cron, Failure, Functions, Options};
 use balanced::db::Pulse;
 use balanced::metrics::{Metrics, Readings};
+use balanced::shutdown::Signal;
 
 use super::{Database, target, until};
 
@@ -24,8 +25,8 @@ impl Scheduler {
         let target = target(database_url, &options.server);
         let pulse = Arc::new(Pulse::default());
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let cron = Cron::start(options, functions, &target, &pulse, &metrics).expect("threads");
-        Scheduler(cron, metrics)
+        let cron = Cron::start(options, functions, &target, &pulse, &metrics, &Signal::new());
+        Scheduler(cron.expect("threads"), metrics)
     }
 
     /// What it has counted, as Prometheus is told.

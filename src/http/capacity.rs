@@ -1,0 +1,103 @@
+//! How many connections this process can bear: the arithmetic of threads, memory maps and
+//! descriptors, in one place.
+//!
+//! The server library gives each connection a thread and two descriptors, and knows no bound. A
+//! thread takes four memory maps; where none is left, the standard library's panic inside the new
+//! thread aborts the process, and its jobs with it. Where no descriptor is left, the library's
+//! accept loop ends, and now and then drops the client that it has just accepted.
+//!
+//! So no connection is accepted beyond a number that leaves room for those that come before that
+//! is noticed; the limit of descriptors, which the system enforces, stands behind it.
+
+use std::fs;
+use std::io;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// How many connections a process can bear, and what that takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// With so many open connections no more are accepted, and clients wait in their own kernels.
+    pub connections: usize,
+    /// The soft limit of descriptors.
+    pub descriptors: usize,
+    /// Of those, kept for the database, the log and the listener, whatever clients do.
+    pub spare: usize,
+}
+
+/// A thread's stack, its guard page, and its signal stack with a guard page.
+const MAPS_PER_THREAD: u64 = 4;
+/// Linux' own default of `vm.max_map_count`.
+const MAPS_DEFAULT: u64 = 65_530;
+/// The library duplicates each socket, to read and to write.
+const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+/// For everything that is no connection: the driver takes four for each session.
+const DESCRIPTORS_BESIDE: u64 = 256;
+/// Of all threads that can be, this part is for open connections. The rest is for those whose
+/// connection has just ended, for runs of jobs, workers and aside.
+const CONNECTIONS_OF_THREADS: (u64, u64) = (5, 8);
+/// What can still come when no more is accepted: the backlog, and what the accept loop takes
+/// between two looks, at most 25 in a millisecond.
+const COMING: u64 = super::front::BACKLOG as u64 + 2_000;
+
+impl Capacity {
+    /// What the limits of this machine allow. Sets the limit of descriptors to it.
+    ///
+    /// # Errors
+    /// When the limit cannot be read or set.
+    pub fn take() -> io::Result<Capacity> {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let capacity = Capacity::of(maps_max(), threads_max(), hard);
+        setrlimit(Resource::RLIMIT_NOFILE, capacity.descriptors as u64, hard)?;
+        Ok(capacity)
+    }
+
+    fn of(maps: u64, threads: Option<u64>, descriptors: u64) -> Capacity {
+        let threads = threads.unwrap_or(u64::MAX).min(maps / MAPS_PER_THREAD);
+        let (part, of) = CONNECTIONS_OF_THREADS;
+        let borne = threads / of * part * DESCRIPTORS_PER_CONNECTION + DESCRIPTORS_BESIDE;
+        let descriptors = borne.min(descriptors);
+        let beside = DESCRIPTORS_BESIDE.min(descriptors * 2 / 3);
+        let most = (descriptors - beside) / DESCRIPTORS_PER_CONNECTION;
+        let connections = most - COMING.min(most / 3);
+        let whole = |number| usize::try_from(number).unwrap_or(usize::MAX);
+        Capacity {
+            connections: whole(connections),
+            descriptors: whole(descriptors),
+            spare: whole(beside / 4),
+        }
+    }
+}
+
+fn maps_max() -> u64 {
+    number("/proc/sys/vm/max_map_count").unwrap_or(MAPS_DEFAULT)
+}
+
+/// The limit of the control group, as systemd and containers set it.
+fn threads_max() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    number(&format!("/sys/fs/cgroup{group}/pids.max"))
+}
+
+fn number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(maps: u64, threads: Option<u64>, descriptors: u64) -> (usize, usize, usize) {
+        let Capacity { connections, descriptors, spare } = Capacity::of(maps, threads, descriptors);
+        (connections, descriptors, spare)
+    }
+
+    #[test]
+    fn whichever_runs_out_first_decides() {
+        assert_eq!(of(MAPS_DEFAULT, None, 1_000_000), (7_211, 20_726, 64), "maps");
+        assert_eq!(of(MAPS_DEFAULT, None, 20_000), (6_848, 20_000, 64), "descriptors");
+        assert_eq!(of(MAPS_DEFAULT, Some(512), 8_192), (214, 896, 64), "a container's processes");
+        assert_eq!(of(MAPS_DEFAULT, None, 120), (14, 120, 20), "hardly any");
+    }
+}

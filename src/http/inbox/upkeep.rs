@@ -1,0 +1,165 @@
+//! What the keeper and the sweep see of the inbox, and tell it.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use log::warn;
+
+use super::super::connections::Overdue;
+use super::super::front::{Client, Source};
+use super::{Inbox, State};
+use crate::shutdown::Phase;
+
+impl Inbox {
+    /// The thread that is woken when a request comes, or an accept loop ends, while it rests.
+    pub(in super::super) fn has_keeper(&self, keeper: Thread) {
+        // There is one keeper.
+        let _ = self.keeper.set(keeper);
+    }
+
+    pub(super) fn wake_keeper(&self) {
+        self.keeper.get().into_iter().for_each(Thread::unpark);
+    }
+
+    /// Waits until a request has come after the `seen`-th, or the accept loop is known to be dead,
+    /// at most for `limit`.
+    pub(in super::super) fn rest_until_stirred(&self, seen: u64, limit: Duration) {
+        self.keeper_rests.store(true, Ordering::SeqCst);
+        if self.arrivals() == seen && !self.source_died() && self.is_listening() {
+            thread::park_timeout(limit);
+        }
+        self.keeper_rests.store(false, Ordering::SeqCst);
+    }
+
+    /// How many requests have arrived so far.
+    pub(in super::super) fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::SeqCst)
+    }
+
+    /// Whether the accept loop is known to have ended.
+    pub(in super::super) fn source_died(&self) -> bool {
+        self.state.lock().source_died
+    }
+
+    /// Notes that the accept loop does not answer.
+    pub(in super::super) fn accept_loop_is_silent(&self) {
+        let source = self.state.lock().source();
+        self.note_death(&source, "it does not answer");
+    }
+
+    pub(super) fn note_death(&self, source: &Source, reason: &str) {
+        let mut state = self.state.lock();
+        let accepts = std::ptr::eq(Arc::as_ptr(&state.source()), source);
+        if accepts && !state.source_died && self.is_listening() {
+            state.source_died = true;
+            warn!("event=accept_loop_ended reason={reason:?} hint=\"a new one is built\"");
+            self.wake_keeper();
+        }
+    }
+
+    /// Goes on with a new accept loop; the connections of the old one, with these clients, are
+    /// served as before.
+    pub(in super::super) fn replace_source(&self, source: Source, clients: HashSet<SocketAddr>) {
+        let mut state = self.state.lock();
+        state.source_died = false;
+        let old = state.source();
+        state.sources.push(Arc::new(source));
+        state.old_clients.push(clients);
+        state.workers.iter().for_each(|_| old.wake());
+    }
+
+    /// Forgets the connections that a look at the descriptors, begun then, did not find, and the
+    /// accept loops that have ended and have none left: to be dropped by the caller, since the
+    /// library connects to the own port for it. One that has said nothing may only have been slow,
+    /// and may still bring connections.
+    pub(in super::super) fn keep(
+        &self,
+        begun: Instant,
+        any_kept: bool,
+        is_open: impl Fn(SocketAddr) -> bool,
+    ) -> Vec<Arc<Source>> {
+        let mut state = self.state.lock();
+        let State { sources, old_clients, connections, .. } = &mut *state;
+        let left = connections.keep(begun, any_kept, &is_open);
+        old_clients.iter_mut().for_each(|clients| clients.retain(|client| is_open(*client)));
+        let over = |(source, clients): (&Arc<Source>, &HashSet<SocketAddr>)| {
+            // While new connections are held back, the library's own would wait for minutes.
+            source.has_ended() && clients.is_empty() && !self.holds_back()
+        };
+        let over: Vec<bool> = sources.iter().zip(old_clients.iter()).map(over).collect();
+        let mut is_over = over.iter();
+        old_clients.retain(|_| is_over.next() == Some(&false));
+        let mut is_over = over.iter();
+        let gone = sources.extract_if(.., |_| is_over.next() == Some(&true)).collect();
+        drop(state);
+        left.into_iter().for_each(Client::discard);
+        gone
+    }
+
+    /// Of these open connections, each with when it was first found, those that take too long.
+    pub(in super::super) fn overdue(
+        &self,
+        open: impl Iterator<Item = (SocketAddr, Instant)>,
+    ) -> Vec<(SocketAddr, Overdue, bool)> {
+        let connections = &mut self.state.lock().connections;
+        let overdue = open.filter_map(|(peer, since)| {
+            let known = connections.knows(peer);
+            Some((peer, connections.overdue(peer, since)?, known))
+        });
+        overdue.collect()
+    }
+
+    /// Whether so many connections are open that each answer ends its own, and whether no more
+    /// are let through.
+    pub(in super::super) fn note_room(&self, is_crowded: bool, holds_back: bool) {
+        self.is_crowded.store(is_crowded, Ordering::Relaxed);
+        self.holds_back.store(holds_back, Ordering::Relaxed);
+    }
+
+    /// Whether no more connections are let through.
+    pub(in super::super) fn holds_back(&self) -> bool {
+        self.holds_back.load(Ordering::Relaxed)
+    }
+
+    /// Clients whose connections are to be ended, since the last time that somebody asked.
+    pub(in super::super) fn leaving(&self) -> Vec<SocketAddr> {
+        let state = &mut *self.state.lock();
+        let leaving = state.leaving.drain(..);
+        leaving.filter(|peer| state.connections.is_leaving(*peer)).collect()
+    }
+
+    /// The connection is about to say that it ends; false when it is not leaving any more.
+    pub(in super::super) fn tell(&self, peer: SocketAddr) -> bool {
+        self.state.lock().connections.tell(peer)
+    }
+
+    /// The client's connection that was told to end has ended.
+    pub(in super::super) fn has_left(&self, peer: SocketAddr) {
+        let mut state = self.state.lock();
+        if state.connections.is_leaving(peer) {
+            let behind = state.connections.forget(peer);
+            drop(state);
+            behind.into_iter().for_each(Client::discard);
+        }
+    }
+
+    /// So many descriptors are no connection's.
+    pub(in super::super) fn note_beside(&self, descriptors: usize) {
+        self.beside.store(descriptors, Ordering::Relaxed);
+    }
+
+    /// How many connections are open when the process has so many descriptors: a look at each
+    /// would take too long.
+    pub(in super::super) fn open_connections(&self, descriptors: usize) -> usize {
+        descriptors.saturating_sub(self.beside.load(Ordering::Relaxed)) / 2
+    }
+
+    /// Whether an accept loop is wanted.
+    pub(in super::super) fn is_listening(&self) -> bool {
+        !self.shutdown.has_reached(Phase::Closed)
+    }
+}

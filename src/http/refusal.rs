@@ -1,0 +1,79 @@
+//! The refusal of what a connection cannot go on after: a body that is not wanted, or a request of
+//! which it is in doubt where it ends.
+//!
+//! The client is to see the answer although it may still be sending. So the answer is written past
+//! the library, which would first read the body; then the connection is ended in one direction,
+//! what still comes is thrown away for a while, and then it is cut (RFC 9112, 9.6).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::debug;
+
+use super::call::Call;
+use super::front::Client;
+use super::inbox::Inbox;
+use super::problem::Problem;
+use super::reply::{Envelope, Reply};
+use super::route::{Route, label};
+
+/// More than this is not taken from a client that was refused.
+const DISCARDED_BYTES_MAX: usize = 16 << 20;
+impl Inbox {
+    /// Refuses the request and whatever follows it. Does not wait: where no thread is left to be
+    /// patient, the connection is cut at once.
+    pub(super) fn refuse(self: &Arc<Inbox>, client: Client, problem: Problem) {
+        self.end_connection(client.peer());
+        let (reply, inbox) = (Reply::from(problem), Arc::clone(self));
+        let refused = self.aside.run("refusal", (client, reply), move |(client, reply)| {
+            inbox.send_refusal(client, &reply, true);
+        });
+        if let Err((client, reply)) = refused {
+            self.send_refusal(client, &reply, false);
+        }
+    }
+
+    /// The same in this thread, which may wait.
+    pub(super) fn refuse_here(self: &Arc<Inbox>, client: Client, problem: Problem) {
+        self.end_connection(client.peer());
+        self.send_refusal(client, &problem.into(), true);
+    }
+
+    fn send_refusal(&self, client: Client, reply: &Reply, patient: bool) {
+        let (call, peer) = (client.head(), client.peer());
+        self.count_refusal(&call, reply);
+        let Some(socket) = self.sockets.of(peer) else {
+            // The client has gone, but what it had sent before may still be on its way to a worker.
+            return self.cut(client);
+        };
+        let envelope = Envelope {
+            request_id: &call.request_id,
+            served_by: &self.replica_name,
+            connection: "Connection: close\r\n",
+            head_only: client.is_head(),
+        };
+        socket.send(&reply.to_bytes(&envelope), patient);
+        socket.end_sending();
+        if patient {
+            socket.discard(DISCARDED_BYTES_MAX);
+        }
+        socket.end();
+        self.cut(client);
+    }
+
+    fn cut(&self, client: Client) {
+        let behind = self.cut_connection(client.peer());
+        client.discard();
+        behind.into_iter().for_each(Client::discard);
+    }
+
+    fn count_refusal(&self, call: &Call, reply: &Reply) {
+        let Call { method, target, request_id, .. } = call;
+        let (route, status) = (label(&Route::parse(method, call.path())), reply.status());
+        self.metrics.requests.answered(method, route, status, Duration::ZERO);
+        debug!(
+            "event=request_cut_off request_id={request_id} method={method:?} path={target:?} \
+             status={status}"
+        );
+    }
+}

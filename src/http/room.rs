@@ -1,0 +1,78 @@
+//! Lets no more connections through than can be borne.
+//!
+//! The accept loop takes whatever comes, as fast as it can. So what begins a connection is dropped
+//! in the kernel while there are too many, and the client's kernel tries again by itself.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{debug, warn};
+
+use super::capacity::Capacity;
+use super::front;
+use super::inbox::Inbox;
+use super::keeper::threads;
+use crate::shutdown::Phase;
+
+/// Between two looks: in one, a thousand connections may come.
+const TICK: Duration = Duration::from_millis(25);
+/// The same where an eighth of what can be borne is there already.
+const TICK_CROWDED: Duration = Duration::from_millis(5);
+/// At most one line in this time tells that connections are held back.
+const TELL_PAUSE: Duration = Duration::from_secs(10);
+
+pub(super) struct Room {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) listener: TcpListener,
+    pub(super) capacity: Capacity,
+    pub(super) told: Option<Instant>,
+}
+
+impl Room {
+    /// Looks until no connection is accepted any more.
+    pub(super) fn run(&mut self) {
+        let mut tick = TICK;
+        while !self.inbox.shutdown.wait_for_phase(Phase::Closed, tick) {
+            let (open, most) =
+                (self.inbox.open_connections(descriptors()), self.capacity.connections);
+            tick = if open > most / 8 { TICK_CROWDED } else { TICK };
+            let held = self.inbox.holds_back();
+            let hold = open > if held { most - most / 4 } else { most };
+            if hold != held && self.hold_back(hold) && hold {
+                self.tell(open);
+            }
+            // Each answer then ends its connection. Those that stay open after theirs, and may be
+            // quiet for long, are few enough for others to come in.
+            self.inbox.note_room(open > most / 2, self.inbox.holds_back());
+        }
+    }
+
+    fn hold_back(&self, hold: bool) -> bool {
+        let done = front::hold_back(&self.listener, hold);
+        if let Err(error) = &done {
+            debug!("event=connections_not_held_back reason={:?}", error.to_string());
+        }
+        self.inbox.note_room(hold, hold && done.is_ok());
+        done.is_ok()
+    }
+
+    fn tell(&mut self, open: usize) {
+        if self.told.is_none_or(|at| at.elapsed() >= TELL_PAUSE) {
+            self.told = Some(Instant::now());
+            warn!(
+                "event=connections_held_back connections={open} max={} hint=\"new ones wait in \
+                 their clients' kernels until others end\"",
+                self.capacity.connections
+            );
+        }
+    }
+}
+
+/// Open descriptors of this process: Linux says it since 6.2, and elsewhere the threads tell of the
+/// connections, with a delay.
+pub(super) fn descriptors() -> usize {
+    let known = std::fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len());
+    let known = if known > 0 { known } else { threads() * 2 };
+    usize::try_from(known).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,123 @@
+//! The sweep: once a second, what the open connections show from outside of the server library.
+//!
+//! It ends a connection that has brought no request for a while, a body that does not go on, and a
+//! client that was refused and does not leave; it lets go of an accept loop whose last connection
+//! has gone. What the library itself keeps for ever (a thread and two descriptors for each request
+//! line with `HTTP/2.0`, or for a body announced beyond all memory) it counts: beyond a bound the
+//! replica ends in order, and whoever supervises it starts another.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::error;
+
+use super::connections::Overdue;
+use super::inbox::Inbox;
+use super::problem::Problem;
+use super::reply::{Envelope, Reply};
+
+/// So many connections the library may keep.
+const LOST_MAX: usize = 64;
+/// A connection that has just ended is kept for a moment by threads that others hold up; what so
+/// many sweeps in a row find is lost.
+const LOST_SWEEPS: u32 = 10;
+
+pub(super) struct Sweep {
+    inbox: Arc<Inbox>,
+    /// The open connections, each with when a look first found it.
+    open: HashMap<SocketAddr, Instant>,
+    lost_for: u32,
+    /// When those who leave may be looked for again.
+    next_farewell: Instant,
+}
+
+impl Sweep {
+    pub(super) fn new(inbox: Arc<Inbox>) -> Sweep {
+        Sweep { inbox, open: HashMap::new(), lost_for: 0, next_farewell: Instant::now() }
+    }
+
+    pub(super) fn run(&mut self) {
+        let begun = Instant::now();
+        let Some(look) = self.inbox.sockets.look() else { return };
+        self.inbox.note_beside(look.beside);
+        self.open.retain(|peer, _| look.open.contains_key(peer));
+        for peer in look.open.keys() {
+            self.open.entry(*peer).or_insert(begun);
+        }
+        let open = self.open.iter().map(|(peer, since)| (*peer, *since));
+        for (peer, overdue, known) in self.inbox.overdue(open) {
+            let socket = self.inbox.sockets.socket(peer, look.open[&peer]);
+            match overdue {
+                Overdue::Body => socket.end_reading(),
+                Overdue::Farewell if socket.can_send() => self.inbox.has_left(peer),
+                Overdue::Farewell => socket.end(),
+                Overdue::Everything => {
+                    if !known {
+                        socket.send(&self.late(), false);
+                    }
+                    socket.end();
+                    self.inbox.cut_connection(peer).into_iter().for_each(|it| it.discard());
+                }
+            }
+        }
+        drop(self.inbox.keep(begun, look.kept > 0, |peer| look.open.contains_key(&peer)));
+        self.judge_lost(look.kept / 2);
+    }
+
+    /// Ends the connections whose last answer said so. A look among thousands of descriptors takes
+    /// its time, so it is not had all the time.
+    pub(super) fn see_off(&mut self) {
+        let begun = Instant::now();
+        if begun < self.next_farewell {
+            return;
+        }
+        let leaving = self.inbox.leaving();
+        if leaving.is_empty() {
+            return;
+        }
+        let open = self.inbox.sockets.look().map(|look| look.open).unwrap_or_default();
+        for peer in leaving {
+            match open.get(&peer) {
+                Some(pair) if self.inbox.tell(peer) => {
+                    self.inbox.sockets.socket(peer, *pair).end_sending();
+                }
+                Some(_) => {}
+                // The client has ended it, and may soon come back with the same address.
+                None => self.inbox.has_left(peer),
+            }
+        }
+        self.next_farewell = Instant::now() + begun.elapsed() * 5;
+    }
+
+    /// The clients of all connections that are open now.
+    pub(super) fn clients(&self) -> HashSet<SocketAddr> {
+        self.inbox.sockets.look().map(|look| look.open.into_keys().collect()).unwrap_or_default()
+    }
+
+    /// The answer to who has sent no request, or one that the library does not answer.
+    fn late(&self) -> Vec<u8> {
+        let id = super::request_id(None);
+        let envelope = Envelope {
+            request_id: &id,
+            served_by: &self.inbox.replica_name,
+            connection: "Connection: close\r\n",
+            head_only: false,
+        };
+        Reply::from(Problem::no_request()).to_bytes(&envelope)
+    }
+
+    fn judge_lost(&mut self, kept: usize) {
+        // What waits for a thread of ours is not lost.
+        let lost = kept > LOST_MAX && self.inbox.aside.is_idle();
+        self.lost_for = if lost { self.lost_for + 1 } else { 0 };
+        if self.lost_for == LOST_SWEEPS {
+            error!(
+                "event=process_ends reason=\"the server library keeps {kept} connections for \
+                 ever\" hint=\"somebody sends requests to this port that no proxy would pass\""
+            );
+            self.inbox.shutdown.fail();
+        }
+    }
+}
