@@ -192,23 +192,79 @@ fn a_long_chunked_or_slow_body_holds_no_worker() {
     assert_eq!(slow.receive().unwrap().balance(), 9_994);
 }
 
-/// What stands inside a refused body is never taken for a request.
+/// What stands inside a refused body is never taken for a request, nor is what follows it.
 #[test]
 fn a_refused_body_smuggles_nothing_in() {
     let (_database, replica) = replica();
-    let body = change(1, -5_000);
-    let head = "POST /api/balance HTTP/1.1\r\nHost: x\r\n";
-    let inner = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
-    for bytes in [
-        format!("Content-Length: {}\r\n\r\n{inner}{}", 2_000, " ".repeat(2_000 - inner.len())),
-        format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len()),
+    let inner = request(&change(1, -5_000));
+    for (bytes, status) in [
+        (format!("Content-Length: 2000\r\n\r\n{inner}{}", " ".repeat(2_000 - inner.len())), 413),
+        (format!("Content-Length: 99999999999\r\n\r\n{inner}"), 413),
+        (format!("Content-Length: 18446744073709551616\r\n\r\n{inner}"), 400),
+        (format!("Content-Length: 5, 5\r\n\r\n{inner}"), 400),
+        (format!("Transfer-Encoding: gzip, chunked\r\n\r\n{inner}"), 400),
+        (format!("Transfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n{inner}"), 400),
     ] {
         let mut client = Client::connect(replica.addr);
-        client.send(format!("{head}{bytes}"));
-        assert!([411, 413].contains(&client.receive().unwrap().status));
-        let next = client.ask("GET /api/users/1", &[], "");
-        assert_eq!(next.balance(), 10_000, "{bytes}");
+        client.send(format!("POST /api/balance HTTP/1.1\r\nHost: x\r\n{bytes}{inner}"));
+        let answer = client.receive().expect(&bytes);
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (status, Some("close")),
+            "{bytes}"
+        );
+        assert!(answer.header("upgrade").is_none() && answer.header("server").is_none());
+        assert!(client.is_ended(), "a second answer: {bytes}");
     }
+    assert_eq!(get(replica.addr, "/api/users/1").balance(), 10_000);
+}
+
+fn request(body: &str) -> String {
+    let length = body.len();
+    format!("POST /api/balance HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+#[test]
+fn a_body_in_chunks_is_read_to_its_end() {
+    let (_database, replica) = replica();
+    let head = "POST /api/balance HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut client = Client::connect(replica.addr);
+    for round in 1..=3 {
+        for part in [head, "a\r\n{\"userId\":\r\n", "e;x=y\r\n1,\"amount\":-2}\r\n", "0\r\n\r\n"] {
+            client.send(part);
+        }
+        assert_eq!(client.receive().unwrap().balance(), 10_000 - 2 * round);
+    }
+    // The last one of its connection.
+    let last = head.replace("Host", "Connection: close\r\nHost");
+    for _ in 0..20 {
+        let mut client = Client::connect(replica.addr);
+        client.send(format!("{last}18\r\n{{\"userId\":1,\"amount\":-2}}\r\n0\r\n\r\n"));
+        assert_eq!(client.receive().unwrap().status, 200);
+        assert!(client.is_ended());
+    }
+    client.send(format!("{head}400\r\n{}\r\n1\r\n \r\n0\r\n\r\n", " ".repeat(1_024)));
+    assert_eq!(client.receive().unwrap().status, 413);
+
+    // A complete object in a body that is not.
+    let mut short = Client::connect(replica.addr);
+    short.send(format!("{head}20\r\n{{\"userId\":1,\"amount\":-2}}"));
+    short.try_clone().shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(short.receive().unwrap().code(), "request_timeout");
+    assert_eq!(get(replica.addr, "/api/users/1").balance(), 9_954);
+}
+
+/// It looks whole to the library once the replica waits for it no longer.
+#[test]
+fn a_body_that_stops_is_refused_and_not_worked_on() {
+    let (_database, replica) = replica();
+    let head = "POST /api/balance HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut client = Client::connect(replica.addr);
+    client.send(format!("{head}40\r\n{{\"userId\":1,\"amount\":-2}}"));
+    let answer = client.receive().expect("an answer");
+    assert_eq!((answer.status, answer.code()), (408, "request_timeout".to_owned()));
+    assert!(client.is_ended());
+    assert_eq!(get(replica.addr, "/api/users/1").balance(), 10_000);
 }
 
 /// "100 Continue" would have to wait for the answer before it on the same connection.

@@ -185,7 +185,8 @@ fn the_lives_of_runs_and_replicas_can_be_followed() {
     let named = [authorized.as_str(), "X-Request-Id: by-me"];
     assert_eq!(send("PATCH /api/cron/jobs/pi", &named, "{\"enabled\":false}"), 200);
     assert_eq!(send("PATCH /api/cron/jobs/pi", &named, "{\"enabled\":true}"), 200);
-    assert_eq!(send("DELETE /api/cron/jobs/\"\u{1b}\\server=a", &[], ""), 401);
+    assert_eq!(send("DELETE /api/cron/jobs/\"\\server=a", &[], ""), 401);
+    assert_eq!(send("DELETE /api/cron/jobs/\"\u{1b}\\server=a", &[], ""), 400);
     assert_eq!(send("POST /api/cron/jobs/pi/run", &named, ""), 202);
     database.wait_for("it runs again", SOON, 1, OPEN_RUNS);
     second.signal("-TERM");

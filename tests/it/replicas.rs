@@ -102,6 +102,34 @@ fn a_drain_answers_what_is_in_flight_and_refuses_new_connections() {
     assert_eq!(status.code(), Some(0), "{}", replica.log());
 }
 
+/// A client that was told that its connection ends: what it sends all the same is not worked on,
+/// and holds nobody up, whether or not it is complete.
+#[test]
+fn what_follows_a_farewell_is_neither_worked_on_nor_waited_for() {
+    let database = Postgres::shared().empty();
+    let mut replica = Process::start(database.url(), &[("SHUTDOWN_GRACE_SECONDS", "6")]);
+    let addr = replica.addr;
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(addr)).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask("GET /health/live", &[], "").header("connection"), None);
+    }
+    let start = Instant::now();
+    replica.signal("-TERM");
+    until("not ready", Duration::from_secs(1), || get(addr, "/health").status == 503);
+    for (number, client) in clients.iter_mut().enumerate() {
+        let told = client.ask("GET /health/live", &[], "");
+        assert_eq!(told.header("connection"), Some("close"));
+        // Perhaps the connection has ended by now.
+        let _ = match number % 2 {
+            0 => client.try_send_request("POST /api/balance", &[], &change(1, -1)),
+            _ => client.try_send_request("POST /api/balance", &["Expect: 100-continue"], ""),
+        };
+    }
+    assert_eq!(replica.wait(Duration::from_secs(10)).code(), Some(0), "{}", replica.log());
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert_eq!(database.number("select balance from users where id = 1"), 10_000);
+}
+
 #[test]
 fn a_drain_ends_within_its_grace_whatever_hangs() {
     let database = Postgres::shared().empty();

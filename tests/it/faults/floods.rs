@@ -76,9 +76,10 @@ fn ten_thousand_pipelined_requests_are_answered_in_their_order_and_disturb_nobod
             thread::scope(|scope| {
                 scope.spawn(move || {
                     for number in 0..REQUESTS {
-                        let head = "GET /health HTTP/1.1\r\nHost: x\r\nX-Request-Id: n";
-                        let request = format!("{head}{number}\r\n\r\n");
-                        writer.write_all(request.as_bytes()).expect("sent");
+                        let id = format!(
+                            "GET /health HTTP/1.1\r\nHost: x\r\nX-Request-Id: n{number}\r\n\r\n"
+                        );
+                        writer.write_all(id.as_bytes()).expect("sent");
                     }
                 });
                 for number in 0..REQUESTS {

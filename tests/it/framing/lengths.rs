@@ -234,7 +234,8 @@ fn wrapped(all: &mut Vec<Vector>) {
             let name = format!("huge length: {how} over {what}");
             let number = over + length as u128;
             let text = format!("{}{body}", head(POST, &format!("Content-Length: {number}\r\n")));
-            all.push(Vector::new(name, text, REFUSED).costly(is_endless(number)));
+            let is_costly = is_endless(number) || what == "an endless one";
+            all.push(Vector::new(name, text, REFUSED).costly(is_costly));
         }
     }
 }

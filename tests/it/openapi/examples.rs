@@ -9,6 +9,7 @@ use balanced::db::{Db, Limits, Manager, Pulse};
 use balanced::http::{Api, Call, Handler, Readiness};
 use balanced::jobs;
 use balanced::metrics::Metrics;
+use balanced::shutdown::Signal;
 use serde_json::Value;
 
 use super::answers::assert_is;
@@ -193,8 +194,9 @@ fn a_panic() -> Answer {
 fn ending() -> Local {
     let limit = Duration::from_secs(1);
     let pulse = Arc::new(Pulse::default());
-    let readiness = Arc::new(Readiness::new(Arc::clone(&pulse)));
-    readiness.draining();
+    let shutdown = Signal::new();
+    shutdown.begin();
+    let readiness = Arc::new(Readiness::new(Arc::clone(&pulse), shutdown));
     let manager = Manager::new(target("host=/nowhere", "local"), Limits::for_requests(limit));
     let db = Arc::new(Db::open(manager, 1, Arc::clone(&pulse)));
     let functions = jobs::functions(jobs::Options { least: Duration::ZERO, run_history_days: 14 });
