@@ -30,6 +30,7 @@ pub(super) const BACKLOG: u16 = 1_024;
 /// A write to a client that takes nothing is given up after this long; the connection itself ends
 /// by TCP_USER_TIMEOUT.
 const SEND_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A listening socket with everything set that accepted connections inherit.
 ///
 /// # Errors

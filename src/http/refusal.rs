@@ -19,6 +19,7 @@ use super::route::{Route, label};
 
 /// More than this is not taken from a client that was refused.
 const DISCARDED_BYTES_MAX: usize = 16 << 20;
+
 impl Inbox {
     /// Refuses the request and whatever follows it. Does not wait: where no thread is left to be
     /// patient, the connection is cut at once.
@@ -43,7 +44,8 @@ impl Inbox {
         let (call, peer) = (client.head(), client.peer());
         self.count_refusal(&call, reply);
         let Some(socket) = self.sockets.of(peer) else {
-            // The client has gone, but what it had sent before may still be on its way to a worker.
+            // The client has gone, or the system does not let us look. What it had sent before may
+            // still be on its way to a worker.
             return self.cut(client);
         };
         let envelope = Envelope {
