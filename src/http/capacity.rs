@@ -73,7 +73,8 @@ fn maps_max() -> u64 {
     number("/proc/sys/vm/max_map_count").unwrap_or(MAPS_DEFAULT)
 }
 
-/// The limit of the control group, as systemd and containers set it.
+/// The limit of the own control group (version 2), where systemd and containers set it. Those of
+/// the groups above it, of the user and of the machine are shared with others, and not known here.
 fn threads_max() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
