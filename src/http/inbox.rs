@@ -186,16 +186,15 @@ impl Inbox {
                 let peer = client.peer();
                 let is_new = self.sockets.of(peer).is_some_and(|socket| socket.can_send());
                 let mut state = self.state.lock();
-                let (left, arrival) = match is_new {
-                    true => (state.connections.begin_anew(peer), state.connections.arrive(client)),
-                    false => (VecDeque::new(), state.connections.hold(client)),
-                };
+                if is_new {
+                    state.connections.begin_anew(peer);
+                    return Some(client);
+                }
+                state.connections.end(peer);
+                let arrival = state.connections.hold(client);
                 drop(state);
-                left.into_iter().for_each(Client::discard);
-                match arrival {
-                    Arrival::Now(client) => return Some(client),
-                    Arrival::Later => {}
-                    Arrival::Doubtful(client) | Arrival::Never(client) => client.discard(),
+                if let Arrival::Never(client) = arrival {
+                    client.discard();
                 }
                 None
             }
