@@ -48,8 +48,6 @@ enum Stage {
     Leaving { since: Instant, told: bool },
     /// It was refused, and nothing that follows counts.
     Ended(Instant),
-    /// Somebody finds out whether it is a new one; what follows waits behind.
-    Doubtful,
     /// Nothing can be read from it any more, since then; but what was read is still on its way.
     Cut(Instant),
 }
@@ -92,10 +90,7 @@ impl Connections {
                 connection.stage = Stage::InHand;
                 Arrival::Now(client)
             }
-            Stage::Leaving { told: true, .. } | Stage::Cut(_) => {
-                connection.stage = Stage::Doubtful;
-                Arrival::Doubtful(client)
-            }
+            Stage::Leaving { told: true, .. } | Stage::Cut(_) => Arrival::Doubtful(client),
             Stage::Ended(_) => connection.hold(client),
             _ => {
                 connection.overfull |= connection.behind.len() >= BEHIND_MAX;
@@ -166,9 +161,12 @@ impl Connections {
         self.0.get(&peer).is_some_and(|found| matches!(found.stage, Stage::Leaving { .. }))
     }
 
-    /// A new connection has the address of one that has ended: its first request is in hand.
-    pub(super) fn begin_anew(&mut self, peer: SocketAddr) {
-        self.set(peer, Stage::InHand);
+    /// A new connection has the address of one that has ended: what waited in that, to be dropped.
+    pub(super) fn begin_anew(&mut self, peer: SocketAddr) -> VecDeque<Client> {
+        match self.0.get(&peer).map(|found| found.stage) {
+            Some(Stage::Leaving { told: true, .. } | Stage::Cut(_)) => self.forget(peer),
+            _ => VecDeque::new(),
+        }
     }
 
     /// The request in hand is refused, and with it whatever follows.
@@ -190,7 +188,7 @@ impl Connections {
     /// Whether no request is in hand, nor waits behind one.
     pub(super) fn are_quiet(&self) -> bool {
         let quiet = |connection: &Connection| {
-            !matches!(connection.stage, Stage::InHand | Stage::Reading(_) | Stage::Doubtful)
+            !matches!(connection.stage, Stage::InHand | Stage::Reading(_))
         };
         self.0.values().all(quiet)
     }
@@ -207,7 +205,7 @@ impl Connections {
     ) -> Vec<Client> {
         let gone = self.0.extract_if(|peer, connection| {
             let is_over = match connection.stage {
-                Stage::InHand | Stage::Reading(_) | Stage::Doubtful => false,
+                Stage::InHand | Stage::Reading(_) => false,
                 Stage::Free | Stage::Leaving { .. } => true,
                 Stage::Ended(since) | Stage::Cut(since) => {
                     !any_kept || since.elapsed() > REFUSAL_MEMORY

@@ -36,6 +36,8 @@ pub(super) struct Inbox {
     state: Mutex<State>,
     /// Signalled when the last idle worker has found work, and at the end.
     all_busy: Condvar,
+    /// Held by whoever finds out whether a connection is a new one.
+    doubts: Mutex<()>,
     keeper: OnceLock<Thread>,
     keeper_rests: AtomicBool,
     arrivals: AtomicU64,
@@ -93,6 +95,7 @@ impl Inbox {
         Inbox {
             state: Mutex::new(state),
             all_busy: Condvar::new(),
+            doubts: Mutex::new(()),
             keeper: OnceLock::new(),
             keeper_rests: AtomicBool::new(false),
             arrivals: AtomicU64::new(0),
@@ -184,17 +187,20 @@ impl Inbox {
             }
             Arrival::Doubtful(client) => {
                 let peer = client.peer();
+                // One after the other: the first that is asked about decides for those behind it.
+                let _alone = self.doubts.lock();
                 let is_new = self.sockets.of(peer).is_some_and(|socket| socket.can_send());
                 let mut state = self.state.lock();
-                if is_new {
-                    state.connections.begin_anew(peer);
-                    return Some(client);
-                }
-                state.connections.end(peer);
-                let arrival = state.connections.hold(client);
+                let (left, arrival) = match is_new {
+                    true => (state.connections.begin_anew(peer), state.connections.arrive(client)),
+                    false => (VecDeque::new(), state.connections.hold(client)),
+                };
                 drop(state);
-                if let Arrival::Never(client) = arrival {
-                    client.discard();
+                left.into_iter().for_each(Client::discard);
+                match arrival {
+                    Arrival::Now(client) => return Some(client),
+                    Arrival::Later => {}
+                    Arrival::Doubtful(client) | Arrival::Never(client) => client.discard(),
                 }
                 None
             }

@@ -56,10 +56,10 @@ impl Inbox {
         };
         socket.send(&reply.to_bytes(&envelope), patient);
         socket.end_sending();
-        if patient {
-            socket.discard(DISCARDED_BYTES_MAX);
+        // Where the client has ended it, a new connection may have its address and descriptor.
+        if !patient || !socket.discard(DISCARDED_BYTES_MAX) {
+            socket.end();
         }
-        socket.end();
         self.cut(client);
     }
 

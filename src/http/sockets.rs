@@ -150,17 +150,18 @@ impl Socket {
     }
 
     /// Takes what the client still sends, at most so many bytes, until it ends the connection or
-    /// somebody calls [`Socket::end`].
-    pub(super) fn discard(&self, most_bytes: usize) {
+    /// somebody calls [`Socket::end`]; true when it has ended.
+    pub(super) fn discard(&self, most_bytes: usize) -> bool {
         let (mut buffer, mut taken) = (vec![0; BUFFER_BYTES], 0);
         while let (true, Some(descriptor)) = (taken < most_bytes, self.descriptor()) {
             match recv(descriptor, &mut buffer, MsgFlags::empty()) {
-                Ok(0) => return,
+                Ok(0) => return true,
                 Ok(more) => taken += more,
                 Err(nix::Error::EINTR) => {}
-                Err(_) => return,
+                Err(_) => return true,
             }
         }
+        taken < most_bytes
     }
 
     /// Whether the client has said that it sends no more. A descriptor that is at its end is not
@@ -261,7 +262,7 @@ mod tests {
         client.read_to_string(&mut text).unwrap();
         assert_eq!(text, "an answer");
         drop(client);
-        socket.discard(1 << 20);
+        assert!(socket.discard(1 << 20));
         assert!(socket.is_at_its_end());
         drop(server);
     }
