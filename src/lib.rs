@@ -9,6 +9,8 @@
 //! bytes ▶ http::route (pure) ▶ typed command ▶ ONE SQL statement ▶ outcome (a value) ▶ http::Reply
 //! ```
 //!
+//! A connection has one request in hand; [`http`] says who takes it, and how many there can be.
+//!
 //! And a run of a job, each step one write that a fencing token guards:
 //!
 //! ```text

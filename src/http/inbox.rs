@@ -175,8 +175,8 @@ impl Inbox {
         }
     }
 
-    /// The client, if it is its connection's turn. May take some milliseconds, and holds no lock
-    /// meanwhile.
+    /// The client, if it is its connection's turn. A doubtful one may take some milliseconds; no
+    /// lock is held meanwhile that an ordinary request needs.
     fn resolve(&self, arrival: Arrival) -> Option<Client> {
         match arrival {
             Arrival::Now(client) => Some(client),
