@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::front::Client;
+use super::sockets::Socket;
 
 /// Requests that may wait behind the one in hand. Beyond it none of them is answered, and their
 /// connection ends.
@@ -18,8 +19,8 @@ const BEHIND_MAX: usize = 1_000;
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a client that was refused may go on to send before its connection is cut.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long what a client had sent may take to a worker.
-const REFUSAL_MEMORY: Duration = Duration::from_secs(60);
+/// How long what a client had sent may take to a worker, where its socket was not seen as a whole.
+const UNSEEN_MEMORY: Duration = Duration::from_secs(5);
 /// How long a connection may be open without a request.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(75);
 
@@ -32,6 +33,8 @@ struct Connection {
     /// When its last request came.
     heard: Instant,
     behind: VecDeque<Client>,
+    /// Those with this address on which nothing more can be sent.
+    ended: Vec<Socket>,
     /// More came than may wait: none of it is worked on.
     overfull: bool,
 }
@@ -44,8 +47,8 @@ enum Stage {
     InHand,
     /// Its body is read, aside from the workers, since then.
     Reading(Instant),
-    /// Its last answer said that it ends; `told` once the connection itself says so, too.
-    Leaving { since: Instant, told: bool },
+    /// Its last answer said that it ends.
+    Leaving(Instant),
     /// It was refused, and nothing that follows counts.
     Ended(Instant),
     /// Nothing can be read from it any more, since then; but what was read is still on its way.
@@ -58,10 +61,21 @@ pub(super) enum Arrival {
     Now(Client),
     /// It waits behind another.
     Later,
-    /// Its connection has ended, unless it is a new one with the same address.
-    Doubtful(Client),
     /// Nobody will answer it.
     Never(Client),
+}
+
+impl Arrival {
+    /// The client, if it is its connection's turn. One that nobody will answer is dropped, which
+    /// must not be done under a lock.
+    pub(super) fn turn(self) -> Option<Client> {
+        match self {
+            Arrival::Now(client) => return Some(client),
+            Arrival::Later => {}
+            Arrival::Never(client) => client.discard(),
+        }
+        None
+    }
 }
 
 /// What is to be done with a connection that takes too long.
@@ -76,12 +90,34 @@ pub(super) enum Overdue {
 }
 
 impl Connections {
+    /// Whether nothing more can be sent on the connection: who comes now with its address, and can
+    /// be sent something, has a new one.
+    pub(super) fn is_over(&self, peer: SocketAddr) -> bool {
+        self.0.get(&peer).is_some_and(Connection::is_over)
+    }
+
+    /// A new connection has the address of one that is over: what waited in that, to be dropped.
+    /// None while requests of that one may still come; the new one must end then.
+    pub(super) fn begin_anew(
+        &mut self,
+        peer: SocketAddr,
+        new: &Socket,
+    ) -> Option<VecDeque<Client>> {
+        let connection = self.0.get_mut(&peer).filter(|connection| connection.is_over())?;
+        if connection.has_gone() {
+            return Some(self.forget(peer));
+        }
+        connection.ended.push(new.clone());
+        None
+    }
+
     pub(super) fn arrive(&mut self, client: Client) -> Arrival {
         let now = Instant::now();
         let connection = self.0.entry(client.peer()).or_insert_with(|| Connection {
             stage: Stage::Free,
             heard: now,
             behind: VecDeque::new(),
+            ended: Vec::new(),
             overfull: false,
         });
         connection.heard = now;
@@ -90,8 +126,9 @@ impl Connections {
                 connection.stage = Stage::InHand;
                 Arrival::Now(client)
             }
-            Stage::Leaving { told: true, .. } | Stage::Cut(_) => Arrival::Doubtful(client),
+            Stage::Cut(_) => Arrival::Never(client),
             Stage::Ended(_) => connection.hold(client),
+            _ if connection.is_over() => connection.hold(client),
             _ => {
                 connection.overfull |= connection.behind.len() >= BEHIND_MAX;
                 if connection.overfull {
@@ -100,14 +137,6 @@ impl Connections {
                 connection.behind.push_back(client);
                 Arrival::Later
             }
-        }
-    }
-
-    /// Nobody will answer this one, whose connection has ended.
-    pub(super) fn hold(&mut self, client: Client) -> Arrival {
-        match self.0.get_mut(&client.peer()) {
-            Some(Connection { stage: Stage::Cut(_), .. }) | None => Arrival::Never(client),
-            Some(connection) => connection.hold(client),
         }
     }
 
@@ -142,31 +171,23 @@ impl Connections {
 
     /// The answer to the request in hand says that the connection ends.
     pub(super) fn leave(&mut self, peer: SocketAddr) {
-        self.set(peer, Stage::Leaving { since: Instant::now(), told: false });
+        self.set(peer, Stage::Leaving(Instant::now()));
     }
 
-    /// The connection itself says so now; false when it is not leaving.
-    pub(super) fn tell(&mut self, peer: SocketAddr) -> bool {
-        match self.0.get_mut(&peer).map(|connection| &mut connection.stage) {
-            Some(Stage::Leaving { told, .. }) => {
-                *told = true;
-                true
+    /// The connection itself says that it ends, on this socket, if it does.
+    pub(super) fn tell(&mut self, peer: SocketAddr, socket: &Socket) {
+        match self.0.get_mut(&peer) {
+            Some(it) if matches!(it.stage, Stage::Leaving(_) | Stage::Ended(_)) => {
+                socket.end_sending();
+                it.ended.push(socket.clone());
             }
-            _ => false,
+            _ => {}
         }
     }
 
     /// Whether the connection is leaving.
     pub(super) fn is_leaving(&self, peer: SocketAddr) -> bool {
-        self.0.get(&peer).is_some_and(|found| matches!(found.stage, Stage::Leaving { .. }))
-    }
-
-    /// A new connection has the address of one that has ended: what waited in that, to be dropped.
-    pub(super) fn begin_anew(&mut self, peer: SocketAddr) -> VecDeque<Client> {
-        match self.0.get(&peer).map(|found| found.stage) {
-            Some(Stage::Leaving { told: true, .. } | Stage::Cut(_)) => self.forget(peer),
-            _ => VecDeque::new(),
-        }
+        self.0.get(&peer).is_some_and(|found| matches!(found.stage, Stage::Leaving(_)))
     }
 
     /// The request in hand is refused, and with it whatever follows.
@@ -174,10 +195,18 @@ impl Connections {
         self.set(peer, Stage::Ended(Instant::now()));
     }
 
-    /// Nothing can be read from the connection any more: what waited behind, to be dropped.
-    pub(super) fn cut(&mut self, peer: SocketAddr) -> VecDeque<Client> {
-        self.set(peer, Stage::Cut(Instant::now()));
-        self.0.get_mut(&peer).map(|found| std::mem::take(&mut found.behind)).unwrap_or_default()
+    /// Nothing can be read from the connection that has ended, nor from its socket, where that is
+    /// known: what waited behind, to be dropped.
+    pub(super) fn cut(&mut self, peer: SocketAddr, socket: Option<&Socket>) -> VecDeque<Client> {
+        let Some(connection) = self.0.get_mut(&peer) else { return VecDeque::new() };
+        let is_its_own = connection.ended.is_empty()
+            || socket.is_none_or(|socket| connection.ended.contains(socket));
+        if !is_its_own || !matches!(connection.stage, Stage::Leaving(_) | Stage::Ended(_)) {
+            // A new one has its address by now.
+            return VecDeque::new();
+        }
+        connection.stage = Stage::Cut(Instant::now());
+        std::mem::take(&mut connection.behind)
     }
 
     /// The library has let go of the connection: what waited behind, to be dropped.
@@ -193,23 +222,19 @@ impl Connections {
         self.0.values().all(quiet)
     }
 
-    /// Forgets the connections that a look at the descriptors, begun then, did not find. While
-    /// `any_kept` of those that have ended, one that was refused is remembered: a request of it
-    /// may still come. What waited in a forgotten one is to be dropped, but not here: the library
-    /// may wait for something.
+    /// Forgets the connections that a look at the descriptors, begun then, did not find, and of
+    /// which no request can come any more. What waited in them is to be dropped, but not here: the
+    /// library may wait for something.
     pub(super) fn keep(
         &mut self,
         begun: Instant,
-        any_kept: bool,
         is_open: impl Fn(SocketAddr) -> bool,
     ) -> Vec<Client> {
         let gone = self.0.extract_if(|peer, connection| {
             let is_over = match connection.stage {
                 Stage::InHand | Stage::Reading(_) => false,
-                Stage::Free | Stage::Leaving { .. } => true,
-                Stage::Ended(since) | Stage::Cut(since) => {
-                    !any_kept || since.elapsed() > REFUSAL_MEMORY
-                }
+                Stage::Free => true,
+                Stage::Leaving(_) | Stage::Ended(_) | Stage::Cut(_) => connection.has_gone(),
             };
             is_over && connection.heard < begun && !is_open(*peer)
         });
@@ -225,7 +250,7 @@ impl Connections {
         let overdue = match stage {
             Stage::Free if heard.elapsed() > SILENCE_MAX => Some(Overdue::Everything),
             Stage::Reading(since) if since.elapsed() > BODY_PATIENCE => Some(Overdue::Body),
-            Stage::Leaving { since, .. } if since.elapsed() > LINGER => Some(Overdue::Farewell),
+            Stage::Leaving(since) if since.elapsed() > LINGER => Some(Overdue::Farewell),
             Stage::Ended(since) if since.elapsed() > LINGER => Some(Overdue::Everything),
             _ => None,
         };
@@ -248,6 +273,21 @@ impl Connections {
 }
 
 impl Connection {
+    fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Cut(_)) || !self.ended.is_empty()
+    }
+
+    /// Whether no request of a connection that is over can come any more.
+    fn has_gone(&self) -> bool {
+        let seen = !self.ended.is_empty() && self.ended.iter().all(Socket::was_whole);
+        match self.stage {
+            Stage::Leaving(since) | Stage::Ended(since) | Stage::Cut(since) if !seen => {
+                since.elapsed() > UNSEEN_MEMORY
+            }
+            _ => self.ended.iter().all(Socket::is_closed),
+        }
+    }
+
     /// Dropping what has an unread body waits for the body: that is for when the connection is cut.
     fn hold(&mut self, client: Client) -> Arrival {
         if !client.has_unread_body() {

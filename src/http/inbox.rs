@@ -15,14 +15,14 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::aside::Aside;
 use super::connections::{Arrival, Connections};
 use super::exchange::Exchange;
 use super::front::{Body, Client, NoClient, Source};
 use super::problem::Problem;
-use super::sockets::Sockets;
+use super::sockets::{Socket, Sockets};
 use crate::db::Outcome;
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Signal};
@@ -36,8 +36,6 @@ pub(super) struct Inbox {
     state: Mutex<State>,
     /// Signalled when the last idle worker has found work, and at the end.
     all_busy: Condvar,
-    /// Held by whoever finds out whether a connection is a new one.
-    doubts: Mutex<()>,
     keeper: OnceLock<Thread>,
     keeper_rests: AtomicBool,
     arrivals: AtomicU64,
@@ -95,7 +93,6 @@ impl Inbox {
         Inbox {
             state: Mutex::new(state),
             all_busy: Condvar::new(),
-            doubts: Mutex::new(()),
             keeper: OnceLock::new(),
             keeper_rests: AtomicBool::new(false),
             arrivals: AtomicU64::new(0),
@@ -159,52 +156,33 @@ impl Inbox {
                 }
             }
         };
-        arrival.and_then(|arrival| self.resolve(arrival))
+        arrival.and_then(Arrival::turn)
     }
 
-    /// Notes a client that has just come.
+    /// Notes a client that has just come, before the next of its source is taken.
     fn arrive(&self, client: Client) -> Arrival {
-        self.note_arrival();
-        self.state.lock().connections.arrive(client)
+        self.arrive_at(&mut self.state.lock(), client)
     }
 
-    fn note_arrival(&self) {
+    /// The same with the lock in hand: it is let go while it is found out whether the client's
+    /// connection is a new one, which takes some milliseconds where there are thousands.
+    fn arrive_at(&self, state: &mut MutexGuard<'_, State>, client: Client) -> Arrival {
         self.arrivals.fetch_add(1, Ordering::SeqCst);
         if self.keeper_rests.swap(false, Ordering::SeqCst) {
             self.wake_keeper();
         }
-    }
-
-    /// The client, if it is its connection's turn. A doubtful one may take some milliseconds; no
-    /// lock is held meanwhile that an ordinary request needs.
-    fn resolve(&self, arrival: Arrival) -> Option<Client> {
-        match arrival {
-            Arrival::Now(client) => Some(client),
-            Arrival::Later => None,
-            Arrival::Never(client) => {
-                client.discard();
-                None
-            }
-            Arrival::Doubtful(client) => {
-                let peer = client.peer();
-                // One after the other: the first that is asked about decides for those behind it.
-                let _alone = self.doubts.lock();
-                let is_new = self.sockets.of(peer).is_some_and(|socket| socket.can_send());
-                let mut state = self.state.lock();
-                let (left, arrival) = match is_new {
-                    true => (state.connections.begin_anew(peer), state.connections.arrive(client)),
-                    false => (VecDeque::new(), state.connections.hold(client)),
-                };
-                drop(state);
-                left.into_iter().for_each(Client::discard);
-                match arrival {
-                    Arrival::Now(client) => return Some(client),
-                    Arrival::Later => {}
-                    Arrival::Doubtful(client) | Arrival::Never(client) => client.discard(),
-                }
-                None
+        let peer = client.peer();
+        if state.connections.is_over(peer) {
+            let find = || self.sockets.of(peer).filter(Socket::can_send);
+            if let Some(new) = MutexGuard::unlocked(state, find) {
+                let left = state.connections.begin_anew(peer, &new);
+                MutexGuard::unlocked(state, || match left {
+                    Some(left) => left.into_iter().for_each(Client::discard),
+                    None => new.end(),
+                });
             }
         }
+        state.connections.arrive(client)
     }
 
     /// A client's request, if it can be worked on now. The others are given a thread of their
@@ -267,9 +245,10 @@ impl Inbox {
         self.state.lock().connections.end(peer);
     }
 
-    /// Nothing can be read from this connection any more: what waited behind, to be dropped.
-    pub(super) fn cut_connection(&self, peer: SocketAddr) -> VecDeque<Client> {
-        self.state.lock().connections.cut(peer)
+    /// Nothing can be read from the connection that has ended, with this socket.
+    pub(super) fn cut_connection(&self, peer: SocketAddr, socket: Option<&Socket>) {
+        let behind = self.state.lock().connections.cut(peer, socket);
+        behind.into_iter().for_each(Client::discard);
     }
 
     /// Leaves a request to the workers.
@@ -283,7 +262,7 @@ impl Inbox {
         let sources = self.state.lock().sources.clone();
         for source in &sources {
             while let Ok(Some(arrival)) = source.next_of_all(|client| self.arrive(client)) {
-                let exchange = self.resolve(arrival).and_then(|client| self.admit(client));
+                let exchange = arrival.turn().and_then(|client| self.admit(client));
                 exchange.into_iter().for_each(|exchange| self.put(exchange));
             }
         }

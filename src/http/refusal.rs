@@ -46,7 +46,8 @@ impl Inbox {
         let Some(socket) = self.sockets.of(peer) else {
             // The client has gone, or the system does not let us look. What it had sent before may
             // still be on its way to a worker.
-            return self.cut(client);
+            client.discard();
+            return self.cut_connection(peer, None);
         };
         let envelope = Envelope {
             request_id: &call.request_id,
@@ -55,18 +56,13 @@ impl Inbox {
             head_only: client.is_head(),
         };
         socket.send(&reply.to_bytes(&envelope), patient);
-        socket.end_sending();
+        self.tell(peer, &socket);
         // Where the client has ended it, a new connection may have its address and descriptor.
         if !patient || !socket.discard(DISCARDED_BYTES_MAX) {
             socket.end();
         }
-        self.cut(client);
-    }
-
-    fn cut(&self, client: Client) {
-        let behind = self.cut_connection(client.peer());
         client.discard();
-        behind.into_iter().for_each(Client::discard);
+        self.cut_connection(peer, Some(&socket));
     }
 
     fn count_refusal(&self, call: &Call, reply: &Reply) {

@@ -9,8 +9,10 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
+use nix::Error;
 use nix::sys::socket::{
     MsgFlags, Shutdown, SockaddrLike, SockaddrStorage, getpeername, getsockname, recv, send,
     shutdown,
@@ -46,8 +48,11 @@ struct Seen {
 pub(super) type Pair = [Option<RawFd>; 2];
 
 /// The socket of one connection.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Socket {
     pair: Pair,
+    /// Its number in the kernel, which no other gets while this one is open.
+    inode: u64,
     peer: SocketAddr,
     port: u16,
 }
@@ -110,16 +115,22 @@ impl Sockets {
         if !is_fresh {
             self.look_alone()?;
         }
+        // One that has just been accepted has its second a moment later.
+        if self.seen_of(peer).is_some_and(|found| !found.is_whole()) {
+            self.look_alone()?;
+        }
         self.seen_of(peer)
     }
 
     fn seen_of(&self, peer: SocketAddr) -> Option<Socket> {
         let pair = self.seen.lock().open.get(&peer).copied();
-        pair.map(|pair| self.socket(peer, pair))
+        self.socket(peer, pair?)
     }
 
-    pub(super) fn socket(&self, peer: SocketAddr, pair: Pair) -> Socket {
-        Socket { pair, peer, port: self.port }
+    /// The socket that a look found; none when its connection has ended since then.
+    pub(super) fn socket(&self, peer: SocketAddr, pair: Pair) -> Option<Socket> {
+        let inode = inode(holder(&pair, peer)?)?;
+        Some(Socket { pair, inode, peer, port: self.port })
     }
 }
 
@@ -131,8 +142,18 @@ impl Socket {
 
     /// One that is still this connection's, unless the connection has ended.
     fn descriptor(&self) -> Option<RawFd> {
+        holder(&self.pair, self.peer).filter(|descriptor| inode(*descriptor) == Some(self.inode))
+    }
+
+    /// Whether both its descriptors were found.
+    pub(super) fn was_whole(&self) -> bool {
+        self.pair.iter().all(Option::is_some)
+    }
+
+    /// Whether nobody holds it any more, be its connection open or not.
+    pub(super) fn is_closed(&self) -> bool {
         let mut descriptors = self.pair.iter().copied().flatten();
-        descriptors.find(|descriptor| peer(*descriptor) == Some(self.peer))
+        descriptors.all(|descriptor| inode(descriptor) != Some(self.inode))
     }
 
     /// Writes past the library, which would first read a body that nobody wants. Only where every
@@ -143,7 +164,7 @@ impl Socket {
         while let (false, Some(descriptor)) = (bytes.is_empty(), self.descriptor()) {
             match send(descriptor, bytes, MsgFlags::MSG_NOSIGNAL | wait) {
                 Ok(sent) => bytes = &bytes[sent..],
-                Err(nix::Error::EINTR) => {}
+                Err(Error::EINTR) => {}
                 Err(_) => return,
             }
         }
@@ -157,7 +178,7 @@ impl Socket {
             match recv(descriptor, &mut buffer, MsgFlags::empty()) {
                 Ok(0) => return true,
                 Ok(more) => taken += more,
-                Err(nix::Error::EINTR) => {}
+                Err(Error::EINTR) => {}
                 Err(_) => return true,
             }
         }
@@ -214,9 +235,18 @@ impl Socket {
     }
 }
 
+fn holder(pair: &Pair, of: SocketAddr) -> Option<RawFd> {
+    pair.iter().copied().flatten().find(|descriptor| peer(*descriptor) == Some(of))
+}
+
+fn inode(descriptor: RawFd) -> Option<u64> {
+    let entry = fs::metadata(format!("{DESCRIPTORS}/{descriptor}"));
+    entry.ok().map(|entry| entry.ino())
+}
+
 fn is_at_its_end(descriptor: RawFd) -> bool {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    recv(descriptor, &mut [0], flags) == Ok(0)
+    matches!(recv(descriptor, &mut [0], flags), Ok(0) | Err(Error::ECONNRESET | Error::ETIMEDOUT))
 }
 
 fn local_port(descriptor: RawFd) -> Option<u16> {

@@ -48,21 +48,22 @@ impl Sweep {
         }
         let open = self.open.iter().map(|(peer, since)| (*peer, *since));
         for (peer, overdue, known) in self.inbox.overdue(open) {
-            let socket = self.inbox.sockets.socket(peer, look.open[&peer]);
+            let Some(socket) = self.inbox.sockets.socket(peer, look.open[&peer]) else { continue };
             match overdue {
                 Overdue::Body => socket.end_reading(),
-                Overdue::Farewell if socket.can_send() => self.inbox.has_left(peer),
+                // A new connection has its address.
+                Overdue::Farewell if socket.can_send() => self.inbox.cut_connection(peer, None),
                 Overdue::Farewell => socket.end(),
                 Overdue::Everything => {
                     if !known {
                         socket.send(&self.late(), false);
                     }
                     socket.end();
-                    self.inbox.cut_connection(peer).into_iter().for_each(|it| it.discard());
+                    self.inbox.cut_connection(peer, Some(&socket));
                 }
             }
         }
-        drop(self.inbox.keep(begun, look.kept > 0, |peer| look.open.contains_key(&peer)));
+        drop(self.inbox.keep(begun, |peer| look.open.contains_key(&peer)));
         self.judge_lost(look.kept / 2);
     }
 
@@ -79,13 +80,10 @@ impl Sweep {
         }
         let open = self.inbox.sockets.look().map(|look| look.open).unwrap_or_default();
         for peer in leaving {
-            match open.get(&peer) {
-                Some(pair) if self.inbox.tell(peer) => {
-                    self.inbox.sockets.socket(peer, *pair).end_sending();
-                }
-                Some(_) => {}
+            match open.get(&peer).and_then(|pair| self.inbox.sockets.socket(peer, *pair)) {
+                Some(socket) => self.inbox.tell(peer, &socket),
                 // The client has ended it, and may soon come back with the same address.
-                None => self.inbox.has_left(peer),
+                None => self.inbox.cut_connection(peer, None),
             }
         }
         self.next_farewell = Instant::now() + begun.elapsed() * 5;

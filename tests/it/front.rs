@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use balanced::db::Pulse;
 use balanced::http::{Call, Handler, Reply};
+use socket2::{Domain, Socket, Type};
 
-use crate::support::{Client, Database, Local, Postgres, Process, get, until};
+use crate::support::{Client, Database, Local, Postgres, Process, change, get, until};
 
 fn server() -> Local {
     let handler: Handler = Arc::new(|_: &Call, _| Reply::json(200, &"fine"));
@@ -120,4 +121,61 @@ fn old_and_half_closed_clients_get_their_answer_and_the_end() {
     polite.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_eq!(polite.receive().unwrap().header("connection"), Some("close"));
     assert!(polite.is_ended());
+}
+
+/// A client's port that comes back is known from the connection that was refused: nothing that
+/// followed there is worked on, and what comes now is answered in order, or ends unanswered while
+/// the old one is not gone.
+#[test]
+fn a_port_that_comes_back_at_once_gets_all_its_answers_or_none() {
+    const CLIENTS: u8 = 8;
+    const ROUNDS: usize = 50;
+    const PIPELINED: usize = 8;
+    let (database, replica) = process();
+    let request = |amount: i64| {
+        let body = change(1, amount);
+        let length = body.len();
+        format!("POST /api/balance HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    let hidden = format!("Content-Length: -1\r\n\r\n{}", request(-1_000).repeat(PIPELINED));
+    let good = request(-1).repeat(PIPELINED);
+    let live = |client: u8| {
+        let own = SocketAddr::from(([127, 0, 0, client], 1_999));
+        for _ in 0..ROUNDS {
+            let mut refused = connect_from(own, replica.addr);
+            refused.send(format!("GET / HTTP/1.1\r\nHost: x\r\n{hidden}"));
+            let told = answers(&mut refused, PIPELINED);
+            assert!(told.iter().all(|status| *status == 400), "{told:?}");
+            drop(refused);
+            until("it is served", Duration::from_secs(20), || {
+                let mut client = connect_from(own, replica.addr);
+                client.send(&good);
+                let told = answers(&mut client, PIPELINED);
+                assert!(told.is_empty() || told == [200; PIPELINED], "{told:?}");
+                !told.is_empty()
+            });
+        }
+    };
+    thread::scope(|scope| {
+        let live = &live;
+        (1..=CLIENTS).for_each(|client| drop(scope.spawn(move || live(client))));
+    });
+    let changes = usize::from(CLIENTS) * ROUNDS * PIPELINED;
+    assert_eq!(database.number("select balance from users where id = 1"), 10_000 - changes as i64);
+}
+
+/// A connection from this address, which is free again at once when it is dropped.
+fn connect_from(own: SocketAddr, addr: SocketAddr) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_linger(Some(Duration::ZERO)).expect("a socket");
+    socket.set_reuse_address(true).expect("a socket");
+    socket.bind(&own.into()).expect("a port of our own");
+    socket.connect(&addr.into()).expect("a connection");
+    Client::of(socket.into(), Duration::from_secs(10)).expect("a client")
+}
+
+/// The statuses of at most so many answers before the end.
+fn answers(client: &mut Client, most: usize) -> Vec<u16> {
+    let answers = std::iter::from_fn(|| client.try_receive().ok().flatten());
+    answers.map(|answer| answer.status).take(most).collect()
 }

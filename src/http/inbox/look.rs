@@ -41,7 +41,7 @@ impl Inbox {
         if let Some((source, reason)) = death {
             self.note_death(&source, &reason.to_string());
         }
-        let admitted = arrived.into_iter().filter_map(|arrival| self.resolve(arrival));
+        let admitted = arrived.into_iter().filter_map(Arrival::turn);
         let admitted = admitted.filter_map(|client| self.admit(client));
         let admitted: Vec<_> = admitted.collect();
         let mut state = self.state.lock();
@@ -68,7 +68,7 @@ impl Inbox {
         Findings { in_memory, hopeless, crowded }
     }
 
-    /// All under one lock, so that no worker goes to wait at its source in between.
+    /// Under the lock, so that no worker goes to wait at its source while it is looked at.
     fn take_in(
         &self,
         mut state: MutexGuard<'_, State>,
@@ -77,15 +77,8 @@ impl Inbox {
         let sources = state.sources.clone();
         for (index, source) in sources.iter().enumerate() {
             let is_last = index + 1 == sources.len();
-            if is_last && state.idle() > 0 {
-                break;
-            }
-            loop {
-                let next = source.next_now(|client| {
-                    self.note_arrival();
-                    state.connections.arrive(client)
-                });
-                match next {
+            while !is_last || state.idle() == 0 {
+                match source.next_now(|client| self.arrive_at(&mut state, client)) {
                     Ok(Some(arrival)) => arrived.push(arrival),
                     Ok(None) => break,
                     // Requests of its connections may follow.

@@ -11,6 +11,7 @@ use log::warn;
 
 use super::super::connections::Overdue;
 use super::super::front::{Client, Source};
+use super::super::sockets::Socket;
 use super::{Inbox, State};
 use crate::shutdown::Phase;
 
@@ -79,12 +80,11 @@ impl Inbox {
     pub(in super::super) fn keep(
         &self,
         begun: Instant,
-        any_kept: bool,
         is_open: impl Fn(SocketAddr) -> bool,
     ) -> Vec<Arc<Source>> {
         let mut state = self.state.lock();
         let State { sources, old_clients, connections, .. } = &mut *state;
-        let left = connections.keep(begun, any_kept, &is_open);
+        let left = connections.keep(begun, &is_open);
         old_clients.iter_mut().for_each(|clients| clients.retain(|client| is_open(*client)));
         let over = |(source, clients): (&Arc<Source>, &HashSet<SocketAddr>)| {
             // While new connections are held back, the library's own would wait for minutes.
@@ -132,19 +132,9 @@ impl Inbox {
         leaving.filter(|peer| state.connections.is_leaving(*peer)).collect()
     }
 
-    /// The connection is about to say that it ends; false when it is not leaving any more.
-    pub(in super::super) fn tell(&self, peer: SocketAddr) -> bool {
-        self.state.lock().connections.tell(peer)
-    }
-
-    /// The client's connection that was told to end has ended.
-    pub(in super::super) fn has_left(&self, peer: SocketAddr) {
-        let mut state = self.state.lock();
-        if state.connections.is_leaving(peer) {
-            let behind = state.connections.forget(peer);
-            drop(state);
-            behind.into_iter().for_each(Client::discard);
-        }
+    /// The connection itself says that it ends, unless it is a new one by now.
+    pub(in super::super) fn tell(&self, peer: SocketAddr, socket: &Socket) {
+        self.state.lock().connections.tell(peer, socket);
     }
 
     /// So many descriptors are no connection's.

@@ -32,7 +32,11 @@ impl Client {
         addr: SocketAddr,
         patience: Duration,
     ) -> std::io::Result<Client> {
-        let stream = TcpStream::connect(addr)?;
+        Client::of(TcpStream::connect(addr)?, patience)
+    }
+
+    /// The one at this end of a connection.
+    pub(crate) fn of(stream: TcpStream, patience: Duration) -> std::io::Result<Client> {
         stream.set_read_timeout(Some(patience))?;
         stream.set_nodelay(true)?;
         Ok(Client(BufReader::new(stream)))
