@@ -34,7 +34,7 @@ struct Connection {
     heard: Instant,
     behind: VecDeque<Client>,
     /// Those with this address on which nothing more can be sent.
-    ended: Vec<Socket>,
+    spent: Vec<Socket>,
     /// More came than may wait: none of it is worked on.
     overfull: bool,
 }
@@ -107,7 +107,7 @@ impl Connections {
         if connection.has_gone() {
             return Some(self.forget(peer));
         }
-        connection.ended.push(new.clone());
+        connection.spent.push(new.clone());
         None
     }
 
@@ -117,7 +117,7 @@ impl Connections {
             stage: Stage::Free,
             heard: now,
             behind: VecDeque::new(),
-            ended: Vec::new(),
+            spent: Vec::new(),
             overfull: false,
         });
         connection.heard = now;
@@ -179,7 +179,7 @@ impl Connections {
         match self.0.get_mut(&peer) {
             Some(it) if matches!(it.stage, Stage::Leaving(_) | Stage::Ended(_)) => {
                 socket.end_sending();
-                it.ended.push(socket.clone());
+                it.spent.push(socket.clone());
             }
             _ => {}
         }
@@ -199,8 +199,8 @@ impl Connections {
     /// known: what waited behind, to be dropped.
     pub(super) fn cut(&mut self, peer: SocketAddr, socket: Option<&Socket>) -> VecDeque<Client> {
         let Some(connection) = self.0.get_mut(&peer) else { return VecDeque::new() };
-        let is_its_own = connection.ended.is_empty()
-            || socket.is_none_or(|socket| connection.ended.contains(socket));
+        let is_its_own = connection.spent.is_empty()
+            || socket.is_none_or(|socket| connection.spent.contains(socket));
         if !is_its_own || !matches!(connection.stage, Stage::Leaving(_) | Stage::Ended(_)) {
             // A new one has its address by now.
             return VecDeque::new();
@@ -274,17 +274,17 @@ impl Connections {
 
 impl Connection {
     fn is_over(&self) -> bool {
-        matches!(self.stage, Stage::Cut(_)) || !self.ended.is_empty()
+        matches!(self.stage, Stage::Cut(_)) || !self.spent.is_empty()
     }
 
     /// Whether no request of a connection that is over can come any more.
     fn has_gone(&self) -> bool {
-        let seen = !self.ended.is_empty() && self.ended.iter().all(Socket::was_whole);
+        let seen = !self.spent.is_empty() && self.spent.iter().all(Socket::was_whole);
         match self.stage {
             Stage::Leaving(since) | Stage::Ended(since) | Stage::Cut(since) if !seen => {
                 since.elapsed() > UNSEEN_MEMORY
             }
-            _ => self.ended.iter().all(Socket::is_closed),
+            _ => self.spent.iter().all(Socket::is_closed),
         }
     }
 
