@@ -164,14 +164,25 @@ fn a_port_that_comes_back_at_once_gets_all_its_answers_or_none() {
     assert_eq!(database.number("select balance from users where id = 1"), 10_000 - changes as i64);
 }
 
-/// A connection from this address, which is free again at once when it is dropped.
+/// A connection from this address, which is free again when it is dropped: at once, or, where
+/// another test starts a process just then, when that has begun to run.
 fn connect_from(own: SocketAddr, addr: SocketAddr) -> Client {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_linger(Some(Duration::ZERO)).expect("a socket");
-    socket.set_reuse_address(true).expect("a socket");
-    socket.bind(&own.into()).expect("a port of our own");
-    socket.connect(&addr.into()).expect("a connection");
-    Client::of(socket.into(), Duration::from_secs(10)).expect("a client")
+    let connect = || -> std::io::Result<Client> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_linger(Some(Duration::ZERO))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&own.into())?;
+        socket.connect(&addr.into())?;
+        Client::of(socket.into(), Duration::from_secs(10))
+    };
+    let mut connected = connect();
+    until("it is connected", Duration::from_secs(5), || {
+        if connected.is_err() {
+            connected = connect();
+        }
+        connected.is_ok()
+    });
+    connected.expect("a connection")
 }
 
 /// The statuses of at most so many answers before the end.
