@@ -20,7 +20,7 @@ const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a client that was refused may go on to send before its connection is cut.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long what a client had sent may take to a worker, where its socket was not seen as a whole.
-const UNSEEN_MEMORY: Duration = Duration::from_secs(5);
+const UNSEEN_MEMORY: Duration = Duration::from_millis(500);
 /// How long a connection may be open without a request.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(75);
 
@@ -35,6 +35,10 @@ struct Connection {
     behind: VecDeque<Client>,
     /// Those with this address on which nothing more can be sent.
     spent: Vec<Socket>,
+    /// Came when nothing more could be sent: of this connection, or of a new one.
+    doubtful: VecDeque<Client>,
+    /// Somebody finds out about the doubtful ones.
+    is_asked_about: bool,
     /// More came than may wait: none of it is worked on.
     overfull: bool,
 }
@@ -61,66 +65,84 @@ pub(super) enum Arrival {
     Now(Client),
     /// It waits behind another.
     Later,
+    /// It waits until it is known whether its connection is a new one with the address of one that
+    /// is over: [`Connections::settle`].
+    Doubtful(SocketAddr),
     /// Nobody will answer it.
     Never(Client),
 }
 
-impl Arrival {
-    /// The client, if it is its connection's turn. One that nobody will answer is dropped, which
-    /// must not be done under a lock.
-    pub(super) fn turn(self) -> Option<Client> {
-        match self {
-            Arrival::Now(client) => return Some(client),
-            Arrival::Later => {}
-            Arrival::Never(client) => client.discard(),
-        }
-        None
-    }
+/// What has become of doubtful clients.
+pub(super) struct Settled {
+    /// The first of the new connection.
+    pub(super) first: Option<Client>,
+    /// Not to be dropped under a lock: the library may wait for something.
+    pub(super) dropped: VecDeque<Client>,
 }
 
 /// What is to be done with a connection that takes too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
+    /// It has never brought a request: it is told so, and ends.
+    Silent,
     /// Whoever reads its body is to find its end.
     Body,
-    /// It ends, unless it is a new one with the same address.
+    /// It has not been told that it ends.
     Farewell,
     /// It ends.
     Everything,
 }
 
 impl Connections {
-    /// Whether nothing more can be sent on the connection: who comes now with its address, and can
-    /// be sent something, has a new one.
-    pub(super) fn is_over(&self, peer: SocketAddr) -> bool {
-        self.0.get(&peer).is_some_and(Connection::is_over)
+    /// How many doubtful clients with this address wait. Where none does, the next is told of.
+    pub(super) fn doubtful(&mut self, peer: SocketAddr) -> usize {
+        let Some(connection) = self.0.get_mut(&peer) else { return 0 };
+        let count = connection.doubtful.len();
+        connection.is_asked_about = count > 0;
+        count
     }
 
-    /// A new connection has the address of one that is over: what waited in that, to be dropped.
-    /// None while requests of that one may still come; the new one must end then.
-    pub(super) fn begin_anew(
+    /// Whose are the doubtful clients, of which the first `count` were there when `new` was looked
+    /// for? The new connection's, once no request of the old one can come any more; the old one's,
+    /// if there is no new one. None while that cannot be told, unless it `must` be: then nobody
+    /// answers them, and the new connection is to end.
+    pub(super) fn settle(
         &mut self,
         peer: SocketAddr,
-        new: &Socket,
-    ) -> Option<VecDeque<Client>> {
-        let connection = self.0.get_mut(&peer).filter(|connection| connection.is_over())?;
-        if connection.has_gone() {
-            return Some(self.forget(peer));
+        count: usize,
+        new: Option<&Socket>,
+        must: bool,
+    ) -> Option<Settled> {
+        let connection = self.0.get_mut(&peer)?;
+        match new {
+            Some(_) if connection.has_gone() => {
+                let behind = std::mem::take(&mut connection.doubtful);
+                let dropped = std::mem::take(&mut connection.behind);
+                *connection = Connection { behind, ..Connection::new(Stage::InHand) };
+                return Some(Settled { first: connection.behind.pop_front(), dropped });
+            }
+            Some(_) if !must => return None,
+            _ => connection.spent.extend(new.cloned()),
         }
-        connection.spent.push(new.clone());
-        None
+        let is_cut = matches!(connection.stage, Stage::Cut(_));
+        let some = connection.doubtful.drain(..count);
+        let (waiting, dropped): (VecDeque<Client>, _) =
+            some.partition(|client| !is_cut && client.has_unread_body());
+        connection.behind.extend(waiting);
+        Some(Settled { first: None, dropped })
     }
 
     pub(super) fn arrive(&mut self, client: Client) -> Arrival {
-        let now = Instant::now();
-        let connection = self.0.entry(client.peer()).or_insert_with(|| Connection {
-            stage: Stage::Free,
-            heard: now,
-            behind: VecDeque::new(),
-            spent: Vec::new(),
-            overfull: false,
-        });
-        connection.heard = now;
+        let peer = client.peer();
+        let connection = self.0.entry(peer).or_insert_with(|| Connection::new(Stage::Free));
+        connection.heard = Instant::now();
+        if connection.is_over() && !connection.spent.iter().any(Socket::is_open) {
+            connection.doubtful.push_back(client);
+            return match std::mem::replace(&mut connection.is_asked_about, true) {
+                false => Arrival::Doubtful(peer),
+                true => Arrival::Later,
+            };
+        }
         match connection.stage {
             Stage::Free => {
                 connection.stage = Stage::InHand;
@@ -128,7 +150,6 @@ impl Connections {
             }
             Stage::Cut(_) => Arrival::Never(client),
             Stage::Ended(_) => connection.hold(client),
-            _ if connection.is_over() => connection.hold(client),
             _ => {
                 connection.overfull |= connection.behind.len() >= BEHIND_MAX;
                 if connection.overfull {
@@ -175,8 +196,8 @@ impl Connections {
     }
 
     /// The connection itself says that it ends, on this socket, if it does.
-    pub(super) fn tell(&mut self, peer: SocketAddr, socket: &Socket) {
-        match self.0.get_mut(&peer) {
+    pub(super) fn tell(&mut self, socket: &Socket) {
+        match self.0.get_mut(&socket.peer) {
             Some(it) if matches!(it.stage, Stage::Leaving(_) | Stage::Ended(_)) => {
                 socket.end_sending();
                 it.spent.push(socket.clone());
@@ -195,74 +216,97 @@ impl Connections {
         self.set(peer, Stage::Ended(Instant::now()));
     }
 
-    /// Nothing can be read from the connection that has ended, nor from its socket, where that is
-    /// known: what waited behind, to be dropped.
-    pub(super) fn cut(&mut self, peer: SocketAddr, socket: Option<&Socket>) -> VecDeque<Client> {
-        let Some(connection) = self.0.get_mut(&peer) else { return VecDeque::new() };
-        let is_its_own = connection.spent.is_empty()
-            || socket.is_none_or(|socket| connection.spent.contains(socket));
-        if !is_its_own || !matches!(connection.stage, Stage::Leaving(_) | Stage::Ended(_)) {
+    /// Nothing can be read from the connection that has ended: what waited behind, to be dropped.
+    pub(super) fn cut(&mut self, socket: &Socket) -> VecDeque<Client> {
+        match self.0.get_mut(&socket.peer) {
+            Some(it)
+                if matches!(it.stage, Stage::Leaving(_) | Stage::Ended(_))
+                    && (it.spent.is_empty() || it.spent.contains(socket)) =>
+            {
+                it.stage = Stage::Cut(Instant::now());
+                std::mem::take(&mut it.behind)
+            }
             // A new one has its address by now.
-            return VecDeque::new();
+            _ => VecDeque::new(),
         }
-        connection.stage = Stage::Cut(Instant::now());
-        std::mem::take(&mut connection.behind)
     }
 
-    /// The library has let go of the connection: what waited behind, to be dropped.
-    pub(super) fn forget(&mut self, peer: SocketAddr) -> VecDeque<Client> {
-        self.0.remove(&peer).map(|connection| connection.behind).unwrap_or_default()
+    /// The socket of a connection that has ended was not found: its client has gone, or the system
+    /// has not let us look. What waits there is dropped once no look finds it.
+    pub(super) fn lose(&mut self, peer: SocketAddr, client: Option<Client>) {
+        if let Some(connection) = self.0.get_mut(&peer) {
+            connection.behind.extend(client);
+            if matches!(connection.stage, Stage::Leaving(_) | Stage::Ended(_)) {
+                connection.stage = Stage::Cut(Instant::now());
+            }
+        }
     }
 
     /// Whether no request is in hand, nor waits behind one.
     pub(super) fn are_quiet(&self) -> bool {
         let quiet = |connection: &Connection| {
             !matches!(connection.stage, Stage::InHand | Stage::Reading(_))
+                && connection.doubtful.is_empty()
         };
         self.0.values().all(quiet)
     }
 
     /// Forgets the connections that a look at the descriptors, begun then, did not find, and of
-    /// which no request can come any more. What waited in them is to be dropped, but not here: the
-    /// library may wait for something.
+    /// which no request can come any more. Gives what waited in those that were not found.
     pub(super) fn keep(
         &mut self,
         begun: Instant,
         is_open: impl Fn(SocketAddr) -> bool,
-    ) -> Vec<Client> {
-        let gone = self.0.extract_if(|peer, connection| {
-            let is_over = match connection.stage {
-                Stage::InHand | Stage::Reading(_) => false,
-                Stage::Free => true,
-                Stage::Leaving(_) | Stage::Ended(_) | Stage::Cut(_) => connection.has_gone(),
-            };
-            is_over && connection.heard < begun && !is_open(*peer)
+    ) -> VecDeque<Client> {
+        let mut left = VecDeque::new();
+        self.0.retain(|peer, connection| {
+            let in_hand = matches!(connection.stage, Stage::InHand | Stage::Reading(_));
+            if in_hand || connection.heard >= begun || is_open(*peer) {
+                return true;
+            }
+            left.append(&mut connection.behind);
+            let is_needed = !connection.doubtful.is_empty() || !connection.has_gone();
+            connection.stage != Stage::Free && is_needed
         });
-        gone.flat_map(|(_, connection)| connection.behind).collect()
+        left
     }
 
     /// Whether the connection takes too long for what it is at: then nothing that follows counts.
-    /// `open_since` is when a look first found it, for one that has never sent a request.
-    pub(super) fn overdue(&mut self, peer: SocketAddr, open_since: Instant) -> Option<Overdue> {
-        let found = self.0.get(&peer);
-        let stage = found.map_or(Stage::Free, |connection| connection.stage);
-        let heard = found.map_or(open_since, |connection| connection.heard);
-        let overdue = match stage {
-            Stage::Free if heard.elapsed() > SILENCE_MAX => Some(Overdue::Everything),
+    /// `open_since` is when a look first found it, for one that has never sent a
+    /// request.
+    pub(super) fn overdue(
+        &mut self,
+        peer: SocketAddr,
+        open_since: Instant,
+        socket: impl FnOnce() -> Option<Socket>,
+    ) -> Option<Overdue> {
+        let is_silent = open_since.elapsed() > SILENCE_MAX;
+        let Some(connection) = self.0.get_mut(&peer) else {
+            let silent = || Connection::new(Stage::Ended(Instant::now()));
+            return is_silent.then(|| self.0.insert(peer, silent())).map(|_| Overdue::Silent);
+        };
+        if connection.is_over() {
+            let socket = socket()?;
+            if !connection.spent.contains(&socket) {
+                // A new one, which has brought nothing yet.
+                let is_silent = is_silent && connection.doubtful.is_empty();
+                return is_silent.then(|| connection.spent.push(socket)).map(|()| Overdue::Silent);
+            }
+        }
+        let overdue = match connection.stage {
+            Stage::Free if connection.heard.elapsed() > SILENCE_MAX => Some(Overdue::Everything),
             Stage::Reading(since) if since.elapsed() > BODY_PATIENCE => Some(Overdue::Body),
-            Stage::Leaving(since) if since.elapsed() > LINGER => Some(Overdue::Farewell),
+            Stage::Leaving(since) if since.elapsed() > LINGER => match connection.is_over() {
+                true => Some(Overdue::Everything),
+                false => Some(Overdue::Farewell),
+            },
             Stage::Ended(since) if since.elapsed() > LINGER => Some(Overdue::Everything),
             _ => None,
         };
         if matches!(overdue, Some(Overdue::Body | Overdue::Everything)) {
-            self.end(peer);
+            connection.stage = Stage::Ended(Instant::now());
         }
         overdue
-    }
-
-    /// Whether a request of the connection was ever seen.
-    pub(super) fn knows(&self, peer: SocketAddr) -> bool {
-        self.0.contains_key(&peer)
     }
 
     fn set(&mut self, peer: SocketAddr, stage: Stage) {
@@ -273,11 +317,24 @@ impl Connections {
 }
 
 impl Connection {
+    fn new(stage: Stage) -> Connection {
+        Connection {
+            stage,
+            heard: Instant::now(),
+            behind: VecDeque::new(),
+            spent: Vec::new(),
+            doubtful: VecDeque::new(),
+            is_asked_about: false,
+            overfull: false,
+        }
+    }
+
+    /// Whether nothing more can be sent on it.
     fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Cut(_)) || !self.spent.is_empty()
     }
 
-    /// Whether no request of a connection that is over can come any more.
+    /// Whether no request of it, which is over, can come any more.
     fn has_gone(&self) -> bool {
         let seen = !self.spent.is_empty() && self.spent.iter().all(Socket::was_whole);
         match self.stage {
@@ -288,7 +345,8 @@ impl Connection {
         }
     }
 
-    /// Dropping what has an unread body waits for the body: that is for when the connection is cut.
+    /// Nobody will answer this one. Dropping what has an unread body waits for the body: that is
+    /// for when the connection is cut.
     fn hold(&mut self, client: Client) -> Arrival {
         if !client.has_unread_body() {
             return Arrival::Never(client);

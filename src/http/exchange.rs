@@ -60,14 +60,12 @@ impl Exchange {
         self.count(reply, &inbox.metrics);
         let Call { method, target, request_id, .. } = &self.call;
         let status = reply.status();
-        let (wished, goes_on) = (client.ends(), !client.ends_by_itself());
-        let closing = wished || inbox.is_closing();
+        let goes_on = !client.ends_by_itself();
+        let closing = client.ends() || inbox.is_closing();
         let taken = client.answer(reply, request_id, &inbox.replica_name, closing);
         let duration_ms = self.attempt.begun().elapsed().as_millis();
-        match goes_on {
-            true if wished => inbox.end_connection(self.peer),
-            true if closing => inbox.let_go(self.peer),
-            _ => {}
+        if closing && goes_on {
+            inbox.let_go(self.peer);
         }
         inbox.answered(self.peer);
         debug!(

@@ -12,13 +12,13 @@ use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
-use std::time::Duration;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use super::aside::Aside;
-use super::connections::{Arrival, Connections};
+use super::connections::{Arrival, Connections, Settled};
 use super::exchange::Exchange;
 use super::front::{Body, Client, NoClient, Source};
 use super::problem::Problem;
@@ -29,6 +29,12 @@ use crate::shutdown::{Phase, Signal};
 
 /// Threads that read bodies and refuse requests.
 const ASIDE_MAX: usize = 64;
+/// Threads that find out whether a connection is a new one.
+const DOUBTS_MAX: usize = 16;
+/// A new connection whose client's earlier one has not gone after this long is ended: what has come
+/// may be of the earlier one.
+const DOUBT_MAX: Duration = Duration::from_millis(700);
+const DOUBT_TICK: Duration = Duration::from_millis(1);
 /// Between two looks for requests once no connection is accepted any more.
 const LAST_TICK: Duration = Duration::from_millis(5);
 
@@ -47,6 +53,7 @@ pub(super) struct Inbox {
     beside: AtomicUsize,
     request_timeout: Duration,
     pub(super) aside: Arc<Aside>,
+    doubts: Arc<Aside>,
     pub(super) sockets: Sockets,
     pub(super) shutdown: Signal,
     pub(super) replica_name: String,
@@ -101,6 +108,7 @@ impl Inbox {
             beside: AtomicUsize::new(0),
             request_timeout: options.request_timeout,
             aside: Aside::at_most(ASIDE_MAX),
+            doubts: Aside::at_most(DOUBTS_MAX),
             sockets,
             shutdown: options.shutdown.clone(),
             replica_name: options.replica_name.clone(),
@@ -141,7 +149,7 @@ impl Inbox {
     /// The next client that may be worked on, if one comes before this thread is woken. Once no
     /// connection is accepted any more nobody waits here for long, so that the drain can tell
     /// whether all is answered.
-    fn wait_at(&self, source: &Source) -> Option<Client> {
+    fn wait_at(self: &Arc<Inbox>, source: &Source) -> Option<Client> {
         let is_over = || self.shutdown.has_reached(Phase::Closed);
         let arrival = if is_over() {
             self.shutdown.wait_for_phase(Phase::Ended, LAST_TICK);
@@ -156,33 +164,62 @@ impl Inbox {
                 }
             }
         };
-        arrival.and_then(Arrival::turn)
+        arrival.and_then(|arrival| self.turn(arrival))
     }
 
-    /// Notes a client that has just come, before the next of its source is taken.
+    /// Notes a client that has just come.
     fn arrive(&self, client: Client) -> Arrival {
-        self.arrive_at(&mut self.state.lock(), client)
+        self.note_arrival();
+        self.state.lock().connections.arrive(client)
     }
 
-    /// The same with the lock in hand: it is let go while it is found out whether the client's
-    /// connection is a new one, which takes some milliseconds where there are thousands.
-    fn arrive_at(&self, state: &mut MutexGuard<'_, State>, client: Client) -> Arrival {
+    fn note_arrival(&self) {
         self.arrivals.fetch_add(1, Ordering::SeqCst);
         if self.keeper_rests.swap(false, Ordering::SeqCst) {
             self.wake_keeper();
         }
-        let peer = client.peer();
-        if state.connections.is_over(peer) {
-            let find = || self.sockets.of(peer).filter(Socket::can_send);
-            if let Some(new) = MutexGuard::unlocked(state, find) {
-                let left = state.connections.begin_anew(peer, &new);
-                MutexGuard::unlocked(state, || match left {
-                    Some(left) => left.into_iter().for_each(Client::discard),
-                    None => new.end(),
-                });
+    }
+
+    /// The client, if it is its connection's turn.
+    fn turn(self: &Arc<Inbox>, arrival: Arrival) -> Option<Client> {
+        match arrival {
+            Arrival::Now(client) => return Some(client),
+            Arrival::Later => {}
+            Arrival::Never(client) => client.discard(),
+            Arrival::Doubtful(peer) => {
+                let inbox = Arc::clone(self);
+                let settle = move |peer| inbox.settle(peer, DOUBT_MAX);
+                if self.doubts.run("doubt", peer, settle).is_err() {
+                    self.settle(peer, Duration::ZERO);
+                }
             }
         }
-        state.connections.arrive(client)
+        None
+    }
+
+    /// Finds out to which connection each doubtful client with this address belongs.
+    fn settle(self: &Arc<Inbox>, peer: SocketAddr, limit: Duration) {
+        let until = Instant::now() + limit;
+        loop {
+            let count = self.state.lock().connections.doubtful(peer);
+            if count == 0 {
+                return;
+            }
+            let new = self.sockets.of(peer).filter(Socket::can_send);
+            let must = Instant::now() >= until;
+            let settled = self.state.lock().connections.settle(peer, count, new.as_ref(), must);
+            let Some(Settled { first, dropped }) = settled else {
+                thread::sleep(DOUBT_TICK);
+                continue;
+            };
+            if first.is_none() {
+                new.iter().for_each(Socket::end);
+            }
+            dropped.into_iter().for_each(Client::discard);
+            if let Some(client) = first {
+                return self.admit(client).into_iter().for_each(|exchange| self.put(exchange));
+            }
+        }
     }
 
     /// A client's request, if it can be worked on now. The others are given a thread of their
@@ -245,10 +282,16 @@ impl Inbox {
         self.state.lock().connections.end(peer);
     }
 
-    /// Nothing can be read from the connection that has ended, with this socket.
-    pub(super) fn cut_connection(&self, peer: SocketAddr, socket: Option<&Socket>) {
-        let behind = self.state.lock().connections.cut(peer, socket);
+    /// Nothing can be read any more from the connection that has ended, with this socket.
+    pub(super) fn cut_connection(&self, socket: &Socket) {
+        let behind = self.state.lock().connections.cut(socket);
         behind.into_iter().for_each(Client::discard);
+    }
+
+    /// The socket of a connection that has ended was not found, and this client's is to be dropped
+    /// when it has gone.
+    pub(super) fn lose_connection(&self, peer: SocketAddr, client: Option<Client>) {
+        self.state.lock().connections.lose(peer, client);
     }
 
     /// Leaves a request to the workers.
@@ -262,7 +305,7 @@ impl Inbox {
         let sources = self.state.lock().sources.clone();
         for source in &sources {
             while let Ok(Some(arrival)) = source.next_of_all(|client| self.arrive(client)) {
-                let exchange = arrival.turn().and_then(|client| self.admit(client));
+                let exchange = self.turn(arrival).and_then(|client| self.admit(client));
                 exchange.into_iter().for_each(|exchange| self.put(exchange));
             }
         }

@@ -127,8 +127,12 @@ impl Keeper {
             }
             seen = arrivals;
         }
-        while !self.inbox.shutdown.wait_for_phase(Phase::Ended, SWEEP_PAUSE) {
-            self.sweep.run();
+        while !self.inbox.shutdown.wait_for_phase(Phase::Ended, REST_BUSY) {
+            self.sweep.see_off();
+            if swept.elapsed() >= SWEEP_PAUSE {
+                self.sweep.run();
+                swept = Instant::now();
+            }
         }
     }
 

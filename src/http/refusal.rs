@@ -44,10 +44,7 @@ impl Inbox {
         let (call, peer) = (client.head(), client.peer());
         self.count_refusal(&call, reply);
         let Some(socket) = self.sockets.of(peer) else {
-            // The client has gone, or the system does not let us look. What it had sent before may
-            // still be on its way to a worker.
-            client.discard();
-            return self.cut_connection(peer, None);
+            return self.lose_connection(peer, Some(client));
         };
         let envelope = Envelope {
             request_id: &call.request_id,
@@ -56,13 +53,13 @@ impl Inbox {
             head_only: client.is_head(),
         };
         socket.send(&reply.to_bytes(&envelope), patient);
-        self.tell(peer, &socket);
+        self.tell(&socket);
         // Where the client has ended it, a new connection may have its address and descriptor.
         if !patient || !socket.discard(DISCARDED_BYTES_MAX) {
             socket.end();
         }
         client.discard();
-        self.cut_connection(peer, Some(&socket));
+        self.cut_connection(&socket);
     }
 
     fn count_refusal(&self, call: &Call, reply: &Reply) {

@@ -48,12 +48,12 @@ struct Seen {
 pub(super) type Pair = [Option<RawFd>; 2];
 
 /// The socket of one connection.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Socket {
     pair: Pair,
     /// Its number in the kernel, which no other gets while this one is open.
     inode: u64,
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
     port: u16,
 }
 
@@ -134,6 +134,12 @@ impl Sockets {
     }
 }
 
+impl PartialEq for Socket {
+    fn eq(&self, other: &Socket) -> bool {
+        (self.inode, self.peer) == (other.inode, other.peer)
+    }
+}
+
 impl Socket {
     fn is_whole(&self) -> bool {
         let ours = |descriptor: RawFd| peer(descriptor) == Some(self.peer);
@@ -143,6 +149,11 @@ impl Socket {
     /// One that is still this connection's, unless the connection has ended.
     fn descriptor(&self) -> Option<RawFd> {
         holder(&self.pair, self.peer).filter(|descriptor| inode(*descriptor) == Some(self.inode))
+    }
+
+    /// Whether its connection has not ended: nobody else can have the client's address.
+    pub(super) fn is_open(&self) -> bool {
+        self.descriptor().is_some()
     }
 
     /// Whether both its descriptors were found.

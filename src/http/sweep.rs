@@ -17,6 +17,7 @@ use super::connections::Overdue;
 use super::inbox::Inbox;
 use super::problem::Problem;
 use super::reply::{Envelope, Reply};
+use super::sockets::Socket;
 
 /// So many connections the library may keep.
 const LOST_MAX: usize = 64;
@@ -46,24 +47,23 @@ impl Sweep {
         for peer in look.open.keys() {
             self.open.entry(*peer).or_insert(begun);
         }
-        let open = self.open.iter().map(|(peer, since)| (*peer, *since));
-        for (peer, overdue, known) in self.inbox.overdue(open) {
-            let Some(socket) = self.inbox.sockets.socket(peer, look.open[&peer]) else { continue };
+        let open = self.open.iter().map(|(peer, since)| (*peer, look.open[peer], *since));
+        for (socket, overdue) in self.inbox.overdue(open) {
             match overdue {
                 Overdue::Body => socket.end_reading(),
-                // A new connection has its address.
-                Overdue::Farewell if socket.can_send() => self.inbox.cut_connection(peer, None),
-                Overdue::Farewell => socket.end(),
-                Overdue::Everything => {
-                    if !known {
-                        socket.send(&self.late(), false);
-                    }
-                    socket.end();
-                    self.inbox.cut_connection(peer, Some(&socket));
+                Overdue::Farewell => self.inbox.tell(&socket),
+                Overdue::Silent => {
+                    socket.send(&self.late(), false);
+                    self.end(&socket);
                 }
+                Overdue::Everything => self.end(&socket),
             }
         }
-        drop(self.inbox.keep(begun, |peer| look.open.contains_key(&peer)));
+        let gone = self.inbox.keep(begun, |peer| look.open.contains_key(&peer));
+        if !gone.is_empty() {
+            // The library connects to the own port for it, which may take its time.
+            let _ = self.inbox.aside.run_in_turn("accept-loop", gone, drop);
+        }
         self.judge_lost(look.kept / 2);
     }
 
@@ -78,15 +78,22 @@ impl Sweep {
         if leaving.is_empty() {
             return;
         }
-        let open = self.inbox.sockets.look().map(|look| look.open).unwrap_or_default();
+        // Those that are not told now are told by the sweep.
+        let Some(look) = self.inbox.sockets.look() else { return };
         for peer in leaving {
-            match open.get(&peer).and_then(|pair| self.inbox.sockets.socket(peer, *pair)) {
-                Some(socket) => self.inbox.tell(peer, &socket),
-                // The client has ended it, and may soon come back with the same address.
-                None => self.inbox.cut_connection(peer, None),
+            let found =
+                look.open.get(&peer).and_then(|pair| self.inbox.sockets.socket(peer, *pair));
+            match found {
+                Some(socket) => self.inbox.tell(&socket),
+                None => self.inbox.lose_connection(peer, None),
             }
         }
         self.next_farewell = Instant::now() + begun.elapsed() * 5;
+    }
+
+    fn end(&self, socket: &Socket) {
+        socket.end();
+        self.inbox.cut_connection(socket);
     }
 
     /// The clients of all connections that are open now.

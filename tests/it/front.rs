@@ -76,9 +76,14 @@ fn a_flood_is_held_back_and_its_end_leaves_a_replica_that_serves() {
         || TcpStream::connect(replica.addr).is_ok() && get(replica.addr, "/health").status == 200;
     until("ready", Duration::from_secs(20), ready);
     for _ in 1..=3 {
+        // Without a descriptor the library may drop who has just come in.
+        let user = |client: &mut Client| {
+            client.try_send_request("GET /api/users/1", &[], "").ok()?;
+            client.try_receive().ok()?
+        };
         let mut inside = Client::connect(replica.addr);
         until("a connection stays open", Duration::from_secs(4), || {
-            let stays = inside.ask("GET /api/users/1", &[], "").header("connection").is_none();
+            let stays = user(&mut inside).is_some_and(|it| it.header("connection").is_none());
             if !stays {
                 inside = Client::connect(replica.addr);
             }
@@ -89,12 +94,10 @@ fn a_flood_is_held_back_and_its_end_leaves_a_replica_that_serves() {
         assert_eq!(inside.ask("GET /api/users/1", &[], "").status, 200, "who is in is served");
         drop(flood);
         let start = Instant::now();
-        let balance = || {
-            let mut client = Client::try_connect(replica.addr).ok()?;
-            client.try_send_request("GET /api/users/1", &[], "").ok()?;
-            client.try_receive().ok()?.map(|answer| answer.balance())
-        };
-        until("it serves again", Duration::from_secs(4), || balance() == Some(10_000));
+        until("it serves again", Duration::from_secs(4), || {
+            let mut client = Client::try_connect(replica.addr).ok();
+            client.as_mut().and_then(user).is_some_and(|answer| answer.balance() == 10_000)
+        });
         assert!(
             start.elapsed() < Duration::from_secs(2),
             "{:?}\n{}",
@@ -129,7 +132,7 @@ fn old_and_half_closed_clients_get_their_answer_and_the_end() {
 #[test]
 fn a_port_that_comes_back_at_once_gets_all_its_answers_or_none() {
     const CLIENTS: u8 = 8;
-    const ROUNDS: usize = 50;
+    const ROUNDS: usize = 20;
     const PIPELINED: usize = 8;
     let (database, replica) = process();
     let request = |amount: i64| {

@@ -64,8 +64,8 @@ impl Client {
         let one = lengths.iter().all(|length| plain(length) && *length == lengths[0]);
         match self.0.body_length() {
             None if lengths.is_empty() => Ok(Body::Here),
-            Some(_) | None if !one => Err(Problem::malformed_length()),
             None => Err(Problem::malformed_length()),
+            Some(_) if !one => Err(Problem::malformed_length()),
             Some(0) => Ok(Body::Here),
             Some(length) if length > BODY_BYTES_MAX => Err(Problem::body_too_large()),
             Some(_) if self.header("Expect").is_some() || self.upgrades() => Ok(Body::ToBeRead),

@@ -41,7 +41,7 @@ impl Inbox {
         if let Some((source, reason)) = death {
             self.note_death(&source, &reason.to_string());
         }
-        let admitted = arrived.into_iter().filter_map(Arrival::turn);
+        let admitted = arrived.into_iter().filter_map(|arrival| self.turn(arrival));
         let admitted = admitted.filter_map(|client| self.admit(client));
         let admitted: Vec<_> = admitted.collect();
         let mut state = self.state.lock();
@@ -78,7 +78,11 @@ impl Inbox {
         for (index, source) in sources.iter().enumerate() {
             let is_last = index + 1 == sources.len();
             while !is_last || state.idle() == 0 {
-                match source.next_now(|client| self.arrive_at(&mut state, client)) {
+                let next = source.next_now(|client| {
+                    self.note_arrival();
+                    state.connections.arrive(client)
+                });
+                match next {
                     Ok(Some(arrival)) => arrived.push(arrival),
                     Ok(None) => break,
                     // Requests of its connections may follow.

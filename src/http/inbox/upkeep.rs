@@ -11,7 +11,7 @@ use log::warn;
 
 use super::super::connections::Overdue;
 use super::super::front::{Client, Source};
-use super::super::sockets::Socket;
+use super::super::sockets::{Pair, Socket};
 use super::{Inbox, State};
 use crate::shutdown::Phase;
 
@@ -103,12 +103,13 @@ impl Inbox {
     /// Of these open connections, each with when it was first found, those that take too long.
     pub(in super::super) fn overdue(
         &self,
-        open: impl Iterator<Item = (SocketAddr, Instant)>,
-    ) -> Vec<(SocketAddr, Overdue, bool)> {
+        open: impl Iterator<Item = (SocketAddr, Pair, Instant)>,
+    ) -> Vec<(Socket, Overdue)> {
         let connections = &mut self.state.lock().connections;
-        let overdue = open.filter_map(|(peer, since)| {
-            let known = connections.knows(peer);
-            Some((peer, connections.overdue(peer, since)?, known))
+        let overdue = open.filter_map(|(peer, pair, since)| {
+            let socket = || self.sockets.socket(peer, pair);
+            let overdue = connections.overdue(peer, since, socket)?;
+            Some((socket()?, overdue))
         });
         overdue.collect()
     }
@@ -133,8 +134,8 @@ impl Inbox {
     }
 
     /// The connection itself says that it ends, unless it is a new one by now.
-    pub(in super::super) fn tell(&self, peer: SocketAddr, socket: &Socket) {
-        self.state.lock().connections.tell(peer, socket);
+    pub(in super::super) fn tell(&self, socket: &Socket) {
+        self.state.lock().connections.tell(socket);
     }
 
     /// So many descriptors are no connection's.

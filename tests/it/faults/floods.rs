@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::house::{House, crowd, open};
-use crate::support::{Answer, Client, change, until};
+use crate::support::{Answer, Client, change, get, until};
 
 const POST: &str = "POST /api/balance HTTP/1.1\r\nHost: x\r\n";
 
@@ -112,10 +112,20 @@ fn half_closed_clients_are_answered_or_told_so_and_disturb_nobody() {
     });
 }
 
+/// How many requests a replica works on, or has to wait.
+fn at_work(addr: SocketAddr) -> f64 {
+    let metrics = String::from_utf8(get(addr, "/metrics").body).unwrap();
+    let number = |line: &str| line.split_once(' ').unwrap().1.parse::<f64>().unwrap();
+    let ours = ["http_workers_busy ", "http_requests_waiting "];
+    let lines = metrics.lines().filter(|line| ours.iter().any(|name| line.starts_with(name)));
+    lines.map(number).sum()
+}
+
 #[test]
 fn who_hangs_up_while_waiting_at_the_door_is_not_served() {
-    // More than one replica has places, so that some wait, too.
+    // More than the user's replica has places, so that who comes then waits at the door.
     const PATIENT: usize = 40;
+    const PLACES: f64 = 32.0;
     const GONE: usize = 50;
     let Some(house) = House::start() else { return };
     let mut holder = house.database.connect();
@@ -132,6 +142,9 @@ fn who_hangs_up_while_waiting_at_the_door_is_not_served() {
         client
     };
     let patient: Vec<Client> = (0..PATIENT).map(|_| ask(-1, "Content-Length")).collect();
+    until("all places are taken", Duration::from_secs(4), || {
+        house.replicas.iter().any(|replica| at_work(replica.addr) >= PLACES)
+    });
     let mut gone: Vec<Client> = (0..GONE / 2).map(|_| ask(-7, "Content-Length")).collect();
     gone.extend((0..GONE / 2).map(|_| ask(-7, "Transfer-Encoding")));
     drop(gone);
