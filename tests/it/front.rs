@@ -1,5 +1,7 @@
 //! What the server library would get wrong: stranded connections and a dead accept loop.
 
+use std::fs::read_dir;
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Barrier};
@@ -62,19 +64,51 @@ fn a_second_crowd_on_a_used_server_is_answered_too() {
     }
 }
 
-/// A process with few descriptors is flooded with idle connections, more than it can bear.
-#[test]
-fn a_flood_is_held_back_and_its_end_leaves_a_replica_that_serves() {
-    let database = Postgres::shared().migrated();
+/// A replica with few descriptors: 14 connections are what it can bear.
+fn small_process(database: &Database, cron: &str) -> Process {
     let mut command = Command::new("sh");
     command
         .args(["-c", "ulimit -n 120 && exec \"$0\"", env!("CARGO_BIN_EXE_balanced")])
         .env_clear()
-        .envs([("DATABASE_URL", database.url()), ("LISTEN_ADDR", "127.0.0.1:0")]);
+        .envs([("DATABASE_URL", database.url()), ("LISTEN_ADDR", "127.0.0.1:0")])
+        .env("CRON_ENABLED", cron);
     let replica = Process::spawn(&mut command);
     let ready =
         || TcpStream::connect(replica.addr).is_ok() && get(replica.addr, "/health").status == 200;
     until("ready", Duration::from_secs(20), ready);
+    replica
+}
+
+/// What waits behind an answer that ends its connection keeps neither a thread nor a descriptor.
+#[test]
+fn a_body_that_never_comes_behind_a_farewell_keeps_nothing() {
+    let database = Postgres::shared().migrated();
+    let replica = small_process(&database, "false");
+    let held = || read_dir(format!("/proc/{}/fd", replica.pid())).map_or(0, Iterator::count);
+    let stalled = "POST /api/balance HTTP/1.1\r\nHost: x\r\nContent-Length: 1024\r\n";
+    let both = |how| format!("GET /health HTTP/1.1\r\nHost: x\r\n\r\n{stalled}{how}\r\n");
+    let (mut told, rest) = (0, held());
+    for round in 0..4 {
+        let crowd: Vec<Client> =
+            (0..12).filter_map(|_| Client::try_connect(replica.addr).ok()).collect();
+        for mut client in crowd {
+            // Without a descriptor the library may drop who has just come in.
+            let how = ["", "Expect: 100-continue\r\n"][round % 2];
+            let sent = client.try_clone().write_all(both(how).as_bytes());
+            let answer = sent.and_then(|()| client.try_receive()).ok().flatten();
+            told += usize::from(answer.is_some_and(|it| it.header("connection").is_some()));
+        }
+    }
+    assert!(told > 0, "none was told that its connection ends");
+    until("all is let go", Duration::from_secs(20), || held() <= rest);
+    assert_eq!(database.number("select count(*) from balance_changes where amount < 0"), 0);
+}
+
+/// A process with few descriptors is flooded with idle connections, more than it can bear.
+#[test]
+fn a_flood_is_held_back_and_its_end_leaves_a_replica_that_serves() {
+    let database = Postgres::shared().migrated();
+    let replica = small_process(&database, "true");
     for _ in 1..=3 {
         // Without a descriptor the library may drop who has just come in.
         let user = |client: &mut Client| {
