@@ -1,10 +1,8 @@
 -- What the door does that HAProxy's own rules cannot; haproxy.cfg loads it.
 
-local DRAINED_MAX = 16 * 1024 * 1024
-local PIECE = 8192
-
--- A client that still sends when its connection ends sees a broken pipe instead of the answer. So
--- the door answers, and then reads and throws away what the client goes on to send.
+-- A client that still sends when its connection ends sees a broken pipe instead of the answer.
+-- `http-request return` ends it; a service has HAProxy read and throw away what the client goes on
+-- to send.
 core.register_service("body-too-large", "http", function(applet)
     local limit = applet:get_var("txn.body_max")
     local body = '{"type":"about:blank","title":"Content Too Large","status":413,"detail":'
@@ -15,12 +13,6 @@ core.register_service("body-too-large", "http", function(applet)
     applet:add_header("connection", "close")
     applet:start_response()
     applet:send(body)
-    local left = DRAINED_MAX
-    while left > 0 do
-        local piece = applet:receive(PIECE)
-        if #piece == 0 then break end
-        left = left - #piece
-    end
 end)
 
 -- Edge networks put names of cities into fields. A replica's library closes the connection over

@@ -2,6 +2,7 @@
 //! listener that writes down what a replica would be sent.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::support::{Client, Record, change};
 
@@ -133,6 +134,14 @@ fn who_sends_too_much_sees_that_it_is_too_much() {
             }
         }
     }
+    // Also who sends it bit by bit, and does not listen meanwhile.
+    let mut client = Client::connect(record.addr);
+    client.send(format!("{POST}Content-Length: 1000000\r\n\r\n"));
+    for _ in 0..100 {
+        client.send("x".repeat(10_000));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(client.receive().expect("an answer").status, 413);
     // Who announces it, or asks first, is told at once.
     for field in
         ["Content-Length: 12345678901234567", "Content-Length: 5000\r\nExpect: 100-continue"]
