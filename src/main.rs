@@ -12,7 +12,7 @@ use balanced::jobs;
 use balanced::logger;
 use balanced::metrics::Metrics;
 use balanced::migrate::{self, MIGRATIONS};
-use balanced::shutdown::Signal;
+use balanced::shutdown::{Signal, say};
 use log::{debug, error, info, warn};
 
 /// Wrong settings or arguments: starting again does not help.
@@ -194,11 +194,11 @@ fn settings() -> Result<Config, Failure> {
         .map_err(|error| Failure::Run(error.to_string()))?;
     std::panic::set_hook(Box::new(|panic| {
         let (thread, text) = (std::thread::current(), panic.to_string().replace('\n', " "));
-        let thread = thread.name().unwrap_or("without a name");
+        let name = thread.name().unwrap_or("without a name").to_owned();
         match panic.location().is_some_and(|place| place.file().contains("/tiny_http-")) {
             // Its way to say that a client has gone: any client could fill the disk with it.
-            true => debug!("event=library_panicked thread={thread:?} reason={text:?}"),
-            false => error!("event=panic thread={thread:?} reason={text:?}"),
+            true => debug!("event=library_panicked thread={name:?} reason={text:?}"),
+            false => say(move || error!("event=panic thread={name:?} reason={text:?}")),
         }
     }));
     Ok(config)

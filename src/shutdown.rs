@@ -4,8 +4,8 @@
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ use parking_lot::{Condvar, Mutex};
 
 /// The exit code of a process that has lost a thread it cannot do without.
 const THREAD_DIED: i32 = 1;
+const LAST_WORDS: Duration = Duration::from_millis(50);
+const STACK_BYTES: usize = 128 * 1024;
 
 /// How far the end has come. Each phase follows the one before it, and none comes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,14 +121,32 @@ pub fn spawn_vital(
     let thread = name.to_owned();
     let or_end = move || {
         if panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
-            error!(
-                "event=process_ends thread={thread} exit_code={THREAD_DIED} reason=\"the thread \
-                 has panicked, and this replica cannot do without it\""
-            );
+            say(move || {
+                error!(
+                    "event=process_ends thread={thread} exit_code={THREAD_DIED} reason=\"the \
+                     thread has panicked, and this replica cannot do without it\""
+                );
+            });
             process::exit(THREAD_DIED);
         }
     };
     thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(or_end)
+}
+
+/// Has something said in the log by a thread of its own, and waits for that no longer than 50 ms:
+/// whoever reads the log may have stopped reading. Without a thread left it is said here.
+pub fn say(words: impl Fn() + Send + Sync + 'static) {
+    let words = Arc::new(words);
+    let (said, is_said) = mpsc::channel::<()>();
+    let other = Arc::clone(&words);
+    let aside = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
+        other();
+        drop(said);
+    });
+    match aside {
+        Ok(_) => drop(is_said.recv_timeout(LAST_WORDS)),
+        Err(_) => words(),
+    }
 }
 
 #[cfg(test)]

@@ -10,15 +10,13 @@ use log::error;
 
 use super::held::Held;
 use super::running::Running;
+use crate::shutdown::say;
 
 /// The exit code of a process that ended itself to keep a job single.
 pub const LEASE_LOST: i32 = 3;
 
 /// Between two looks.
 const TICK: Duration = Duration::from_millis(50);
-/// The process ends this long after the decision, whether or not the log could be written.
-const LAST_WORDS: Duration = Duration::from_millis(50);
-const STACK_BYTES: usize = 128 * 1024;
 
 /// Watches as long as there are runs, or can be.
 pub(super) fn run(held: &Held) {
@@ -34,13 +32,11 @@ pub(super) fn run(held: &Held) {
 
 fn exit(run: &Running) -> ! {
     let (job, run) = (run.claimed.job.clone(), run.claimed.run_id);
-    // Without a thread left it is not said.
-    let _ = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
+    say(move || {
         error!(
             "event=process_ends job={job} run={run} exit_code={LEASE_LOST} reason=\"the function \
              has not returned and its lease is about to end: another replica will run the job\""
         );
     });
-    thread::sleep(LAST_WORDS);
     process::exit(LEASE_LOST)
 }

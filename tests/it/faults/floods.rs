@@ -147,12 +147,16 @@ fn who_hangs_up_while_waiting_at_the_door_is_not_served() {
     });
     let mut gone: Vec<Client> = (0..GONE / 2).map(|_| ask(-7, "Content-Length")).collect();
     gone.extend((0..GONE / 2).map(|_| ask(-7, "Transfer-Encoding")));
+    // HAProxy 2.6 does not notice each end that comes together with its request: so it first reads
+    // all, which shows by its answers to two that came later.
+    for _ in 0..2 {
+        let mut refused = Client::connect(house.door.addr);
+        refused.send(format!("{POST}Content-Length: -1\r\n\r\n"));
+        assert_eq!(refused.receive().expect("an answer").status, 400);
+    }
     drop(gone);
-    until("the door has noticed", Duration::from_secs(20), || {
-        let log = house.door.log();
-        let asked = log.lines().filter(|line| line.contains("POST"));
-        asked.filter(|line| line.contains(" CQ-- ") || line.contains(" CR-- ")).count() == GONE
-    });
+    until("the door has noticed", Duration::from_secs(4), || house.door.clients() == PATIENT);
+    assert!(house.door.log().contains(" CQ-- "), "the log has who hung up in the queue");
     lock.rollback().unwrap();
     for mut client in patient {
         assert_eq!(client.receive().expect("an answer").status, 200);

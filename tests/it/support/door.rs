@@ -1,4 +1,4 @@
-use std::fs::{File, remove_file, write};
+use std::fs::{File, read_to_string, remove_file, write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -82,9 +82,19 @@ impl Door {
         Some(door)
     }
 
+    /// How many clients' connections it has, or keeps after its client has gone.
+    pub(crate) fn clients(&self) -> usize {
+        let port = format!(":{:04X}", self.addr.port());
+        let table = read_to_string("/proc/net/tcp").expect("the connections");
+        // Columns: number, local address, remote address, state, …; 0A listens, 06 waits in the
+        // kernel.
+        let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        rows.filter(|row| row[1].ends_with(&port) && !matches!(row[3], "0A" | "06")).count()
+    }
+
     /// Its log: one line for each request that did not go well.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.files[1]).expect("the door's log")
+        read_to_string(&self.files[1]).expect("the door's log")
     }
 }
 
