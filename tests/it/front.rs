@@ -109,6 +109,8 @@ fn a_body_that_never_comes_behind_a_farewell_keeps_nothing() {
 fn a_flood_is_held_back_and_its_end_leaves_a_replica_that_serves() {
     let database = Postgres::shared().migrated();
     let replica = small_process(&database, "true");
+    // By its second run it has the connection that renews the first one's lease.
+    until("a second run", Duration::from_secs(20), || replica.log().contains(" run=2 "));
     for _ in 1..=3 {
         // Without a descriptor the library may drop who has just come in.
         let user = |client: &mut Client| {
