@@ -35,7 +35,7 @@ struct Connection {
     behind: VecDeque<Client>,
     /// Those with this address on which nothing more can be sent.
     spent: Vec<Socket>,
-    /// Came when nothing more could be sent: of this connection, or of a new one.
+    /// Came when it had ended: of this connection, or of a new one.
     doubtful: VecDeque<Client>,
     /// Somebody finds out about the doubtful ones.
     is_asked_about: bool,
@@ -94,7 +94,16 @@ pub(super) enum Overdue {
 }
 
 impl Connections {
-    /// How many doubtful clients with this address wait. Where none does, the next is told of.
+    /// Whether somebody is to find out about the doubtful clients with this address: true once, for
+    /// a connection that is over.
+    pub(super) fn ask(&mut self, peer: SocketAddr) -> bool {
+        let Some(connection) = self.0.get_mut(&peer) else { return false };
+        let is_open = connection.doubtful.is_empty() || !connection.is_over();
+        !is_open && !std::mem::replace(&mut connection.is_asked_about, true)
+    }
+
+    /// How many doubtful clients with this address wait. Where none does, [`Connections::ask`] is
+    /// true again.
     pub(super) fn doubtful(&mut self, peer: SocketAddr) -> usize {
         let Some(connection) = self.0.get_mut(&peer) else { return 0 };
         let count = connection.doubtful.len();
@@ -118,7 +127,8 @@ impl Connections {
             Some(_) if connection.has_gone() => {
                 let behind = std::mem::take(&mut connection.doubtful);
                 let dropped = std::mem::take(&mut connection.behind);
-                *connection = Connection { behind, ..Connection::new(Stage::InHand) };
+                let overfull = connection.overfull;
+                *connection = Connection { behind, overfull, ..Connection::new(Stage::InHand) };
                 return Some(Settled { first: connection.behind.pop_front(), dropped });
             }
             Some(_) if !must => return None,
@@ -136,12 +146,13 @@ impl Connections {
         let peer = client.peer();
         let connection = self.0.entry(peer).or_insert_with(|| Connection::new(Stage::Free));
         connection.heard = Instant::now();
-        if connection.is_over() && !connection.spent.iter().any(Socket::is_open) {
+        if connection.may_be_another() {
+            connection.overfull |= connection.doubtful.len() >= BEHIND_MAX;
+            if connection.overfull {
+                return connection.hold(client);
+            }
             connection.doubtful.push_back(client);
-            return match std::mem::replace(&mut connection.is_asked_about, true) {
-                false => Arrival::Doubtful(peer),
-                true => Arrival::Later,
-            };
+            return Arrival::Doubtful(peer);
         }
         match connection.stage {
             Stage::Free => {
@@ -332,6 +343,13 @@ impl Connection {
     /// Whether nothing more can be sent on it.
     fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Cut(_)) || !self.spent.is_empty()
+    }
+
+    /// Whether a client that comes now may have a new connection with its address: it has ended,
+    /// and its socket may have, too.
+    fn may_be_another(&self) -> bool {
+        let has_ended = matches!(self.stage, Stage::Ended(_)) || self.is_over();
+        has_ended && !self.spent.iter().any(Socket::is_open)
     }
 
     /// Whether no request of it, which is over, can come any more.

@@ -186,15 +186,20 @@ impl Inbox {
             Arrival::Now(client) => return Some(client),
             Arrival::Later => {}
             Arrival::Never(client) => client.discard(),
-            Arrival::Doubtful(peer) => {
-                let inbox = Arc::clone(self);
-                let settle = move |peer| inbox.settle(peer, DOUBT_MAX);
-                if self.doubts.run("doubt", peer, settle).is_err() {
-                    self.settle(peer, Duration::ZERO);
-                }
-            }
+            Arrival::Doubtful(peer) => self.find_out(peer),
         }
         None
+    }
+
+    /// Has it found out to which connection the doubtful clients with this address belong.
+    fn find_out(self: &Arc<Inbox>, peer: SocketAddr) {
+        if self.state.lock().connections.ask(peer) {
+            let inbox = Arc::clone(self);
+            let settle = move |peer| inbox.settle(peer, DOUBT_MAX);
+            if self.doubts.run("doubt", peer, settle).is_err() {
+                self.settle(peer, Duration::ZERO);
+            }
+        }
     }
 
     /// Finds out to which connection each doubtful client with this address belongs.
@@ -283,15 +288,17 @@ impl Inbox {
     }
 
     /// Nothing can be read any more from the connection that has ended, with this socket.
-    pub(super) fn cut_connection(&self, socket: &Socket) {
+    pub(super) fn cut_connection(self: &Arc<Inbox>, socket: &Socket) {
         let behind = self.state.lock().connections.cut(socket);
         behind.into_iter().for_each(Client::discard);
+        self.find_out(socket.peer);
     }
 
     /// The socket of a connection that has ended was not found, and this client's is to be dropped
     /// when it has gone.
-    pub(super) fn lose_connection(&self, peer: SocketAddr, client: Option<Client>) {
+    pub(super) fn lose_connection(self: &Arc<Inbox>, peer: SocketAddr, client: Option<Client>) {
         self.state.lock().connections.lose(peer, client);
+        self.find_out(peer);
     }
 
     /// Leaves a request to the workers.

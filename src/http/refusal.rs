@@ -40,7 +40,7 @@ impl Inbox {
         self.send_refusal(client, &problem.into(), true);
     }
 
-    fn send_refusal(&self, client: Client, reply: &Reply, patient: bool) {
+    fn send_refusal(self: &Arc<Inbox>, client: Client, reply: &Reply, patient: bool) {
         let (call, peer) = (client.head(), client.peer());
         self.count_refusal(&call, reply);
         let Some(socket) = self.sockets.of(peer) else {
