@@ -114,13 +114,13 @@ impl Cron {
     ) -> io::Result<Cron> {
         let Options { server, lease, handicap, poll } = options;
         let mut random = Random::new();
-        let leases = Leases {
+        let leases = Arc::new(Leases {
             server: server.clone(),
             holder: format!("{server}#{:016x}", random.bits()),
             term: *lease,
             offer_age_max: *handicap * 10 + OFFER_AGE_MIN.max(*poll * 4),
             functions: functions.names(),
-        };
+        });
         // The database ends a statement by itself, even when the process that sent it has ended:
         // what was sent while the lease could be relied on is over before the lease is. And a
         // renewal that a lock holds up is given up in time for another.

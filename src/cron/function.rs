@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
-use super::running::Running;
+use super::lease::Leases;
+use super::running::{Reason, Running};
 use crate::db::{self, Attempt, Db, Session};
 
 /// Does a job's work, from its beginning, each time it is called.
@@ -32,6 +33,7 @@ pub struct Functions(BTreeMap<String, Function>);
 /// One run, as its function sees it.
 pub struct Context {
     pub(super) running: Arc<Running>,
+    pub(super) leases: Arc<Leases>,
     pub(super) db: Arc<Db>,
 }
 
@@ -115,9 +117,11 @@ impl Context {
         self.running.set_progress(done);
     }
 
-    /// Runs one step in the database: one statement, which may take a sixth of a lease, and at
-    /// most 10 s. While the database is away the step waits for it, and a step of which it is not
-    /// known whether it was done is done again: it must be one that can be repeated.
+    /// Runs one step in the database: one transaction that holds the job's lease, so that steps of
+    /// two runs of a job never interleave. Each of its statements may take a sixth of a lease, and
+    /// at most 10 s, and must answer with little: a result that its reader does not take keeps the
+    /// lease. While the database is away the step waits for it, and a step of which it is not known
+    /// whether it was done is done again: it must be one that can be repeated.
     ///
     /// # Errors
     /// [`Failure::Cancelled`], or [`Failure::Failed`] when the database refuses the step.
@@ -132,8 +136,15 @@ impl Context {
             let connection = self.db.connection(&attempt);
             // The wait for a connection may have been longer than the lease can be relied on.
             self.check()?;
-            match connection.and_then(|mut connection| connection.run(&attempt, &mut work)) {
-                Ok(done) => return Ok(done),
+            let fenced = |session: &mut Session| {
+                session.transaction(|session| {
+                    let held = self.leases.hold(session, &self.running.claimed)?;
+                    held.then(|| work(session)).transpose()
+                })
+            };
+            match connection.and_then(|mut connection| connection.run(&attempt, fenced)) {
+                Ok(Some(done)) => return Ok(done),
+                Ok(None) => self.running.cancel(Reason::Lost),
                 Err(error) if !error.is_passing() => return Err(error.into()),
                 Err(error) if !told => {
                     let (job, run, reason) = (self.job(), self.run_id(), error.reason());

@@ -55,7 +55,8 @@ impl Heartbeat {
 
     /// False when some have to be tried again soon.
     fn renew(&mut self) -> Result<bool, Error> {
-        let runs = self.runner.held.list();
+        let mut runs = self.runner.held.list();
+        runs.retain(|run| run.is_trusted());
         let signs: Vec<_> = runs.iter().map(|run| run.sign()).collect();
         let attempted = Instant::now();
         let leases = &self.runner.leases;

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! A claim adds 1 to the job's fencing token and writes the holder. Renewing and ending are guarded
-//! by both, so that a holder which lost its lease, however late it wakes, changes nothing. Renewing
-//! needs the lease to be alive still; ending does not: a run that ended during an outage is
-//! recorded, if nobody has taken it over.
+//! by both and by nothing else: a holder which lost its lease, however late it wakes, changes
+//! nothing, and one whose lease has run out keeps the job, and records its end, if nobody has taken
+//! it over. A step of a run holds the lease in its own transaction.
 //!
 //! Instants are compared by the database alone; what goes there are intervals, in seconds.
 //! Fencing tokens: M. Kleppmann, "How to do distributed locking", 2016.
@@ -87,7 +87,7 @@ pub(super) struct Sign {
     pub(super) progress: f64,
 }
 
-/// A lease that is this process's own, and alive.
+/// A lease that is this process's own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Own {
     pub(super) job_id: i64,
@@ -182,23 +182,30 @@ select job_id, job, function, token, id,
     (select id from closed) as closed_id, (select server from closed) as closed_server
 from opened";
 
-/// Renews every lease of a replica that is still alive and its own, and tells their progress. A
-/// row that somebody else has locked is left for the next time, so that it does not cost the
-/// replica its other leases.
+/// Holds a lease for the rest of a transaction, in which a step of its run is made: as long as it
+/// lasts nobody can take the job, whatever clocks and delays do. Everything that changes the token
+/// or the holder locks the row `for update` first; this does not wait for a renewal.
+const HOLD: &str = "\
+select from cron_jobs
+where id = $1 and token = $2 and holder = $3 and locked_until > clock_timestamp()
+for key share";
+
+/// Renews the leases of a replica that nobody has taken, be they alive or not, and tells their
+/// progress. A row that somebody else has locked is left for the next time, so that it does not
+/// cost the replica its other leases.
 const RENEW: &str = "\
 with sign as (
     select * from unnest($1::bigint[], $2::bigint[], $3::float8[]) as sign (job_id, token, progress)
 ), own as (
     select id, cron_jobs.token, run_id, progress from cron_jobs join sign
         on id = job_id and cron_jobs.token = sign.token and holder = $4
-    where locked_until > clock_timestamp()
 ), free as (
     select cron_jobs.id, run_id, progress from cron_jobs join sign
         on id = job_id and cron_jobs.token = sign.token and holder = $4
-    where locked_until > clock_timestamp()
     for no key update of cron_jobs skip locked
 ), renewed as (
-    update cron_jobs set locked_until = clock_timestamp() + make_interval(secs => $5)
+    update cron_jobs
+    set locked_until = clock_timestamp() + make_interval(secs => $5), offered_at = null
     from free where cron_jobs.id = free.id
     returning cron_jobs.id
 ), open as (
@@ -243,8 +250,15 @@ impl Leases {
         }
     }
 
-    /// Renews these leases; the answer has those that are this process's own and alive. The others
-    /// are lost.
+    /// Holds the lease of a run until the transaction's end; false when it has ended, or is
+    /// another's.
+    pub(super) fn hold(&self, session: &mut Session, run: &Claimed) -> Answer<bool> {
+        let params: &[&(dyn postgres::types::ToSql + Sync)] =
+            &[&run.job_id, &run.token, &self.holder];
+        Ok(session.query_opt(HOLD, params)?.is_some())
+    }
+
+    /// Renews these leases; the answer has those that are this process's own. The others are lost.
     pub(super) fn renew(&self, session: &mut Session, signs: &[Sign]) -> Answer<Vec<Own>> {
         let jobs: Vec<i64> = signs.iter().map(|sign| sign.job_id).collect();
         let tokens: Vec<i64> = signs.iter().map(|sign| sign.token).collect();

@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 
 /// What every run of a replica shares.
 pub(super) struct Runner {
-    pub(super) leases: Leases,
+    pub(super) leases: Arc<Leases>,
     pub(super) functions: Functions,
     pub(super) held: Held,
     /// For the functions' steps.
@@ -127,7 +127,11 @@ impl Runner {
 
     /// Calls the function; a panic in it is a failure like any other.
     fn call(&self, running: &Arc<Running>) -> End {
-        let context = Context { running: Arc::clone(running), db: Arc::clone(&self.steps) };
+        let context = Context {
+            running: Arc::clone(running),
+            leases: Arc::clone(&self.leases),
+            db: Arc::clone(&self.steps),
+        };
         let name = &running.claimed.function;
         let result = match self.functions.get(name) {
             Some(function) => panic::catch_unwind(AssertUnwindSafe(|| function(&context)))

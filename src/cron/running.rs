@@ -1,6 +1,5 @@
 //! One run of this process, and for how long it may rely on its lease.
 
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -45,7 +44,6 @@ pub(super) struct Running {
     pub(super) started: Instant,
     trust: Trust,
     cancel: Signal,
-    cancelled: OnceLock<(Reason, Instant)>,
     state: Mutex<State>,
 }
 
@@ -54,6 +52,7 @@ struct State {
     attempted: Instant,
     progress: f64,
     returned: bool,
+    cancelled: Option<(Reason, Instant)>,
 }
 
 impl Running {
@@ -64,14 +63,22 @@ impl Running {
             started: Instant::now(),
             trust,
             cancel: Signal::new(),
-            cancelled: OnceLock::new(),
-            state: Mutex::new(State { attempted, progress: 0.0, returned: false }),
+            state: Mutex::new(State {
+                attempted,
+                progress: 0.0,
+                returned: false,
+                cancelled: None,
+            }),
         }
     }
 
-    /// Tells the function to return. The first reason stays.
+    /// Tells the function to return. The first reason stays, unless the lease turns out to be lost.
     pub(super) fn cancel(&self, reason: Reason) {
-        let _ = self.cancelled.set((reason, Instant::now()));
+        let cancelled = &mut self.state.lock().cancelled;
+        let known = cancelled.as_ref().map(|(known, _)| known);
+        if known.is_none() || (reason == Reason::Lost && known != Some(&Reason::Lost)) {
+            *cancelled = Some((reason, Instant::now()));
+        }
         self.cancel.begin();
     }
 
@@ -86,7 +93,7 @@ impl Running {
 
     /// Why it was cancelled, if it was.
     pub(super) fn reason(&self) -> Option<Reason> {
-        self.cancelled.get().map(|(reason, _)| reason.clone())
+        self.state.lock().cancelled.as_ref().map(|(reason, _)| reason.clone())
     }
 
     /// Waits; true when it was cancelled.
@@ -120,6 +127,12 @@ impl Running {
         self.state.lock().progress
     }
 
+    /// Whether its lease may be renewed: a run that can no longer rely on it is about to be given
+    /// up.
+    pub(super) fn is_trusted(&self) -> bool {
+        Instant::now() < self.trusted_until()
+    }
+
     pub(super) fn sign(&self) -> Sign {
         let Claimed { job_id, token, .. } = self.claimed;
         Sign { job_id, token, progress: self.progress() }
@@ -137,7 +150,7 @@ impl Running {
         if state.returned {
             return None;
         }
-        let (reason, since) = self.cancelled.get()?;
+        let (reason, since) = state.cancelled.as_ref()?;
         let grace_ends = *since + RETURN_GRACE;
         let lease_ends = state.attempted + self.trust.exit_after;
         Some(match reason {

@@ -25,6 +25,8 @@ pub struct Limits {
 impl Limits {
     const STATEMENT: Duration = Duration::from_secs(10);
     const LOCK: Duration = Duration::from_secs(5);
+    /// Between two statements of a transaction a process may be held up by others for a moment.
+    const IDLE_MIN: Duration = Duration::from_secs(1);
 
     /// Limits shorter than a request's whole deadline: a statement that had not to wait to be sent
     /// is refused by the database ("not applied") before its request is given up as unknown.
@@ -71,7 +73,7 @@ impl Session {
              set idle_in_transaction_session_timeout = {}",
             statement.as_millis().max(1),
             lock.as_millis().max(1),
-            statement.as_millis().max(1),
+            statement.max(Limits::IDLE_MIN).as_millis(),
         );
         client.batch_execute(&settings).map_err(not_connected)?;
         let used = Instant::now();
@@ -102,6 +104,25 @@ impl Session {
     ) -> Result<Option<Row>, postgres::Error> {
         let statement = self.prepared(sql)?;
         self.client.query_opt(&statement, params)
+    }
+
+    /// Runs `work` in one transaction, which takes effect as a whole if it is `Ok`: two round trips
+    /// more. The connection is of no more use if `work` panics.
+    ///
+    /// # Errors
+    /// What `work` says, or the database or the driver of the beginning and the end.
+    pub fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
+    ) -> Result<T, postgres::Error> {
+        self.client.batch_execute("begin")?;
+        let forgotten = std::mem::replace(&mut self.forgotten, true);
+        let done = work(self);
+        let end = if done.is_ok() { "commit" } else { "rollback" };
+        let ended = self.client.batch_execute(end);
+        self.forgotten = forgotten || ended.is_err();
+        let done = done?;
+        ended.map(|()| done)
     }
 
     /// The driver has no cache of its own: it prepares a text anew each time.

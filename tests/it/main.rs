@@ -11,6 +11,7 @@ mod deadline;
 mod disturbed;
 mod door;
 mod faults;
+mod fence;
 mod fields;
 mod framing;
 mod front;

@@ -68,15 +68,20 @@ from (values (1)) as one
 left join cron_jobs job on job.id = $1 and job.token = $2 and job.holder = $3
 left join cron_runs run on run.id = $4 and run.finished_at is not null";
 
-/// Closes the run and gives the job back, unless its schedule was changed since it was read.
+/// Closes the run and gives the job back, unless its schedule was changed since it was read. Waits
+/// for a step of the run that the database is still busy with.
 const END: &str = "\
-with ended as (
+with own as (
+    select id from cron_jobs
+    where id = $1 and token = $2 and holder = $3 and schedule = $5
+    for update
+), ended as (
     update cron_jobs
     set holder = null, run_id = null, offered_at = null,
         slot = coalesce($6, slot), locked_until = coalesce($6, clock_timestamp()),
         requested_at = case when $7 then requested_at end,
         enabled = enabled and not $8
-    where id = $1 and token = $2 and holder = $3 and schedule = $5
+    from own where cron_jobs.id = own.id
     returning 1
 ), closed as (
     update cron_runs

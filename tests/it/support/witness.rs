@@ -19,9 +19,14 @@ const STEP: Duration = Duration::from_millis(20);
 const LONG_STEP: Duration = Duration::from_millis(100);
 const DRAIN_MAX: Duration = Duration::from_secs(20);
 
-const TABLE: &str = "create table witness (
+const TABLES: &str = "create table witness (
     job text, run_id bigint, process integer, at timestamptz default clock_timestamp()
-)";
+);
+create table fenced (id bigint generated always as identity, job text, run_id bigint, seen bigint);
+create index on fenced (job, run_id, id)";
+/// With the last step of earlier runs that it sees.
+const FENCED_STEP: &str = "insert into fenced (job, run_id, seen) select $1, $2, max(id)
+from fenced where job = $1 and run_id < $2";
 
 /// Not a test: what the process runs, until it is killed or told to end.
 #[test]
@@ -39,6 +44,7 @@ fn process() {
         Functions::new()
             .with("witness", move |context| steps(&polite, context, true))
             .with("stubborn", move |context| steps(&stubborn, context, false))
+            .with("fenced", fenced_steps)
             .with("short", move |context| short_steps(&brief, context))
     };
     let (told, end) = mpsc::channel();
@@ -80,6 +86,14 @@ fn short_steps(url: &str, context: &Context) -> Result<String, Failure> {
     }
 }
 
+/// Steps for ever, one right behind the other, until told to stop.
+fn fenced_steps(context: &Context) -> Result<String, Failure> {
+    loop {
+        let (job, run) = (context.job(), context.run_id());
+        context.step(|session| session.query(FENCED_STEP, &[&job, &run]))?;
+    }
+}
+
 fn step(client: &mut Client, context: &Context) {
     let process = std::process::id().cast_signed();
     let insert = "insert into witness (job, run_id, process) values ($1, $2, $3)";
@@ -104,7 +118,7 @@ pub(crate) fn witness_command(database: &Database, name: &str, lease: Duration) 
 
 impl Database {
     pub(crate) fn with_witness_table(self) -> Database {
-        self.connect().batch_execute(TABLE).expect("a table");
+        self.connect().batch_execute(TABLES).expect("a table");
         self
     }
 }
