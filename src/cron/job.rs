@@ -3,6 +3,8 @@
 //! Nothing here touches a run: a change of a job that runs counts from its next slot on.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use postgres::Row;
@@ -109,33 +111,43 @@ where id = $1 and settings_tag(cron_jobs) = $2
 returning 1";
 
 /// A job that is due already keeps the instant it was due at, and its offer. What decides is read
-/// under the lock: the statement's own snapshot may be older.
+/// under the lock: the statement's own snapshot may be older. A row that somebody has locked, such
+/// as a step of its run, is not waited for: then the snapshot says whether the job runs.
 const RUN_NOW: &str = "\
 with job as (
     select id, enabled, holder is not null and locked_until >= now() as running,
         holder is null and locked_until >= now() as waiting,
         $2::text[] is null or settings_tag(cron_jobs) = any($2) as meets
     from cron_jobs where name = $1
-    for update
+    for update skip locked
 ), asked as (
     update cron_jobs
     set requested_at = clock_timestamp(), locked_until = clock_timestamp(), offered_at = null
     from job
     where cron_jobs.id = job.id and job.enabled and job.waiting and job.meets
 )
-select enabled, running, meets from job";
+select job.enabled, job.meets, job.id is null as busy,
+    coalesce(job.running, seen.holder is not null and seen.locked_until >= now()) as running
+from cron_jobs seen left join job on true where seen.name = $1";
 
-/// The run that a dead holder left open is closed by the table's trigger.
+/// The run that a dead holder left open is closed by the table's trigger. A row that somebody has
+/// locked is not waited for, as above.
 const DELETE: &str = "\
 with job as (
     select id, holder is not null and locked_until >= now() as running, run_id,
         $2::text[] is null or settings_tag(cron_jobs) = any($2) as meets
     from cron_jobs where name = $1
-    for update
+    for update skip locked
 ), deleted as (
     delete from cron_jobs using job where cron_jobs.id = job.id and not running and meets
 )
-select running, meets, run_id, (select server from cron_runs where id = run_id) as server from job";
+select job.meets, job.run_id, job.id is null as busy,
+    coalesce(job.running, seen.holder is not null and seen.locked_until >= now()) as running,
+    (select server from cron_runs where id = job.run_id) as server
+from cron_jobs seen left join job on true where seen.name = $1";
+
+/// Between two looks at a job that does not run and that somebody has locked: for a moment.
+const BUSY_RETRY: Duration = Duration::from_millis(20);
 
 struct Current {
     now: DateTime<Utc>,
@@ -229,15 +241,16 @@ impl Jobs {
         name: &Name,
         precondition: &Precondition,
     ) -> Result<Asked, Error> {
-        self.db.run(attempt, |session| {
-            let row = session.query_opt(RUN_NOW, &[&name.as_str(), &precondition.tags()])?;
-            Ok(match row.map(|row| (row.get("enabled"), row.get("running"), row.get("meets"))) {
-                None => Asked::NotFound,
-                Some((_, true, _)) => Asked::Running,
-                Some((false, false, _)) => Asked::Paused,
-                Some((true, false, false)) => Asked::PreconditionFailed,
-                Some((true, false, true)) => Asked::Due,
-            })
+        let Some(row) = self.row_of(attempt, RUN_NOW, name, precondition)? else {
+            return Ok(Asked::NotFound);
+        };
+        if is_running(&row) {
+            return Ok(Asked::Running);
+        }
+        Ok(match (row.get("enabled"), row.get("meets")) {
+            (false, _) => Asked::Paused,
+            (true, false) => Asked::PreconditionFailed,
+            (true, true) => Asked::Due,
         })
     }
 
@@ -251,19 +264,43 @@ impl Jobs {
         name: &Name,
         precondition: &Precondition,
     ) -> Result<Deleted, Error> {
-        let row = self.db.run(attempt, |session| {
-            session.query_opt(DELETE, &[&name.as_str(), &precondition.tags()])
-        })?;
-        Ok(match row.map(|row| (row.get("running"), row.get("meets"), orphan(name, &row))) {
-            None => Deleted::NotFound,
-            Some((true, _, _)) => Deleted::Running,
-            Some((false, false, _)) => Deleted::PreconditionFailed,
-            Some((false, true, orphan)) => {
-                orphan.into_iter().for_each(|orphan| orphan.tell(&self.metrics));
-                Deleted::Done
-            }
-        })
+        let Some(row) = self.row_of(attempt, DELETE, name, precondition)? else {
+            return Ok(Deleted::NotFound);
+        };
+        if is_running(&row) {
+            return Ok(Deleted::Running);
+        }
+        if !row.get::<_, bool>("meets") {
+            return Ok(Deleted::PreconditionFailed);
+        }
+        orphan(name, &row).into_iter().for_each(|orphan| orphan.tell(&self.metrics));
+        Ok(Deleted::Done)
     }
+
+    /// What such a statement says of the job, once nobody has it locked or it runs.
+    fn row_of(
+        &self,
+        attempt: &Attempt,
+        sql: &'static str,
+        name: &Name,
+        precondition: &Precondition,
+    ) -> Result<Option<Row>, Error> {
+        loop {
+            let row = self.db.run(attempt, |session| {
+                session.query_opt(sql, &[&name.as_str(), &precondition.tags()])
+            })?;
+            let is_busy = |row: &Row| row.get("busy") && !row.get::<_, bool>("running");
+            if !row.as_ref().is_some_and(is_busy) || attempt.is_over() {
+                return Ok(row);
+            }
+            thread::sleep(BUSY_RETRY);
+        }
+    }
+}
+
+/// Whether the job runs, or is locked for so long that something runs all the same.
+fn is_running(row: &Row) -> bool {
+    row.get("running") || row.get("busy")
 }
 
 fn orphan(name: &Name, row: &Row) -> Option<Orphan> {

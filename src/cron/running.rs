@@ -63,12 +63,7 @@ impl Running {
             started: Instant::now(),
             trust,
             cancel: Signal::new(),
-            state: Mutex::new(State {
-                attempted,
-                progress: 0.0,
-                returned: false,
-                cancelled: None,
-            }),
+            state: Mutex::new(State { attempted, progress: 0.0, returned: false, cancelled: None }),
         }
     }
 

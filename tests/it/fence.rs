@@ -29,8 +29,7 @@ fn held_by(name: &str) -> String {
 
 /// Freezes one replica after the other until others have all its jobs; how many runs that met.
 fn freeze(database: &Database, freezes: u64, mut random: Random) -> i64 {
-    let replicas: Vec<Child> =
-        REPLICAS.iter().map(|name| witness(database, name, LEASE)).collect();
+    let replicas: Vec<Child> = REPLICAS.iter().map(|name| witness(database, name, LEASE)).collect();
     let mut frozen = 0;
     for _ in 0..freezes {
         database.wait_for("all run", SOON, JOBS, ALL_RUN);

@@ -1,7 +1,8 @@
 //! Jobs over HTTP: the status, the history, and steering at run time.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -292,4 +293,40 @@ fn steering_needs_the_token_and_looking_does_not() {
     assert_eq!(get(local.addr, "/api/cron/status").status, 200);
     assert_eq!(get(local.addr, "/api/cron/history").status, 200);
     assert_eq!(ask(local.addr, "DELETE /api/cron/jobs/there", &bearer, "").status, 204);
+}
+
+/// A step of a run locks its job's row: whoever steers the job is told so, and does not wait. Who
+/// meets another's change of a moment waits for it.
+#[test]
+fn a_job_whose_run_is_in_a_step_is_told_to_run_and_not_waited_for() {
+    let (database, local) = quiet();
+    database.add_job_calling("busy", "endless", "every 1h");
+    let _scheduler = Scheduler::start(database.url(), &options("a"), only("endless", endless));
+
+    database.wait_for("it runs", SOON, 1, OPEN);
+    let mut holder = database.connect();
+    let mut step = holder.transaction().unwrap();
+    step.query_one("select from cron_jobs where name = 'busy' for key share", &[]).unwrap();
+    let start = Instant::now();
+    let again = post(local.addr, "/api/cron/jobs/busy/run", "");
+    assert_eq!((again.status, again.code().as_str()), (409, "job_running"));
+    assert_eq!(delete(local.addr, "busy").code(), "job_running");
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    step.rollback().unwrap();
+
+    database.add_job("waiting", "every 1h");
+    let mut change = holder.transaction().unwrap();
+    change.execute("update cron_jobs set enabled = enabled where name = 'waiting'", &[]).unwrap();
+    let now = database.text("select clock_timestamp()::text");
+    let looked = format!(
+        "select least(1, count(*)) from pg_stat_activity where datname = current_database() \
+         and query like '%asked as%' and pid <> pg_backend_pid() and query_start > '{now}'"
+    );
+    let asked = thread::scope(|scope| {
+        let asked = scope.spawn(|| post(local.addr, "/api/cron/jobs/waiting/run", ""));
+        database.wait_for("somebody has looked", SOON, 1, &looked);
+        change.commit().unwrap();
+        asked.join().unwrap()
+    });
+    assert_eq!(asked.status, 202, "{}", String::from_utf8_lossy(&asked.body));
 }
