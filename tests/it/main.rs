@@ -18,6 +18,7 @@ mod front;
 mod guard;
 mod http;
 mod idempotency;
+mod interleavings;
 mod jobs;
 mod logs;
 mod metrics;

@@ -1,0 +1,105 @@
+//! The program's own statements, read from its source so that no copy of them can fall behind.
+
+use std::fs;
+
+use crate::tidy::ROOT;
+
+/// A statement and what it is called with.
+pub(super) struct Statement {
+    pub(super) name: &'static str,
+    pub(super) sql: String,
+    /// By session, 1 or 2, as text between the parentheses of EXECUTE.
+    pub(super) arguments: fn(usize) -> String,
+}
+
+impl Statement {
+    /// The same with one part of its text replaced.
+    pub(super) fn with(&self, part: &str, other: &str) -> Statement {
+        assert_eq!(self.sql.matches(part).count(), 1, "{} has not once {part:?}", self.name);
+        Statement { sql: self.sql.replace(part, other), ..*self }
+    }
+}
+
+/// A step in the database as it is today: nothing says whether its run still has the lease.
+pub(super) const STEP: &str = "STEP";
+/// A step in the database as it is to be.
+pub(super) const FENCED_STEP: &str = "FENCED STEP";
+/// A change of somebody else's balance.
+pub(super) const NEIGHBOUR: &str = "CHANGE OF THE NEIGHBOUR";
+
+/// What a fenced step begins with. As soon as the program has this statement, it is to be read
+/// from there: `text("src/cron/….rs", "FENCE")`.
+const FENCE: &str = "\
+select 1 from cron_jobs
+where id = $1 and token = $2 and holder = $3 and locked_until > clock_timestamp()
+for key share";
+
+/// The text of a constant of the program.
+pub(super) fn text(file: &str, name: &str) -> String {
+    let source = fs::read_to_string(format!("{ROOT}/{file}")).expect(file);
+    let start = format!("\nconst {name}: &str = \"\\\n");
+    let found = source.split_once(&start).and_then(|(_, rest)| rest.split_once("\";\n"));
+    let sql = found.unwrap_or_else(|| panic!("{file} has no such constant: {name}")).0;
+    // The specification's text ends at a brace, and Rust's escapes are not read here.
+    assert!(!sql.contains(['\\', '{', '}']), "{file}: {name} cannot be put into a specification");
+    sql.to_owned()
+}
+
+/// Every write to a lease and to an open run, and every one by which people steer a job. What the
+/// old run does, it does as `old#1` with the token 7 in either session.
+pub(super) fn leases() -> Vec<Statement> {
+    let lease = |name| text("src/cron/lease.rs", name);
+    let job = |name| text("src/cron/job.rs", name);
+    let statement = |name, sql, arguments| Statement { name, sql, arguments };
+    let after = "insert into trial.steps select 7";
+    vec![
+        statement("OFFER", lease("OFFER"), |_| "array['quick'], 60, 100".to_owned()),
+        statement("CLAIM", lease("CLAIM"), |session| {
+            format!("array['quick'], 0, 'new#{session}', 'new', 900")
+        }),
+        statement("RENEW", lease("RENEW"), |_| {
+            "array[1], array[7], array[0.5], 'old#1', 900".to_owned()
+        }),
+        statement(STEP, after.to_owned(), |_| String::new()),
+        statement(
+            FENCED_STEP,
+            format!("with fence as materialized ({FENCE}) {after} from fence"),
+            |_| "1, 7, 'old#1'".to_owned(),
+        ),
+        statement("END", text("src/cron/lease/end.rs", "END"), |_| {
+            "1, 7, 'old#1', 1, 'every 1h', clock_timestamp() + interval '1 h', false, false, \
+             'succeeded', 'done', 1"
+                .to_owned()
+        }),
+        statement("PATCH", job("CHANGE"), |_| {
+            "1, trial.tag(), 'quick', 'every 2h', true, clock_timestamp() + interval '2 h'"
+                .to_owned()
+        }),
+        statement("PAUSE", job("CHANGE"), |_| {
+            "1, trial.tag(), 'quick', 'every 1h', false, null".to_owned()
+        }),
+        statement("RUN_NOW", job("RUN_NOW"), |_| "'job', null".to_owned()),
+        statement("DELETE", job("DELETE"), |_| "'job', null".to_owned()),
+        statement("CREATE", job("CREATE"), |_| {
+            "'job', 'quick', 'every 1h', true, clock_timestamp() + interval '1 h'".to_owned()
+        }),
+    ]
+}
+
+/// Every change of a balance. Those with a key are of 61, all others of 60.
+pub(super) fn changes() -> Vec<Statement> {
+    let change = |name, constant, arguments| Statement {
+        name,
+        sql: text("src/balance.rs", constant),
+        arguments,
+    };
+    vec![
+        change("CHANGE -60", "CHANGE", |_| "1, -60".to_owned()),
+        change("CHANGE +60", "CHANGE", |_| "1, 60".to_owned()),
+        change("CHANGE_LOCKED -60", "CHANGE_LOCKED", |_| "1, -60".to_owned()),
+        change("CHANGE_LOCKED +60", "CHANGE_LOCKED", |_| "1, 60".to_owned()),
+        change("CHANGE_ONCE -61", "CHANGE_ONCE", |_| "1, -61, 'key'".to_owned()),
+        change("CHANGE_ONCE +61", "CHANGE_ONCE", |_| "1, 61, 'key'".to_owned()),
+        change(NEIGHBOUR, "CHANGE", |_| "2, -60".to_owned()),
+    ]
+}
