@@ -20,19 +20,10 @@ impl Statement {
     }
 }
 
-/// A step in the database as it is today: nothing says whether its run still has the lease.
+/// A step of a run, which begins with holding the lease.
 pub(super) const STEP: &str = "STEP";
-/// A step in the database as it is to be.
-pub(super) const FENCED_STEP: &str = "FENCED STEP";
 /// A change of somebody else's balance.
 pub(super) const NEIGHBOUR: &str = "CHANGE OF THE NEIGHBOUR";
-
-/// What a fenced step begins with. As soon as the program has this statement, it is to be read
-/// from there: `text("src/cron/….rs", "FENCE")`.
-const FENCE: &str = "\
-select 1 from cron_jobs
-where id = $1 and token = $2 and holder = $3 and locked_until > clock_timestamp()
-for key share";
 
 /// The text of a constant of the program.
 pub(super) fn text(file: &str, name: &str) -> String {
@@ -60,10 +51,9 @@ pub(super) fn leases() -> Vec<Statement> {
         statement("RENEW", lease("RENEW"), |_| {
             "array[1], array[7], array[0.5], 'old#1', 900".to_owned()
         }),
-        statement(STEP, after.to_owned(), |_| String::new()),
         statement(
-            FENCED_STEP,
-            format!("with fence as materialized ({FENCE}) {after} from fence"),
+            STEP,
+            format!("with lease as materialized ({}) {after} from lease", lease("HOLD")),
             |_| "1, 7, 'old#1'".to_owned(),
         ),
         statement("END", text("src/cron/lease/end.rs", "END"), |_| {
