@@ -1,7 +1,8 @@
 //! Holders that are frozen at random points of a step, for longer than their leases: no step of
 //! an old run is in the database after the first of the job's next run.
 //!
-//! `FREEZES` is how many there are (8), on four databases side by side; `FREEZE_SEED` repeats a run.
+//! `FREEZES` is how many there are (8), on four databases side by side; `FREEZE_SEED` repeats a
+//! run.
 
 use std::thread;
 use std::time::Duration;
