@@ -10,6 +10,7 @@ set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly SPEC=$repository/docs/spec
+readonly WALKS=2000 # of 100 steps each, where there are too many states to see all
 readonly MODEL_SECONDS_MAX=${MODEL_SECONDS_MAX:-300}
 
 say() { printf '%s\n' "$*"; }
@@ -20,29 +21,36 @@ die() {
 }
 
 readonly SAFE="OneOpenRun StepOfOpenRun SlotKept TokensRise StepsInOrder"
-readonly PROMPT="Prompt=TRUE Freezes=FALSE Crashes=FALSE MaxForward=1"
-readonly LIVE="Drains=FALSE MaxFaults=1"
+readonly CALM="Freezes=FALSE Crashes=FALSE Drains=FALSE"
+readonly PROMPT="$CALM Prompt=TRUE MaxForward=1"
+readonly LIVE="$CALM MaxFaults=1 Term=2 Exit=1"
 
 # name | constants that differ from lease.cfg | properties | the one that must break, if any | what it shows
 models() {
     cat <<END
-one-job     |                                    |$SAFE OneExecutor|              |no jumps, 2 replicas, 2 runs
-jumps       |MaxForward=1 MaxBack=1 Freezes=FALSE Drains=FALSE|$SAFE            |              |a jump forward and one back, nobody need renew in time
-prompt      |$PROMPT                             |$SAFE OneExecutor KeepsJob|     |a jump forward, holders renew in time
-live        |$LIVE                               |DueIsRun TakenOver|             |one crash or freeze
-live-back   |$LIVE MaxBack=1 Freezes=FALSE       |DueIsRun TakenOver|             |one crash, one jump back
+crashes     |Freezes=FALSE Drains=FALSE          |$SAFE OneExecutor|              |2 replicas, 1 job, 2 runs, any number of crashes, no jump
+freezes     |Crashes=FALSE Drains=FALSE          |$SAFE OneExecutor|              |the same with freezes
+drains      |Crashes=FALSE Freezes=FALSE         |$SAFE OneExecutor|              |the same with drains
+three       |$CALM Replicas={a,b,c}              |$SAFE OneExecutor|              |3 replicas, no fault but exits and late packets
+jumps       |$CALM MaxForward=1 MaxBack=1        |$SAFE            |              |a jump forward, one back; nobody need renew in time
+prompt      |$PROMPT                             |$SAFE OneExecutor KeepsJob|     |a jump forward; each holder renews in time
+live-crash  |$LIVE Crashes=TRUE                  |DueIsRun TakenOver|             |one crash
+live-freeze |$LIVE Freezes=TRUE                  |DueIsRun TakenOver|             |one freeze, perhaps for ever
+live-back   |$LIVE MaxBack=1                     |DueIsRun TakenOver|             |one jump back
+random      |Replicas={a,b,c} Jobs={x,y} MaxRuns=3|$SAFE OneExecutor|             |3 replicas, 2 jobs, 3 runs each, all faults; walks only
 no-holder   |Mutant="holder"                     |StepOfOpenRun    |StepOfOpenRun |a step that comes late is let in after its run's end
 renew-free  |Mutant="holder"                     |SlotKept         |SlotKept      |a renewal that comes late moves the next slot
 from-answer |Mutant="answer"                     |OneExecutor      |OneExecutor   |the claim's answer is late, the window outlives the lease
 no-exit     |Mutant="exit"                       |OneExecutor      |OneExecutor   |the function does not return, another replica claims
-no-limit    |$LIVE Mutant="limit"                |TakenOver        |TakenOver     |a frozen process holds the row by its open step for ever
+no-limit    |$LIVE Freezes=TRUE Mutant="limit"                |TakenOver        |TakenOver     |a frozen process holds the row by its open step for ever
 no-fence    |Mutant="fence"                      |StepsInOrder     |StepsInOrder  |a step that comes late is committed after the next run's
-claim-lock  |Mutant="claim-lock"                 |StepsInOrder     |StepsInOrder  |a claim passes an open step, which is committed later
+both-locks  |$CALM Mutant="both-locks"           |StepsInOrder     |StepsInOrder  |OFFER and CLAIM pass an open step, which is committed later
+claim-lock  |$CALM MaxForward=1 MaxBack=1 Mutant="claim-lock"|StepsInOrder|StepsInOrder|the same after an offer, a jump back and one forward
 end-lock    |Mutant="end-lock"                   |StepOfOpenRun    |StepOfOpenRun |a run ends while a step of its own is open
 no-gate     |$PROMPT Mutant="gate"               |OneExecutor      |OneExecutor   |after a jump another replica claims a job that is held
 gate-once   |$PROMPT Mutant="gate-once"          |OneExecutor      |OneExecutor   |the second poll after the jump is let through
 renew-alive |$PROMPT Mutant="alive"              |KeepsJob         |KeepsJob      |a jump costs a holder that renews in time its job
-no-mend     |$LIVE MaxBack=1 Freezes=FALSE Mutant="mend"|DueIsRun  |DueIsRun      |after a jump back a due job waits for ever
+no-mend     |$LIVE MaxBack=1 Mutant="mend"|DueIsRun  |DueIsRun      |after a jump back a due job waits for ever
 END
 }
 
@@ -90,30 +98,39 @@ config() { # constants properties
 # What TLC says is broken; nothing if all holds.
 broken() { # output
     sed -nE -e 's/^Error: Invariant ([A-Za-z]+) is violated.*/\1/p' \
-        -e 's/^Error: Action property .*line ([0-9]+).*/line \1/p' \
+        -e 's/^Error: Action property ([A-Za-z]+) is violated.*/\1/p' \
         -e 's/^Error: Temporal properties were violated.*/temporal/p' "$1" | head -n 1
 }
 
 check() { # name constants properties expected text
-    local output=$folder/$1/output begun=$SECONDS status=0 found as_expected=no states
+    local output=$folder/$1/output begun=$SECONDS status=0 found as_expected=no states result how=()
+    [[ $1 != random ]] || how=(-simulate "num=$WALKS" -depth 100)
     mkdir "$folder/$1"
     cp "$SPEC/lease.tla" "$folder/$1/"
     config "$2" "$3" >"$folder/$1/lease.cfg"
     (cd "$folder/$1" && exec timeout "$MODEL_SECONDS_MAX" nice java -Xmx1900m -XX:+UseParallelGC -cp "$jar" tlc2.TLC \
-        -deadlock -workers 1 -metadir "$folder/$1" lease.tla >"$output" 2>&1) &
+        "${how[@]}" -deadlock -workers 1 -metadir "$folder/$1" lease.tla >"$output" 2>&1) &
     tlc=$!
     wait "$tlc" || status=$?
     tlc=""
     found=$(broken "$output")
     states=$(sed -nE 's/^[0-9,]+ states generated, ([0-9,]+) distinct states.*/\1/p' "$output" | tail -n 1)
     if [[ -z $4 ]]; then
+        if [[ $1 == random && $status -eq 0 && -z $found ]]; then as_expected=yes; fi
         if ((status == 0)) && grep -q '^Model checking completed. No error' "$output"; then as_expected=yes; fi
     else
         # One property a mutant: what is broken can be that alone. An error of the model has no such line.
-        if [[ -n $found && ($found == "$4" || $found == line* || $found == temporal) ]]; then as_expected=yes; fi
+        if [[ -n $found && ($found == "$4" || $found == temporal) ]]; then as_expected=yes; fi
+    fi
+    if [[ -n $found ]]; then
+        result="breaks ${4:-$found}"
+    elif ((status == 0)); then
+        result=holds
+    else
+        result="not finished"
     fi
     printf '%-12s %10s states %4d s  %-24s %s\n' "$1" "${states:-?}" $((SECONDS - begun)) \
-        "$(if [[ -z $found ]]; then echo holds; else echo "breaks ${4:-$found}"; fi)" "$5"
+        "$result" "$5"
     if [[ $as_expected == no ]]; then
         if ((status == 124)); then say "  not finished within $MODEL_SECONDS_MAX s"; else tail -n 60 "$output" | sed 's/^/  /'; fi
         wrong=$((wrong + 1))

@@ -131,8 +131,8 @@ Init ==
 (* OFFER *)
 
 Offer(r, j) ==
-    /\ Alive(r) /\ proc[r] = "up"
-    /\ row[j].lk = 0 /\ ~row[j].off /\ Free(j)
+    /\ proc[r] = "up"
+    /\ row[j].lk = 0 /\ ~row[j].off /\ (Free(j) \/ Mutant = "both-locks")
     /\ row[j].own = None \/ ~Gated(r)
     /\ SetRow(j, [row[j] EXCEPT !.off = TRUE])
     /\ UNCHANGED <<run, made, proc, time, world>>
@@ -166,7 +166,7 @@ Claim(r, j) ==
     LET i == made[j] + 1 IN
     /\ proc[r] = "up" /\ i \in Runs
     /\ row[j].off /\ row[j].lk = 0
-    /\ Free(j) \/ Mutant = "claim-lock"
+    /\ Free(j) \/ Mutant \in {"claim-lock", "both-locks"}
     /\ made' = [made EXCEPT ![j] = i]
     /\ SetRow(j, [row[j] EXCEPT !.tok = @ + 1, !.own = Holder(r, i), !.cur = i, !.lk = Term,
                                 !.off = FALSE, !.open = (@ \ {row[j].cur}) \union {i}])
