@@ -11,7 +11,8 @@
 //!
 //! A connection has one request in hand; [`http`] says who takes it, and how many there can be.
 //!
-//! And a run of a job, each step one write that a fencing token guards:
+//! And a run of a job, each stage one write that a fencing token guards, each step of its function
+//! one transaction that holds the lease (`docs/spec/lease.tla` says what breaks without):
 //!
 //! ```text
 //! due ▶ offered ▶ claimed ▶ running (the lease is renewed) ▶ ended, in the history ▶ next slot
