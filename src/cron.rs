@@ -2,13 +2,13 @@
 //! share them evenly, although none knows of another. They meet in two tables.
 //!
 //! ```text
-//!   scheduler ── offer, claim ──▶ cron_jobs ◀── renew ── heartbeat
-//!       │                             ▲                      │ renewed: trust goes on
-//!       │ a thread a run              │ end                  ▼
-//!       └─────────▶ runner ───────────┘        held (the runs of this process)
-//!                     │ calls                                ▲
-//!                     ▼                                      │ past it: cancel, or end the process
-//!                  function                                watch
+//!   scheduler ── renew, end, offer, claim ──▶ cron_jobs
+//!     │  ▲                                        ▲
+//!     │  │ its function has returned              │ step: holds the lease while it lasts
+//!     │  └──────────────────────────── run ───────┘
+//!     │ a thread a run ────────────────▶ │ calls the function
+//!     ▼
+//!   held (the runs of this process) ◀── watch: past the trust window, cancels or ends the process
 //! ```
 //!
 //! A job's life: it waits for its slot; past it, it is due, and the first replica that sees it so
@@ -20,16 +20,21 @@
 //! - **The holder is paused, or cut off from the database.** Its trust window, counted on its own
 //!   clock from before the round trip that took or renewed the lease, ends before the lease does
 //!   (`running`): the run is cancelled by a thread that needs no database (`watch`), and a process
-//!   whose function does not return ends itself. A late write meets the fence (`lease`). Until its
-//!   heartbeat is answered again, the replica claims nothing more (`held`).
+//!   whose function does not return ends itself. A late write meets the fence (`lease`). What
+//!   renews is also what claims, so nothing is claimed that could not be renewed (`scheduler`).
 //! - **A function panics or fails.** The run is `failed`, and the job goes on with its next slot.
 //! - **Somebody holds a row**, in an open transaction. That job waits, and no other.
 //! - **The replica is told to end.** Runs are cancelled, recorded and given back at once.
+//! - **The database's clock jumps.** Forward, nobody takes a job from its holder before that could
+//!   renew (`lease/offer`); back, what was written in the future is put right (`lease/mend`).
+//! - **The database refuses** an end for good, or a claim: the run is told as failed, or let go,
+//!   and the other jobs go on (`ends`, `claims`).
 //! - **Slots are missed**, because the run before took longer or all was down: they are run once,
 //!   not once each.
 
+mod claims;
+mod ends;
 mod function;
-mod heartbeat;
 mod held;
 mod history;
 mod job;
@@ -37,7 +42,8 @@ mod lease;
 mod name;
 mod precondition;
 mod random;
-mod runner;
+mod renewals;
+mod run;
 mod running;
 mod schedule;
 mod scheduler;
@@ -63,13 +69,15 @@ pub use watch::LEASE_LOST;
 use crate::db::{Db, Dedicated, Limits, Manager, Pulse, Target};
 use crate::metrics::Metrics;
 use crate::shutdown::{Signal, spawn_vital};
-use heartbeat::Heartbeat;
+use claims::{Claims, Told};
+use ends::Ends;
 use held::Held;
 use lease::Leases;
 use random::Random;
-use runner::Runner;
+use renewals::Renewals;
+use run::Runner;
 use running::Trust;
-use scheduler::{Scheduler, Wave};
+use scheduler::Scheduler;
 
 /// How a replica runs jobs.
 #[derive(Clone)]
@@ -86,14 +94,12 @@ pub struct Options {
 
 /// The running scheduler of one replica.
 pub struct Cron {
-    runner: Arc<Runner>,
+    held: Arc<Held>,
 }
 
 const STACK_BYTES: usize = 256 * 1024;
 /// Connections that the functions' steps share. A step is short.
 const STEPS_POOL_SIZE: u32 = 2;
-/// Connections for the ends of runs.
-const RECORDS_POOL_SIZE: u32 = 1;
 /// The longest that any statement of a job, or about one, may take.
 const STATEMENT_MAX: Duration = Duration::from_secs(10);
 /// An offer is made anew after the longest handicap and this, or a few polls.
@@ -112,66 +118,37 @@ impl Cron {
         metrics: &Arc<Metrics>,
         shutdown: &Signal,
     ) -> io::Result<Cron> {
-        let Options { server, lease, handicap, poll } = options;
-        let mut random = Random::new();
-        let leases = Arc::new(Leases {
-            server: server.clone(),
-            holder: format!("{server}#{:016x}", random.bits()),
-            term: *lease,
-            offer_age_max: *handicap * 10 + OFFER_AGE_MIN.max(*poll * 4),
-            functions: functions.names(),
-        });
         // The database ends a statement by itself, even when the process that sent it has ended:
         // what was sent while the lease could be relied on is over before the lease is. And a
         // renewal that a lock holds up is given up in time for another.
-        let limits = Limits::within((*lease / 6).min(STATEMENT_MAX));
-        let pool = |size| {
-            let manager = Manager::new(target.clone(), limits);
-            Db::open_on_demand(manager, size, Arc::clone(pulse))
-        };
-        let (steps, records) = (Arc::new(pool(STEPS_POOL_SIZE)), pool(RECORDS_POOL_SIZE));
-        let held = Held::new(shutdown.clone());
-        let metrics = Arc::clone(metrics);
-        let runner = Arc::new(Runner { leases, functions, held, steps, records, metrics });
-        let connection = || Dedicated::new(target.clone(), limits);
-        let heartbeat =
-            Heartbeat { runner: Arc::clone(&runner), connection: connection(), failing: false };
-        let scheduler = Scheduler {
-            runner: Arc::clone(&runner),
-            connection: connection(),
-            poll: *poll,
-            handicap: *handicap,
-            trust: Trust::of_lease(*lease),
-            random,
-            wave: Wave::default(),
-            unknown: Vec::new(),
-            failing: false,
-            no_thread: None,
-            deaf: false,
-        };
-        let (watched, reader) = (Arc::clone(&runner), Arc::clone(&runner));
+        let limits = Limits::within((options.lease / 6).min(STATEMENT_MAX));
+        let manager = Manager::new(target.clone(), limits);
+        let steps = Arc::new(Db::open_on_demand(manager, STEPS_POOL_SIZE, Arc::clone(pulse)));
+        let held = Arc::new(Held::new(shutdown.clone()));
+        let connection = Dedicated::new(target.clone(), limits);
+        let scheduler = scheduler(options, functions, connection, &steps, &held, metrics);
+        let (watched, metrics) = (Arc::clone(&held), Arc::clone(metrics));
         // A replica that lacks one of these would go on to claim jobs, and lose them.
-        spawn_vital("lease-watch", STACK_BYTES, move || watch::run(&watched.held))?;
-        spawn_vital("heartbeat", STACK_BYTES, move || heartbeat.run())?;
+        spawn_vital("lease-watch", STACK_BYTES, move || watch::run(&watched))?;
         spawn_vital("scheduler", STACK_BYTES, move || scheduler.run())?;
         // Beside the others: nobody waits for it, and nothing depends on it.
         let name = "last-successes".to_owned();
         let builder = thread::Builder::new().name(name).stack_size(STACK_BYTES);
-        builder.spawn(move || reader.read_last_successes())?;
-        Ok(Cron { runner })
+        builder.spawn(move || history::read_last_successes(&steps, &metrics))?;
+        Ok(Cron { held })
     }
 
     /// Claims no more, and tells every run to return. Does not wait.
     pub fn begin_drain(&self) {
-        let runs = self.runner.held.count();
+        let runs = self.held.count();
         info!("event=runs_cancelled runs={runs} reason=\"this replica is shut down\"");
-        self.runner.held.drain();
+        self.held.drain();
     }
 
     /// Waits until every run has returned and been recorded, so that other replicas can take the
     /// jobs; false when some had not at `until`. Their leases run out by themselves.
     pub fn wait_drained(&self, until: Instant) -> bool {
-        let runs = self.runner.held.wait_until_empty(until);
+        let runs = self.held.wait_until_empty(until);
         if runs > 0 {
             warn!("event=runs_left runs={runs} hint=\"others take over when the leases end\"");
         }
@@ -181,6 +158,52 @@ impl Cron {
 
 impl Drop for Cron {
     fn drop(&mut self) {
-        self.runner.held.drain();
+        self.held.drain();
     }
+}
+
+fn scheduler(
+    options: &Options,
+    functions: Functions,
+    connection: Dedicated,
+    steps: &Arc<Db>,
+    held: &Arc<Held>,
+    metrics: &Arc<Metrics>,
+) -> Scheduler {
+    let Options { server, lease, handicap, poll } = options;
+    let leases = Arc::new(Leases {
+        server: server.clone(),
+        term: *lease,
+        offer_age_max: *handicap * 10 + OFFER_AGE_MIN.max(*poll * 4),
+        functions: functions.names(),
+    });
+    let shared = || (Arc::clone(&leases), Arc::clone(held), Arc::clone(metrics));
+    let renewals = {
+        let (leases, held, metrics) = shared();
+        Renewals { leases, held, metrics, at: Instant::now(), failing: false }
+    };
+    let ends = {
+        let (leases, held, metrics) = shared();
+        Ends { leases, held, metrics, all: Vec::new() }
+    };
+    let runner = {
+        let (leases, held, _) = shared();
+        Runner { leases, held, functions, steps: Arc::clone(steps) }
+    };
+    let (leases, held, metrics) = shared();
+    let claims = Claims {
+        leases,
+        held: Arc::clone(&held),
+        metrics,
+        runner,
+        handicap: *handicap,
+        trust: Trust::of_lease(*lease),
+        random: Random::new(),
+        seen: None,
+        perhaps_set_back: true,
+        no_thread: None,
+        told: Told::default(),
+    };
+    let (poll, poll_at, random) = (*poll, Instant::now(), Random::new());
+    Scheduler { held, connection, renewals, ends, claims, poll, poll_at, random }
 }

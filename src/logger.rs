@@ -54,6 +54,8 @@
 //! - `run_lost` (warn) job, run, outcome, duration_seconds, reason: its end was not written
 //! - `step_waits` (warn) job, run, reason, retry_ms: a step of a run waits for the database
 //! - `record_waits` (warn) job, run, reason, retry_ms: the end of a run waits for the database
+//! - `run_not_recorded` (error) job, run, outcome, reason, hint: the database refuses every end of
+//!   it, so its lease is left to run out
 //! - `runs_cancelled` (info) runs, reason: all of a replica that drains
 //! - `runs_left` (warn) runs, hint: some have not returned within the grace time
 //! - `leases_not_renewed` (warn) runs, reason: once for each time that it fails
@@ -63,11 +65,14 @@
 //!
 //! - `claims_wait` (info, debug) due, claimed, runs, wait_seconds, hint: other replicas come first
 //!   for a while
-//! - `claims_stop` (warn) reason, hint: no job is claimed
-//! - `claims_go_on` (info) reason
+//! - `claim_refused` (error) reason, hint: the database does not let a due job be run; once until
+//!   a poll without it
+//! - `clock_jumped` (warn) seconds, hint: the database's clock; below 0 it was set back
+//! - `job_mended` (info) job, seconds: its lease, or the slot that it waits for, was from so far
+//!   in the future
 //! - `last_successes_not_read` (warn) reason: `cron_last_success_timestamp_seconds` knows only what
 //!   succeeds from now on
-//! - `poll_failed` (warn) reason, retry_ms: no job could be looked for; once for an outage
+//! - `poll_failed` (warn) reason: no job could be looked for; once for an outage
 //! - `function_unknown` (warn) job, function, hint: a job of another build is due
 //!
 //! Jobs, changed:

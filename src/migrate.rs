@@ -39,6 +39,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     "0004_sample_jobs.sql",
     "0005_creation_keys.sql",
     "0006_settings_tag.sql",
+    "0007_write_instants.sql",
 ];
 
 /// Why the schema is not as the program needs it.

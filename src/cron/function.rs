@@ -138,13 +138,18 @@ impl Context {
             self.check()?;
             let fenced = |session: &mut Session| {
                 session.transaction(|session| {
-                    let held = self.leases.hold(session, &self.running.claimed)?;
-                    held.then(|| work(session)).transpose()
+                    match self.leases.hold(session, &self.running.claimed)? {
+                        Some(true) => work(session).map(Step::Done),
+                        Some(false) => Ok(Step::Expired),
+                        None => Ok(Step::Lost),
+                    }
                 })
             };
             match connection.and_then(|mut connection| connection.run(&attempt, fenced)) {
-                Ok(Some(done)) => return Ok(done),
-                Ok(None) => self.running.cancel(Reason::Lost),
+                Ok(Step::Done(done)) => return Ok(done),
+                Ok(Step::Lost) => self.running.cancel(Reason::Lost),
+                // The database's clock has jumped: the lease can still be renewed.
+                Ok(Step::Expired) => {}
                 Err(error) if !error.is_passing() => return Err(error.into()),
                 Err(error) if !told => {
                     let (job, run, reason) = (self.job(), self.run_id(), error.reason());
@@ -160,6 +165,15 @@ impl Context {
             self.wait(RETRY)?;
         }
     }
+}
+
+/// What became of a step whose lease was looked at.
+enum Step<T> {
+    Done(T),
+    /// The lease has ended, and nobody has taken the job yet.
+    Expired,
+    /// The job is another's.
+    Lost,
 }
 
 impl From<db::Error> for Failure {

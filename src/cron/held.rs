@@ -1,10 +1,12 @@
 //! The runs that this process holds: what a replica knows of itself, and all it knows.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::ends::Ending;
+use super::lease::End;
 use super::running::{Reason, Running};
 use crate::shutdown::Signal;
 
@@ -18,13 +20,10 @@ pub(super) struct Held {
 #[derive(Default)]
 struct All {
     runs: Vec<Arc<Running>>,
-    /// How many runs have ended: the scheduler is woken by each.
-    ended: u64,
+    /// Those of them whose functions have returned since somebody looked.
+    ended: Vec<Ending>,
     /// The scheduler may be about to add one.
     claiming: bool,
-    /// A lease has expired in spite of the heartbeat, which was not answered since: what would be
-    /// claimed now would be lost as well.
-    deaf: bool,
 }
 
 impl Held {
@@ -51,11 +50,20 @@ impl Held {
         self.changed.notify_all();
     }
 
+    /// The function of a run has returned. The run stays held until its end is written.
+    pub(super) fn ended(&self, run: &Arc<Running>, end: End) {
+        run.returned();
+        self.all.lock().ended.push(Ending::new(run, end));
+        self.changed.notify_all();
+    }
+
+    /// Those that have ended since this was asked.
+    pub(super) fn take_ended(&self) -> Vec<Ending> {
+        std::mem::take(&mut self.all.lock().ended)
+    }
+
     pub(super) fn remove(&self, run: &Running) {
-        let mut all = self.all.lock();
-        all.deaf |= run.reason() == Some(Reason::Expired);
-        all.runs.retain(|held| held.claimed.run_id != run.claimed.run_id);
-        all.ended += 1;
+        self.all.lock().runs.retain(|held| held.claimed.run_id != run.claimed.run_id);
         self.changed.notify_all();
     }
 
@@ -66,51 +74,32 @@ impl Held {
         all.claiming
     }
 
-    /// Whether one more job may be claimed just now.
-    pub(super) fn may_claim(&self) -> bool {
-        !self.is_deaf() && !self.shutdown.has_begun()
-    }
-
-    /// Whether a lease has expired in spite of the heartbeat, which was not answered since.
-    pub(super) fn is_deaf(&self) -> bool {
-        let all = self.all.lock();
-        let expired = |run: &Arc<Running>| run.cancelled() == Some(Reason::Expired);
-        all.deaf || all.runs.iter().any(expired)
-    }
-
-    /// The heartbeat was answered.
-    pub(super) fn heard(&self) {
-        self.all.lock().deaf = false;
-    }
-
     pub(super) fn end_claiming(&self) {
         self.all.lock().claiming = false;
         self.changed.notify_all();
     }
 
-    /// Waits until a run ends after the `seen`-th, or this replica drains; at most `limit`. The
-    /// count to wait for the next time.
-    pub(super) fn wait_for_an_end(&self, seen: u64, limit: Duration) -> u64 {
-        let until = Instant::now() + limit;
+    pub(super) fn is_draining(&self) -> bool {
+        self.shutdown.has_begun()
+    }
+
+    /// Waits until a function returns, or this replica begins to drain; not beyond `until`.
+    pub(super) fn wait_for_an_end(&self, until: Instant) {
+        let drains = self.shutdown.has_begun();
         let mut all = self.all.lock();
-        while all.ended == seen && !self.shutdown.has_begun() {
+        while all.ended.is_empty() && self.shutdown.has_begun() == drains {
             if self.changed.wait_until(&mut all, until).timed_out() {
                 break;
             }
         }
-        all.ended
     }
 
-    /// Waits until there is a run to look after, or a heartbeat to try; false when there will be
-    /// none any more.
+    /// Waits until there is a run to look after; false when there will be none any more.
     pub(super) fn wait_for_a_run(&self) -> bool {
         let mut all = self.all.lock();
         while all.runs.is_empty() {
             if self.shutdown.has_begun() && !all.claiming {
                 return false;
-            }
-            if all.deaf {
-                return true;
             }
             self.changed.wait(&mut all);
         }
@@ -142,6 +131,8 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::lease::Claimed;
     use super::super::running::Trust;
     use super::*;
@@ -156,7 +147,7 @@ mod tests {
         let held = Held::new(Signal::new());
         assert!(held.begin_claiming());
         held.drain();
-        assert!(!held.may_claim());
+        assert!(held.is_draining());
         assert_eq!(held.wait_until_empty(Instant::now()), 1, "none yet, but one may come");
         let late = run(Instant::now());
         held.add(Arc::clone(&late));
@@ -166,19 +157,5 @@ mod tests {
         held.remove(&late);
         assert!(!held.begin_claiming());
         assert!(!held.wait_for_a_run());
-    }
-
-    #[test]
-    fn nothing_is_claimed_from_an_expired_lease_to_the_next_answer() {
-        let held = Held::new(Signal::new());
-        assert!(held.may_claim());
-        let expired = run(Instant::now().checked_sub(Duration::from_secs(9)).unwrap());
-        held.add(Arc::clone(&expired));
-        assert!(!held.may_claim());
-        held.remove(&expired);
-        assert!(!held.may_claim());
-        assert!(held.wait_for_a_run(), "the heartbeat tries on, without a run");
-        held.heard();
-        assert!(held.may_claim());
     }
 }

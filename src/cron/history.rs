@@ -1,13 +1,16 @@
 //! Runs that have ended, newest first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use log::warn;
 use serde::Serialize;
 
 use super::status::to_millis;
 use crate::db::{Attempt, Db, Error, Session};
 use crate::instant;
+use crate::metrics::Metrics;
 
 /// One run that has ended.
 #[derive(Clone, Debug, Serialize)]
@@ -60,7 +63,7 @@ pub struct History {
 
 const HISTORY: &str = "\
 select id, job, function, server, outcome, scheduled_at, started_at, finished_at, detail,
-    extract(epoch from finished_at - started_at)::float8 as seconds
+    greatest(0, extract(epoch from finished_at - started_at))::float8 as seconds
 from cron_runs
 where id < $1 and finished_at is not null
     and ($2::text is null or job = $2)
@@ -82,10 +85,24 @@ select name, (
 ) as at
 from cron_jobs order by name";
 
+/// The longest that reading them waits for a connection.
+const CONNECTION_WAIT: Duration = Duration::from_secs(1);
+
+/// Counts them, once: what was counted before this process is known to the history alone.
+pub(super) fn read_last_successes(db: &Db, metrics: &Metrics) {
+    match db.run(&Attempt::within(CONNECTION_WAIT), last_successes) {
+        Ok(jobs) => {
+            for (job, at) in jobs {
+                metrics.runs.know(&job);
+                at.into_iter().for_each(|at| metrics.runs.succeeded(&job, at));
+            }
+        }
+        Err(error) => warn!("event=last_successes_not_read reason={:?}", error.reason()),
+    }
+}
+
 /// Every job, and when it last succeeded, in seconds since 1970, if it has lately.
-pub(super) fn last_successes(
-    session: &mut Session,
-) -> Result<Vec<(String, Option<f64>)>, postgres::Error> {
+fn last_successes(session: &mut Session) -> Result<Vec<(String, Option<f64>)>, postgres::Error> {
     let rows = session.query(LAST_SUCCESSES, &[])?;
     Ok(rows.iter().map(|row| (row.get("name"), row.get("at"))).collect())
 }

@@ -18,14 +18,19 @@
 //! Fencing tokens: M. Kleppmann, "How to do distributed locking", 2016.
 
 mod end;
+mod mend;
+mod offer;
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use log::warn;
 use postgres::Row;
 use postgres::error::SqlState;
 
-pub(super) use end::{End, Next, Outcome, Standing};
+pub(super) use end::{End, Ended, Outcome};
+pub(super) use mend::{Ahead, Left};
+pub(super) use offer::{Offers, Seen};
 
 use crate::db::Session;
 use crate::metrics::Metrics;
@@ -34,27 +39,12 @@ use crate::metrics::Metrics;
 pub(super) struct Leases {
     /// The replica's name, as people see it.
     pub(super) server: String,
-    /// The name and a nonce of this process: two processes of one name never share a lease.
-    pub(super) holder: String,
     /// How long a claim or a renewal holds.
     pub(super) term: Duration,
     /// An offer that nobody took for this long is made anew, so that late replicas start level.
     pub(super) offer_age_max: Duration,
     /// The functions that this build knows.
     pub(super) functions: Vec<String>,
-}
-
-/// What a poll has found.
-#[derive(Debug, Default)]
-pub(super) struct Offers {
-    /// Jobs due and free, at most [`DUE_COUNTED_MAX`].
-    pub(super) due: i64,
-    /// For how long the oldest of them has been offered.
-    pub(super) oldest: Duration,
-    /// Due jobs whose functions this build does not know, each `job function`: left to others.
-    pub(super) unknown: Vec<String>,
-    /// Runs closed by this poll.
-    pub(super) closed: Vec<Orphan>,
 }
 
 /// A run that a replica left open when its lease ran out, closed now as abandoned.
@@ -72,19 +62,27 @@ pub(super) struct Claimed {
     pub(super) job: String,
     pub(super) function: String,
     pub(super) token: i64,
+    /// As the row has it. Each claim has a value of its own: a promoted standby may have forgotten
+    /// one, and give its token again.
+    pub(super) holder: String,
     pub(super) run_id: i64,
+    pub(super) schedule: String,
+    pub(super) slot: DateTime<Utc>,
+    /// The run is not for the slot: somebody asked for it.
+    pub(super) is_requested: bool,
     /// How late the run starts after its slot, in seconds, by the database's clock.
     pub(super) late_seconds: f64,
     /// The run whose lease had run out, if this is a takeover.
     pub(super) taken_from: Option<Orphan>,
 }
 
-/// What a renewal carries of one run.
+/// The jobs that a claim leaves alone.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sign {
-    pub(super) job_id: i64,
-    pub(super) token: i64,
-    pub(super) progress: f64,
+pub(super) struct Leave<'a> {
+    /// Those that this process still works at, whoever has their leases.
+    pub(super) held: &'a [i64],
+    /// So many of the oldest offers.
+    pub(super) first: i64,
 }
 
 /// A lease that is this process's own.
@@ -96,56 +94,6 @@ pub(super) struct Own {
     pub(super) renewed: bool,
 }
 
-const DUE_COUNTED_MAX: i64 = 100;
-
-/// Stamps what is due and free, and frees what a dead replica held of a job that is paused or
-/// unknown here, which perhaps nobody would take over. Rows that somebody holds are left for the
-/// next time: one of them must not keep all the others from being run.
-const OFFER: &str = "\
-with due as (
-    select id from cron_jobs
-    where enabled and locked_until < now() and function = any ($1)
-        and (offered_at is null or offered_at < now() - make_interval(secs => $2)
-            or offered_at > now() + interval '1 second')
-    for update skip locked
-), offered as (
-    update cron_jobs set offered_at = now() from due where cron_jobs.id = due.id
-    returning 1
-), earlier as (
-    select offered_at from cron_jobs
-    where enabled and locked_until < now() and function = any ($1)
-        and offered_at >= now() - make_interval(secs => $2) and offered_at <= now()
-    order by offered_at limit $3
-), orphaned as (
-    select id, run_id from cron_jobs
-    where holder is not null and locked_until < now()
-        and (not enabled or (enabled and offered_at is null and function <> all ($1)))
-        and exists (select from cron_runs where id = run_id for update skip locked)
-    for update skip locked
-), closed as (
-    update cron_runs
-    set outcome = 'abandoned', finished_at = clock_timestamp(),
-        detail = 'the lease of ' || server || ' ran out'
-    from orphaned where cron_runs.id = orphaned.run_id
-    returning cron_runs.id, job, server
-), freed as (
-    update cron_jobs set holder = null, run_id = null,
-        requested_at = case when enabled then requested_at end
-    from orphaned where cron_jobs.id = orphaned.id
-)
-select
-    (select count(*) from offered) + (select count(*) from earlier) as due,
-    coalesce((select extract(epoch from now() - min(offered_at)) from earlier), 0)::float8
-        as oldest,
-    array(
-        select name || ' ' || function from cron_jobs
-        where enabled and offered_at is null and locked_until < now() and function <> all ($1)
-        order by locked_until limit 10
-    ) as unknown,
-    array(select id from closed order by id) as closed_ids,
-    array(select job from closed order by id) as closed_jobs,
-    array(select server from closed order by id) as closed_servers";
-
 /// Takes one job, closes the run that its last holder left open, and opens the new one. The order
 /// is forced: `opened` has to count what `closed` did, else the insert could come first and meet
 /// the index that allows one open run a job.
@@ -153,10 +101,10 @@ const CLAIM: &str = "\
 with picked as (
     select id from cron_jobs
     where enabled and locked_until < now() and function = any ($1)
-        and offered_at <= now() - make_interval(secs => $2)
+        and offered_at <= now() - make_interval(secs => $2) and id <> all ($6)
         and (run_id is null
             or exists (select from cron_runs where cron_runs.id = run_id for update skip locked))
-    order by offered_at, id limit 1
+    order by offered_at, id offset $7 limit 1
     for update skip locked
 ), claimed as (
     update cron_jobs
@@ -164,7 +112,7 @@ with picked as (
         locked_until = clock_timestamp() + make_interval(secs => $5),
         run_id = nextval('cron_runs_id_seq')
     from picked where cron_jobs.id = picked.id
-    returning cron_jobs.id, name, function, token, run_id, coalesce(requested_at, slot) as due_at
+    returning cron_jobs.id, name, function, token, run_id, schedule, slot, requested_at
 ), closed as (
     update cron_runs
     set outcome = 'abandoned', finished_at = clock_timestamp(),
@@ -173,21 +121,21 @@ with picked as (
     returning id, server
 ), opened as (
     insert into cron_runs (id, job_id, job, function, token, server, scheduled_at, started_at)
-    select run_id, id, name, function, token, $4, due_at, clock_timestamp()
+    select run_id, id, name, function, token, $4, coalesce(requested_at, slot), clock_timestamp()
     from claimed where (select count(*) from closed) >= 0
-    returning job_id, job, function, token, id, started_at, scheduled_at
+    returning job_id, started_at, scheduled_at
 )
-select job_id, job, function, token, id,
+select claimed.*, requested_at is not null as is_requested,
     greatest(0, extract(epoch from started_at - scheduled_at))::float8 as late,
     (select id from closed) as closed_id, (select server from closed) as closed_server
-from opened";
+from claimed join opened on opened.job_id = claimed.id";
 
 /// Holds a lease for the rest of a transaction, in which a step of its run is made: as long as it
 /// lasts nobody can take the job, whatever clocks and delays do. Everything that changes the token
 /// or the holder locks the row `for update` first; this does not wait for a renewal.
 const HOLD: &str = "\
-select from cron_jobs
-where id = $1 and token = $2 and holder = $3 and locked_until > clock_timestamp()
+select locked_until > clock_timestamp() as is_alive from cron_jobs
+where id = $1 and token = $2 and holder = $3
 for key share";
 
 /// Renews the leases of a replica that nobody has taken, be they alive or not, and tells their
@@ -195,13 +143,14 @@ for key share";
 /// cost the replica its other leases.
 const RENEW: &str = "\
 with sign as (
-    select * from unnest($1::bigint[], $2::bigint[], $3::float8[]) as sign (job_id, token, progress)
+    select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::float8[])
+        as sign (job_id, token, holder, progress)
 ), own as (
     select id, cron_jobs.token, run_id, progress from cron_jobs join sign
-        on id = job_id and cron_jobs.token = sign.token and holder = $4
+        on id = job_id and cron_jobs.token = sign.token and cron_jobs.holder = sign.holder
 ), free as (
     select cron_jobs.id, run_id, progress from cron_jobs join sign
-        on id = job_id and cron_jobs.token = sign.token and holder = $4
+        on id = job_id and cron_jobs.token = sign.token and cron_jobs.holder = sign.holder
     for no key update of cron_jobs skip locked
 ), renewed as (
     update cron_jobs
@@ -221,50 +170,47 @@ from own left join renewed on renewed.id = own.id";
 type Answer<T> = Result<T, postgres::Error>;
 
 impl Leases {
-    /// Offers what is due and free, and tells what there is to claim.
-    pub(super) fn offer(&self, session: &mut Session) -> Answer<Offers> {
-        let age_max = self.offer_age_max.as_secs_f64();
-        let rows = session.query(OFFER, &[&self.functions, &age_max, &DUE_COUNTED_MAX])?;
-        Ok(rows.first().map_or_else(Offers::default, |row| Offers {
-            due: row.get("due"),
-            oldest: Duration::try_from_secs_f64(row.get("oldest")).unwrap_or_default(),
-            unknown: row.get("unknown"),
-            closed: closed(row),
-        }))
-    }
-
-    /// Takes the job whose offer is the oldest, if that is as old as the handicap. None also when
-    /// another replica was faster.
+    /// Takes the job whose offer is the oldest of those that are not left, if that is as old as the
+    /// handicap. None also when another replica was faster.
     pub(super) fn claim(
         &self,
         session: &mut Session,
         handicap: Duration,
+        leave: Leave<'_>,
+        nonce: u64,
     ) -> Answer<Option<Claimed>> {
         let (handicap, term) = (handicap.as_secs_f64(), self.term.as_secs_f64());
+        let holder = format!("{}#{nonce:016x}", self.server);
+        let Leave { held, first } = leave;
         let params: &[&(dyn postgres::types::ToSql + Sync)] =
-            &[&self.functions, &handicap, &self.holder, &self.server, &term];
+            &[&self.functions, &handicap, &holder, &self.server, &term, &held, &first];
         match session.query_opt(CLAIM, params) {
-            Ok(row) => Ok(row.as_ref().map(claimed)),
+            Ok(row) => Ok(row.map(|row| claimed(&row, holder))),
             Err(error) if is_somebody_faster(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Holds the lease of a run until the transaction's end; false when it has ended, or is
-    /// another's.
-    pub(super) fn hold(&self, session: &mut Session, run: &Claimed) -> Answer<bool> {
-        let params: &[&(dyn postgres::types::ToSql + Sync)] =
-            &[&run.job_id, &run.token, &self.holder];
-        Ok(session.query_opt(HOLD, params)?.is_some())
+    /// Holds the lease of a run until the transaction's end; false when it has ended, and none
+    /// when it is another's. One that has ended may still be renewed.
+    pub(super) fn hold(&self, session: &mut Session, run: &Claimed) -> Answer<Option<bool>> {
+        let row = session.query_opt(HOLD, &[&run.job_id, &run.token, &run.holder])?;
+        Ok(row.map(|row| row.get("is_alive")))
     }
 
-    /// Renews these leases; the answer has those that are this process's own. The others are lost.
-    pub(super) fn renew(&self, session: &mut Session, signs: &[Sign]) -> Answer<Vec<Own>> {
-        let jobs: Vec<i64> = signs.iter().map(|sign| sign.job_id).collect();
-        let tokens: Vec<i64> = signs.iter().map(|sign| sign.token).collect();
-        let progress: Vec<f64> = signs.iter().map(|sign| sign.progress).collect();
+    /// Renews the leases of these runs; the answer has those that are this process's own. The
+    /// others are lost.
+    pub(super) fn renew(
+        &self,
+        session: &mut Session,
+        runs: &[(&Claimed, f64)],
+    ) -> Answer<Vec<Own>> {
+        let jobs: Vec<i64> = runs.iter().map(|(run, _)| run.job_id).collect();
+        let tokens: Vec<i64> = runs.iter().map(|(run, _)| run.token).collect();
+        let holders: Vec<&str> = runs.iter().map(|(run, _)| &*run.holder).collect();
+        let progress: Vec<f64> = runs.iter().map(|(_, progress)| *progress).collect();
         let term = self.term.as_secs_f64();
-        let rows = session.query(RENEW, &[&jobs, &tokens, &progress, &self.holder, &term])?;
+        let rows = session.query(RENEW, &[&jobs, &tokens, &holders, &progress, &term])?;
         let own = |row: &Row| Own {
             job_id: row.get("id"),
             token: row.get("token"),
@@ -286,27 +232,23 @@ impl Orphan {
     }
 }
 
-fn claimed(row: &Row) -> Claimed {
-    let job: String = row.get("job");
+fn claimed(row: &Row, holder: String) -> Claimed {
+    let job: String = row.get("name");
     let orphan = |(run_id, server)| Orphan { job: job.clone(), run_id, server };
     let closed = row.get::<_, Option<i64>>("closed_id").zip(row.get("closed_server"));
     Claimed {
-        job_id: row.get("job_id"),
+        job_id: row.get("id"),
         function: row.get("function"),
         token: row.get("token"),
-        run_id: row.get("id"),
+        holder,
+        run_id: row.get("run_id"),
+        schedule: row.get("schedule"),
+        slot: row.get("slot"),
+        is_requested: row.get("is_requested"),
         late_seconds: row.get("late"),
         taken_from: closed.map(orphan),
         job,
     }
-}
-
-fn closed(row: &Row) -> Vec<Orphan> {
-    let ids: Vec<i64> = row.get("closed_ids");
-    let (jobs, servers): (Vec<String>, Vec<String>) =
-        (row.get("closed_jobs"), row.get("closed_servers"));
-    let orphan = |((run_id, job), server)| Orphan { job, run_id, server };
-    ids.into_iter().zip(jobs).zip(servers).map(orphan).collect()
 }
 
 /// The index that allows one open run a job has refused the second.

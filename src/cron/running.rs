@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::lease::{Claimed, Sign};
+use super::lease::Claimed;
 use crate::shutdown::Signal;
 
 /// The trust window: how long a holder may rely on a lease, counted on its own clock from before
@@ -108,10 +108,6 @@ impl Running {
         self.state.lock().returned = true;
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.state.lock().returned
-    }
-
     pub(super) fn set_progress(&self, progress: f64) {
         if progress.is_finite() {
             self.state.lock().progress = progress.clamp(0.0, 1.0);
@@ -126,11 +122,6 @@ impl Running {
     /// up.
     pub(super) fn is_trusted(&self) -> bool {
         Instant::now() < self.trusted_until()
-    }
-
-    pub(super) fn sign(&self) -> Sign {
-        let Claimed { job_id, token, .. } = self.claimed;
-        Sign { job_id, token, progress: self.progress() }
     }
 
     /// Until when the lease can be relied on.

@@ -51,6 +51,10 @@ const INTERVAL_SECONDS: RangeInclusive<i64> = 1..=366 * 24 * 3600;
 /// after, croner gives up.
 const YEARS: RangeInclusive<i32> = 1970..=4999;
 
+/// A clock that is set back by less is taken for one that is put right, and no time of the day is
+/// run again; by more, for one that was wrong. As in Debian's cron (cron(8)).
+const SET_BACK_MAX: TimeDelta = TimeDelta::hours(3);
+
 const MONTHS: [&str; 12] =
     ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
@@ -113,21 +117,54 @@ impl Schedule {
         }
     }
 
-    /// The first slot after `now` for a job whose last slot was `slot`: on the grid of the
-    /// interval through `slot`, exact to the microsecond, and never before `slot`; or the cron
-    /// expression's first instant after `now`, whatever `slot` was.
+    /// The first slot after `now` of a job with the slot `slot`: on the grid of the interval
+    /// through `slot`, exact to the microsecond; or the cron expression's first instant after
+    /// `now`, whatever `slot` is.
     ///
     /// None as for [`Schedule::first`].
     pub fn next(&self, slot: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.form {
-            Form::Every { .. } if slot > now => Some(slot),
             Form::Every { seconds } => {
                 let (slot_us, now_us) = (slot.timestamp_micros(), now.timestamp_micros());
                 let step_us = seconds * 1_000_000;
-                let since_last_us = now_us.checked_sub(slot_us)? % step_us;
+                let since_last_us = now_us.checked_sub(slot_us)?.rem_euclid(step_us);
                 DateTime::from_timestamp_micros(now_us.checked_add(step_us - since_last_us)?)
             }
             Form::Cron { pattern, zone } => next_match(pattern, *zone, now),
+        }
+    }
+
+    /// The first slot after `now` of a job that has run for `slot`, never `slot` again. Where the
+    /// clock was set back meanwhile, `slot` is in the future: then a time of the day that comes
+    /// twice is run once, as where a zone's clock is put back.
+    ///
+    /// None as for [`Schedule::first`].
+    pub fn after(&self, slot: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let comes_twice = self.names_times() && slot > now && slot - now < SET_BACK_MAX;
+        let next = self.next(slot, if comes_twice { slot } else { now })?;
+        if next == slot { self.next(slot, slot) } else { Some(next) }
+    }
+
+    /// Where a job that waits for `slot` goes, since the clock was set back by about `set_back`.
+    ///
+    /// None as for [`Schedule::first`].
+    pub fn anew(
+        &self,
+        slot: DateTime<Utc>,
+        now: DateTime<Utc>,
+        set_back: TimeDelta,
+    ) -> Option<DateTime<Utc>> {
+        match self.names_times() && set_back < SET_BACK_MAX {
+            true => Some(slot),
+            false => self.next(slot, now),
+        }
+    }
+
+    /// Whether it names times of the day, each of which happens once a day.
+    fn names_times(&self) -> bool {
+        match &self.form {
+            Form::Every { .. } => false,
+            Form::Cron { pattern, .. } => names_times(pattern),
         }
     }
 }
@@ -221,6 +258,10 @@ fn has_instants(pattern: &Cron) -> bool {
     start.is_some_and(|start| pattern.find_next_occurrence(&start, true).is_ok())
 }
 
+fn names_times(pattern: &Cron) -> bool {
+    !pattern.pattern.minutes.from_wildcard && !pattern.pattern.hours.from_wildcard
+}
+
 /// The first instant after `now`.
 ///
 /// Croner's own rule for named times holds only for a single one: of `30 2,14 * * *` it would skip
@@ -234,7 +275,7 @@ fn next_match(pattern: &Cron, zone: Tz, now: DateTime<Utc>) -> Option<DateTime<U
         return None;
     }
     let local = now.with_timezone(&zone);
-    if pattern.pattern.minutes.from_wildcard || pattern.pattern.hours.from_wildcard {
+    if !names_times(pattern) {
         return pattern.find_next_occurrence(&local, false).ok().map(|found| found.to_utc());
     }
     let mut wall = local.naive_local();

@@ -147,7 +147,8 @@ select clock.now, job.name, job.function, job.schedule, job.enabled, job.slot, j
     greatest(0, extract(epoch from clock.now - run.started_at))::float8 as elapsed,
     last.id as last_id, last.server as last_server, last.outcome as last_outcome,
     last.started_at as last_started_at, last.finished_at as last_finished_at,
-    extract(epoch from last.finished_at - last.started_at)::float8 as last_seconds,
+    greatest(0, extract(epoch from last.finished_at - last.started_at))::float8
+        as last_seconds,
     last.detail as last_detail
 from (select clock_timestamp() as now) as clock
 left join cron_jobs job on ",
@@ -235,8 +236,8 @@ fn next_run_at(row: &Row, state: State, now: DateTime<Utc>) -> Option<DateTime<U
     match state {
         State::Running | State::Stalled => {
             let asked_for: Option<DateTime<Utc>> = row.get("requested_at");
-            let after = if asked_for.is_some() { now } else { now.max(slot) };
-            Schedule::parse(row.get("schedule")).ok()?.next(slot, after)
+            let schedule = Schedule::parse(row.get("schedule")).ok()?;
+            if asked_for.is_some() { schedule.next(slot, now) } else { schedule.after(slot, now) }
         }
         _ => Some(row.get::<_, Option<_>>("requested_at").unwrap_or(slot)),
     }

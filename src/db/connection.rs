@@ -106,6 +106,19 @@ impl Session {
         self.client.query_opt(&statement, params)
     }
 
+    /// The row of a statement that gives one.
+    ///
+    /// # Errors
+    /// What the database or the driver says.
+    pub fn query_one(
+        &mut self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Row, postgres::Error> {
+        let statement = self.prepared(sql)?;
+        self.client.query_one(&statement, params)
+    }
+
     /// Runs `work` in one transaction, which takes effect as a whole if it is `Ok`: two round trips
     /// more. The connection is of no more use if `work` panics.
     ///

@@ -41,19 +41,26 @@ pub struct Error {
     reason: String,
     left: Left,
     passing: bool,
+    lasting: bool,
 }
 
 impl Error {
     /// Given up before anything was sent.
     pub fn unsent(reason: impl Into<String>) -> Error {
         let reason = reason.into();
-        Error { stage: Stage::Unsent, reason, left: Left::Usable, passing: true }
+        Error { stage: Stage::Unsent, reason, left: Left::Usable, passing: true, lasting: false }
     }
 
     /// The thread that was to send the work, or had sent it, ended without a word.
     pub fn unanswered(reason: impl Into<String>) -> Error {
         let reason = reason.into();
-        Error { stage: Stage::Unanswered, reason, left: Left::Broken, passing: true }
+        Error {
+            stage: Stage::Unanswered,
+            reason,
+            left: Left::Broken,
+            passing: true,
+            lasting: false,
+        }
     }
 
     /// How far the work had come.
@@ -73,6 +80,12 @@ impl Error {
     /// somebody else was in the way.
     pub fn is_passing(&self) -> bool {
         self.passing
+    }
+
+    /// Whether the same work will be refused again: by what it is, or by a rule of the database's
+    /// owner, and not by anything of the moment.
+    pub fn is_lasting(&self) -> bool {
+        self.lasting
     }
 
     /// What to write into the log; never for users.
@@ -96,11 +109,11 @@ impl From<postgres::Error> for Error {
         let reason = explain(&error);
         if is_wrong_type(&error) {
             let stage = Stage::Refused;
-            return Error { stage, reason, left: Left::Usable, passing: false };
+            return Error { stage, reason, left: Left::Usable, passing: false, lasting: true };
         }
         let Some(refusal) = error.as_db_error() else {
             let stage = if is_broken_pipe(&error) { Stage::Unsent } else { Stage::Unanswered };
-            return Error { stage, reason, left: Left::Broken, passing: true };
+            return Error { stage, reason, left: Left::Broken, passing: true, lasting: false };
         };
         // A FATAL message can follow a commit (a backend told to end while its commit waits for
         // a standby); an ERROR says that the statement was rolled back.
@@ -118,7 +131,8 @@ impl From<postgres::Error> for Error {
             SqlState::LOCK_NOT_AVAILABLE,
         ];
         let passing = !refused || demoted || in_the_way.contains(refusal.code());
-        Error { stage, reason, left, passing }
+        let lasting = refused && !is_of_the_moment(refusal.code());
+        Error { stage, reason, left, passing, lasting }
     }
 }
 
@@ -129,6 +143,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// A refusal by the state of the connection, the transaction, the resources, the locks or the
+/// server itself: the classes of PostgreSQL's error codes (its manual, appendix A).
+fn is_of_the_moment(code: &SqlState) -> bool {
+    ["08", "25", "40", "53", "55", "57", "58", "XX"].contains(&&code.code()[..2])
+}
 
 /// A parameter that the statement cannot take: refused by the driver before anything is sent.
 fn is_wrong_type(error: &postgres::Error) -> bool {

@@ -20,6 +20,7 @@ pub struct Runs {
     lateness: Histogram,
     leases_lost: IntCounter,
     heartbeat_failures: IntCounter,
+    writes_refused: IntCounter,
     takeovers: IntCounter,
     last_success: GaugeVec,
     jobs: Mutex<BTreeSet<String>>,
@@ -71,6 +72,10 @@ impl Runs {
             )?,
             heartbeat_failures: families
                 .counter("cron_heartbeat_failures_total", "Tries to renew leases that failed.")?,
+            writes_refused: families.counter(
+                "cron_writes_refused_total",
+                "Claims and ends of runs that the database refused, and will refuse again.",
+            )?,
             takeovers: families.counter(
                 "cron_takeovers_total",
                 "Runs that this replica started because another's lease had run out.",
@@ -137,6 +142,11 @@ impl Runs {
     /// A renewal failed.
     pub fn heartbeat_failed(&self) {
         self.heartbeat_failures.inc();
+    }
+
+    /// The database refused to write a claim or an end, and will again.
+    pub fn write_refused(&self) {
+        self.writes_refused.inc();
     }
 
     /// So many jobs are due and held by nobody.

@@ -51,10 +51,12 @@ fn schedulers_that_race_for_short_jobs_run_each_slot_once() {
         assert!(scheduler.0.wait_drained(Instant::now() + SOON));
     }
     let count = |sql: &str| database.number(sql);
-    let runs = count("select count(*) from cron_runs");
-    assert_eq!(count("select count(*) from cron_runs where outcome = 'succeeded'"), runs);
-    let slots =
-        "select count(*) from (select distinct job_id, scheduled_at from cron_runs) as slot";
+    let runs = count("select count(*) from cron_runs where outcome = 'succeeded'");
+    // Claimed at the moment of the drain, and given back.
+    let others = "select count(*) from cron_runs where outcome not in ('succeeded', 'cancelled')";
+    assert_eq!(count(others), 0);
+    let slots = "select count(distinct (job_id, scheduled_at)) from cron_runs
+        where outcome = 'succeeded'";
     assert_eq!(count(slots), runs, "a slot was run twice");
     let counted: usize = counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum();
     assert_eq!(i64::try_from(counted).unwrap(), runs, "two ran at the same time");
@@ -92,6 +94,7 @@ fn among_ten_thousand_jobs_and_many_runs_nothing_reads_a_whole_table() {
     let claims = "select least(idx_scan, 20) from pg_stat_user_indexes \
                   where indexrelname = 'one_open_run_a_job'";
     database.wait_for("twenty claims in the statistics", SOON, 20, claims);
-    assert_eq!(database.number(whole), before, "a whole table was read");
+    // Once, at its start, it has looked for rows from before a clock was set back.
+    assert_eq!(database.number(whole), before + 2, "a whole table was read");
     assert_eq!(database.number(indexes), by_end, "all open runs were read");
 }

@@ -23,12 +23,17 @@ const LEASES: Trial = Trial {
         ("running", "trial.runs(true, '15 min')"),
         ("expired", "trial.runs(true, '-1 min')"),
         ("orphaned", "trial.runs(false, '-1 min')"),
+        ("set_back", "trial.was_set_back()"),
         ("ended_for_1", "trial.ends_for(1, true)"),
         ("ended_for_2", "trial.ends_for(2, true)"),
         ("ended_paused_for_1", "trial.ends_for(1, false)"),
     ],
-    may_wait: |waits, _| !["OFFER", "CLAIM", "RENEW", "RUN_NOW", "DELETE"].contains(&waits),
+    may_wait: |waits, _| !NEVER_WAIT.contains(&waits),
 };
+
+/// What the thread that renews does, and what people ask for and are answered.
+const NEVER_WAIT: [&str; 8] =
+    ["OFFER", "FREE", "MEND", "CLAIM", "RENEW", "END", "RUN_NOW", "DELETE"];
 
 /// The balances from which changes begin: enough for both, for one, for none, and the largest.
 const CHANGES: Trial = Trial {

@@ -5,6 +5,7 @@ mod support;
 
 mod balance;
 mod claim;
+mod clocks;
 mod compose;
 mod cron;
 mod deadline;
@@ -27,6 +28,7 @@ mod openapi;
 mod outage;
 mod pages;
 mod preconditions;
+mod refused;
 mod replicas;
 mod shedding;
 mod soak;

@@ -1,8 +1,10 @@
 //! How a run ends, in the database: its record, and where its job goes next.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use postgres::Row;
 
 use super::{Answer, Claimed, Leases};
+use crate::cron::schedule::Schedule;
 use crate::db::Session;
 
 /// How a run ended.
@@ -22,30 +24,29 @@ pub(in crate::cron) struct End {
     pub(in crate::cron) progress: f64,
 }
 
+/// What became of an end.
+#[derive(Debug)]
+pub(in crate::cron) enum Ended {
+    /// It is in the history, since then, in seconds since 1970.
+    Written(f64),
+    /// The same; the job is paused, because its schedule, this one, names no further instant.
+    Last(f64, String),
+    /// Somebody has locked the job, such as a step of the run that the database is still busy
+    /// with: to be tried again.
+    Busy,
+    /// The run is not this process's own any more; how it was closed, if it was.
+    Gone(Option<Closed>),
+}
+
 /// Where the job goes when its run ends.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::cron) enum Next {
+enum Next {
     /// To this slot.
     Slot(DateTime<Utc>),
     /// The same slot is due again at once.
     SameSlot,
     /// Nowhere: its schedule names no instant.
     Paused,
-}
-
-/// What the database holds of a run that is about to end.
-#[derive(Debug)]
-pub(in crate::cron) enum Standing {
-    /// Still this process's own.
-    Held {
-        schedule: String,
-        slot: DateTime<Utc>,
-        /// The run is not for the slot: somebody asked for it.
-        requested: bool,
-        now: DateTime<Utc>,
-    },
-    /// Not any more; how the run was closed, if it was.
-    Gone(Option<Closed>),
 }
 
 /// What the history has of a run.
@@ -59,22 +60,18 @@ pub(in crate::cron) struct Closed {
 
 const DETAIL_CHARS_MAX: usize = 1_000;
 
-/// The job as long as it is the holder's own, and how the run was closed if it was.
-const STANDING: &str = "\
-select job.schedule, job.slot, job.requested_at is not null as requested,
-    clock_timestamp() as now, run.outcome, run.detail,
-    extract(epoch from run.finished_at)::float8 as closed_at
-from (values (1)) as one
-left join cron_jobs job on job.id = $1 and job.token = $2 and job.holder = $3
-left join cron_runs run on run.id = $4 and run.finished_at is not null";
-
-/// Closes the run and gives the job back, unless its schedule was changed since it was read. Waits
-/// for a step of the run that the database is still busy with.
+/// Closes the run and gives the job back, if its schedule and the clock are those that the next
+/// slot was reckoned with; else tells them. A row that somebody has locked, such as a step of the
+/// run, is not waited for.
 const END: &str = "\
 with own as (
     select id from cron_jobs
     where id = $1 and token = $2 and holder = $3 and schedule = $5
-    for update
+        and ($7 or clock_timestamp() between $12::timestamptz - interval '1 second'
+            and $12::timestamptz + interval '1 second')
+        and (exists (select from cron_runs where cron_runs.id = $4 for update skip locked)
+            or not exists (select from cron_runs where cron_runs.id = $4))
+    for update skip locked
 ), ended as (
     update cron_jobs
     set holder = null, run_id = null, offered_at = null,
@@ -89,64 +86,87 @@ with own as (
     where id = $4 and finished_at is null and exists (select from ended)
     returning finished_at
 )
-select extract(epoch from finished_at)::float8 as closed_at from closed";
+select exists (select from ended) as is_written, clock_timestamp() as now, job.schedule,
+    run.outcome, run.detail,
+    extract(epoch from coalesce(
+        (select finished_at from closed), run.finished_at, clock_timestamp()
+    ))::float8 as closed_at
+from (values (1)) as one
+left join cron_jobs job on job.id = $1 and job.token = $2 and job.holder = $3
+left join cron_runs run on run.id = $4 and run.finished_at is not null";
+
+/// Schedules that one end is reckoned with, in case each is changed before it is written.
+const TRIES: usize = 3;
 
 impl Leases {
-    /// What the database holds of a run that is about to end.
-    pub(in crate::cron) fn standing(
-        &self,
-        session: &mut Session,
-        run: &Claimed,
-    ) -> Answer<Standing> {
-        let rows =
-            session.query(STANDING, &[&run.job_id, &run.token, &self.holder, &run.run_id])?;
-        let Some(row) = rows.first() else {
-            return Ok(Standing::Gone(None));
-        };
-        Ok(match (row.get("schedule"), row.get("slot")) {
-            (Some(schedule), Some(slot)) => {
-                let (requested, now) = (row.get("requested"), row.get("now"));
-                Standing::Held { schedule, slot, requested, now }
-            }
-            _ => Standing::Gone(row.get::<_, Option<String>>("outcome").map(|outcome| Closed {
-                outcome,
-                detail: row.get::<_, Option<String>>("detail").unwrap_or_default(),
-                at: row.get("closed_at"),
-            })),
-        })
-    }
-
-    /// Closes a run and gives its job back; then in seconds since 1970. None when it is not this
-    /// process's own any more, or its schedule is not `schedule` any more.
+    /// Closes a run and gives its job back. The schedule as it was claimed and `now`, what the
+    /// database's clock is expected to show, save a round trip when they are still right.
     pub(in crate::cron) fn end(
         &self,
         session: &mut Session,
         run: &Claimed,
-        schedule: &str,
         end: &End,
-        next: Next,
-    ) -> Answer<Option<f64>> {
-        let slot = match next {
-            Next::Slot(slot) => Some(slot),
-            Next::SameSlot | Next::Paused => None,
-        };
-        let (again, pause) = (matches!(next, Next::SameSlot), matches!(next, Next::Paused));
-        let params: &[&(dyn postgres::types::ToSql + Sync)] = &[
-            &run.job_id,
-            &run.token,
-            &self.holder,
-            &run.run_id,
-            &schedule,
-            &slot,
-            &again,
-            &pause,
-            &end.outcome.as_str(),
-            &end.detail_kept(),
-            &end.progress.clamp(0.0, 1.0),
-        ];
-        let row = session.query_opt(END, params)?;
-        Ok(row.map(|row| row.get("closed_at")))
+        now: DateTime<Utc>,
+    ) -> Answer<Ended> {
+        let (mut schedule, mut now) = (run.schedule.clone(), now);
+        for _ in 0..TRIES {
+            let next = next(run, end.outcome, &schedule, now);
+            let slot = match next {
+                Next::Slot(slot) => Some(slot),
+                Next::SameSlot | Next::Paused => None,
+            };
+            let (again, pause) = (matches!(next, Next::SameSlot), matches!(next, Next::Paused));
+            let params: &[&(dyn postgres::types::ToSql + Sync)] = &[
+                &run.job_id,
+                &run.token,
+                &run.holder,
+                &run.run_id,
+                &schedule,
+                &slot,
+                &again,
+                &pause,
+                &end.outcome.as_str(),
+                &end.detail_kept(),
+                &end.progress.clamp(0.0, 1.0),
+                &now,
+            ];
+            let row = session.query_one(END, params)?;
+            let known: Option<String> = row.get("schedule");
+            match (row.get("is_written"), known) {
+                (true, _) if pause => return Ok(Ended::Last(row.get("closed_at"), schedule)),
+                (true, _) => return Ok(Ended::Written(row.get("closed_at"))),
+                (false, None) => return Ok(Ended::Gone(closed(&row))),
+                (false, Some(known)) => {
+                    let shown: DateTime<Utc> = row.get("now");
+                    let is_right = (shown - now).abs() < TimeDelta::milliseconds(900);
+                    if known == schedule && (again || is_right) {
+                        return Ok(Ended::Busy);
+                    }
+                    (schedule, now) = (known, shown);
+                }
+            }
+        }
+        Ok(Ended::Busy)
     }
+}
+
+fn next(run: &Claimed, outcome: Outcome, schedule: &str, now: DateTime<Utc>) -> Next {
+    if matches!(outcome, Outcome::Cancelled | Outcome::Abandoned) {
+        return Next::SameSlot;
+    }
+    let slot = Schedule::parse(schedule).ok().and_then(|schedule| match run.is_requested {
+        true => schedule.next(run.slot, now),
+        false => schedule.after(run.slot, now),
+    });
+    slot.map_or(Next::Paused, Next::Slot)
+}
+
+fn closed(row: &Row) -> Option<Closed> {
+    Some(Closed {
+        outcome: row.get::<_, Option<String>>("outcome")?,
+        detail: row.get::<_, Option<String>>("detail").unwrap_or_default(),
+        at: row.get("closed_at"),
+    })
 }
 
 impl End {

@@ -83,9 +83,30 @@ fn an_interval_keeps_its_grid() {
         let instant = |us| DateTime::from_timestamp_micros(us).unwrap();
         let next_us = every.next(instant(slot_us), instant(now_us)).unwrap().timestamp_micros();
         let step_us = seconds * 1_000_000;
-        assert!(next_us > now_us && next_us >= slot_us && (next_us - slot_us) % step_us == 0);
-        assert!(next_us == slot_us || next_us - step_us <= now_us, "the slot before was also due");
+        assert!(next_us > now_us && (next_us - slot_us) % step_us == 0);
+        assert!(next_us - step_us <= now_us, "the slot before was also due");
     }
+}
+
+#[test]
+fn after_the_clock_was_set_back_no_slot_is_run_again_and_none_waits_for_long() {
+    let day = |time: &str| utc(&format!("2026-05-04T{time}"));
+    let after = |text: &str, slot, now| schedule(text).after(day(slot), day(now)).unwrap();
+    assert_eq!(after("every 1h", "12:00:00", "12:02:00"), day("13:00:00"));
+    assert_eq!(after("every 1h", "12:00:00", "11:30:00"), day("13:00:00"), "not 12:00 again");
+    assert_eq!(after("every 1h", "12:00:00", "10:30:00"), day("11:00:00"));
+    assert_eq!(after("*/5 * * * *", "12:00:00", "11:02:00"), day("11:05:00"));
+    assert_eq!(after("*/5 * * * *", "12:00:00", "11:58:00"), day("12:05:00"), "not 12:00 again");
+    assert_eq!(after("0 6,12,18 * * *", "12:00:00", "11:00:00"), day("18:00:00"));
+    assert_eq!(after("0 6,12,18 * * *", "18:00:00", "11:00:00"), day("12:00:00"), "it was wrong");
+
+    let anew = |text: &str, slot, now, hours| {
+        schedule(text).anew(day(slot), day(now), TimeDelta::hours(hours)).unwrap()
+    };
+    assert_eq!(anew("every 1h", "13:00:00", "11:30:00", 1), day("12:00:00"));
+    assert_eq!(anew("*/5 * * * *", "12:05:00", "11:02:00", 1), day("11:05:00"));
+    assert_eq!(anew("0 6,12,18 * * *", "18:00:00", "11:02:00", 1), day("18:00:00"));
+    assert_eq!(anew("0 6,12,18 * * *", "18:00:00", "09:00:00", 4), day("12:00:00"));
 }
 
 #[test]

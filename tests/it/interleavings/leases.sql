@@ -96,6 +96,14 @@ begin
 end
 $$;
 
+-- The job runs, and its row was written by a clock that was an hour ahead of today's.
+create function trial.was_set_back() returns void language plpgsql as $$
+begin
+    perform trial.runs(true, '75 min');
+    update cron_jobs set written_at = now() + interval '1 h';
+end
+$$;
+
 -- The lease ends before this session acts, and not before the other one does.
 create function trial.ends_for(session int, enabled boolean) returns void language plpgsql as $$
 begin

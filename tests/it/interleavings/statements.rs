@@ -40,25 +40,33 @@ pub(super) fn text(file: &str, name: &str) -> String {
 /// old run does, it does as `old#1` with the token 7 in either session.
 pub(super) fn leases() -> Vec<Statement> {
     let lease = |name| text("src/cron/lease.rs", name);
+    let offer = |name| text("src/cron/lease/offer.rs", name);
     let job = |name| text("src/cron/job.rs", name);
     let statement = |name, sql, arguments| Statement { name, sql, arguments };
     let after = "insert into trial.steps select 7";
     vec![
-        statement("OFFER", lease("OFFER"), |_| "array['quick'], 60, 100".to_owned()),
+        statement("OFFER", offer("OFFER"), |_| {
+            "array['quick'], 60, 100, now(), 0, 1e9, 1e9".to_owned()
+        }),
+        statement("FREE", offer("FREE"), |_| "1".to_owned()),
+        statement("MEND", text("src/cron/lease/mend.rs", "MEND"), |_| String::new()),
         statement("CLAIM", lease("CLAIM"), |session| {
-            format!("array['quick'], 0, 'new#{session}', 'new', 900")
+            format!("array['quick'], 0, 'new#{session}', 'new', 900, array[]::bigint[], 0")
         }),
         statement("RENEW", lease("RENEW"), |_| {
-            "array[1], array[7], array[0.5], 'old#1', 900".to_owned()
+            "array[1], array[7], array['old#1'], array[0.5], 900".to_owned()
         }),
         statement(
             STEP,
-            format!("with lease as materialized ({}) {after} from lease", lease("HOLD")),
+            format!(
+                "with lease as materialized ({}) {after} from lease where is_alive",
+                lease("HOLD")
+            ),
             |_| "1, 7, 'old#1'".to_owned(),
         ),
         statement("END", text("src/cron/lease/end.rs", "END"), |_| {
             "1, 7, 'old#1', 1, 'every 1h', clock_timestamp() + interval '1 h', false, false, \
-             'succeeded', 'done', 1"
+             'succeeded', 'done', 1, clock_timestamp()"
                 .to_owned()
         }),
         statement("PATCH", job("CHANGE"), |_| {

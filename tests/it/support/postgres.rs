@@ -103,6 +103,14 @@ impl Postgres {
         database
     }
 
+    /// A migrated database whose encoding is LATIN1.
+    pub(crate) fn latin_1(&self) -> Database {
+        let database = self.create("template0 encoding 'LATIN1' locale 'C'");
+        migrate::run(&target(&database.url, "tests"), MIGRATIONS, &Signal::new())
+            .expect("the migrations");
+        database
+    }
+
     /// A database with every migration applied; of the shared server only.
     pub(crate) fn migrated(&self) -> Database {
         self.create("migrated")

@@ -1,0 +1,294 @@
+//! Looks for due jobs and claims them, one at a time.
+//!
+//! No replica knows of another, and still they share evenly: a replica that holds n jobs leaves
+//! each offered job to others for `handicap(n)`, counted from the offer, an instant that all
+//! replicas read from the same row. Whoever holds fewer comes first.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use log::{Level, error, info, log, warn};
+
+use super::held::Held;
+use super::lease::{Ahead, End, Leases, Leave, Left, Offers, Outcome, Seen};
+use super::random::Random;
+use super::run::Runner;
+use super::running::{Running, Trust};
+use super::schedule::Schedule;
+use crate::db::{Dedicated, Error};
+use crate::metrics::Metrics;
+
+pub(super) struct Claims {
+    pub(super) leases: Arc<Leases>,
+    pub(super) held: Arc<Held>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) runner: Runner,
+    pub(super) handicap: Duration,
+    pub(super) trust: Trust,
+    pub(super) random: Random,
+    /// The database's clock, once it was seen.
+    pub(super) seen: Option<Seen>,
+    /// Whether rows may have been written before the database's clock was set back.
+    pub(super) perhaps_set_back: bool,
+    /// When the system last had no thread left for a run.
+    pub(super) no_thread: Option<Instant>,
+    pub(super) told: Told,
+}
+
+/// What was logged, so that it is logged once.
+#[derive(Default)]
+pub(super) struct Told {
+    wave: Wave,
+    /// Jobs reported as unknown to this build.
+    unknown: Vec<String>,
+    /// The last poll failed.
+    failing: bool,
+    /// A claim was refused.
+    refused: bool,
+}
+
+/// What a poll has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Polled {
+    Done,
+    /// There may be more to claim; something else comes first.
+    Interrupted,
+    /// The database's clock has jumped forward: leases have perhaps ended.
+    Jumped,
+}
+
+/// How long nothing is claimed after that.
+const THREAD_RETRY: Duration = Duration::from_secs(5);
+
+/// The due jobs since there last were none.
+#[derive(Default)]
+pub(super) struct Wave {
+    claimed: i64,
+    told: Option<i64>,
+}
+
+/// How long a replica that holds `held` jobs leaves an offered one to others: `step` for the first
+/// job held, always rising, never above ten times `step`.
+pub(super) fn handicap(held: usize, step: Duration) -> Duration {
+    let held = u32::try_from(held).unwrap_or(u32::MAX - 9).min(1_000_000);
+    step * (10 * held) / (held + 9)
+}
+
+impl Claims {
+    /// Offers what is due, then claims one job after the other for as long as it is this replica's
+    /// turn, and nothing else is due by `until`.
+    pub(super) fn poll(&mut self, connection: &mut Dedicated, until: Option<Instant>) -> Polled {
+        match self.try_to_poll(connection, until) {
+            Ok(polled) => {
+                self.told.failing = false;
+                polled
+            }
+            Err(error) => {
+                self.metrics.runs.due_unknown();
+                if !std::mem::replace(&mut self.told.failing, true) {
+                    warn!("event=poll_failed reason={:?}", error.reason());
+                }
+                Polled::Done
+            }
+        }
+    }
+
+    fn try_to_poll(
+        &mut self,
+        connection: &mut Dedicated,
+        until: Option<Instant>,
+    ) -> Result<Polled, Error> {
+        let looked = Instant::now();
+        let offers = connection.run(|session| self.leases.offer(session, self.seen))?;
+        self.note_the_clock(&offers);
+        if self.perhaps_set_back {
+            self.mend(connection)?;
+        }
+        self.tell_unknown(&offers.unknown);
+        self.free(connection, &offers.orphaned)?;
+        self.told.wave.begin(&offers);
+        let (mut left, mut refused) = (offers.due, 0);
+        let mut polled = Polled::Done;
+        while left > 0 && self.may_claim() {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                polled = Polled::Interrupted;
+                break;
+            }
+            let handicap = handicap(self.held.count(), self.handicap);
+            let age = offers.oldest + looked.elapsed();
+            if age < handicap {
+                self.told.wave.tell_wait(left, self.held.count(), handicap - age);
+                break;
+            }
+            match self.claim(connection, handicap, refused) {
+                Ok(true) => self.told.wave.claimed += 1,
+                Ok(false) => break,
+                Err(error) if error.is_lasting() => {
+                    self.tell_refused(&error);
+                    refused += 1;
+                }
+                Err(error) => return Err(error),
+            }
+            left -= 1;
+        }
+        self.told.refused &= refused > 0;
+        self.metrics.runs.due(usize::try_from(left).unwrap_or_default());
+        Ok(if offers.jump.is_some_and(|seconds| seconds > 0.0) { Polled::Jumped } else { polled })
+    }
+
+    /// False when there is nothing to claim. The `refused` oldest offers are left: a job that the
+    /// database does not let be claimed must not keep all the others from being run.
+    fn claim(
+        &mut self,
+        connection: &mut Dedicated,
+        handicap: Duration,
+        refused: i64,
+    ) -> Result<bool, Error> {
+        let held: Vec<i64> = self.held.list().iter().map(|run| run.claimed.job_id).collect();
+        let (leave, nonce) = (Leave { held: &held, first: refused }, self.random.bits());
+        let attempted = Instant::now();
+        let claim = |session: &mut _| self.leases.claim(session, handicap, leave, nonce);
+        let Some(claimed) = connection.run(claim)? else {
+            return Ok(false);
+        };
+        if let Some(orphan) = &claimed.taken_from {
+            self.metrics.runs.taken_over();
+            self.metrics.runs.abandoned(&orphan.job);
+        }
+        self.metrics.runs.claimed(&claimed.job, claimed.late_seconds);
+        let running = Arc::new(Running::new(claimed, attempted, self.trust));
+        self.held.add(Arc::clone(&running));
+        if let Err(error) = self.runner.start(&running) {
+            self.no_thread = Some(Instant::now());
+            let (job, run) = (&running.claimed.job, running.claimed.run_id);
+            error!(
+                "event=run_not_started job={job} run={run} reason={:?} hint=\"no thread left: \
+                 raise the limit of threads; another replica runs the job\"",
+                error.to_string()
+            );
+            let detail = format!("{} had no thread left: {error}", self.leases.server);
+            self.held.ended(&running, End { outcome: Outcome::Cancelled, detail, progress: 0.0 });
+        }
+        Ok(true)
+    }
+
+    fn may_claim(&self) -> bool {
+        let rested = self.no_thread.is_none_or(|since| since.elapsed() >= THREAD_RETRY);
+        rested && !self.held.is_draining()
+    }
+
+    fn note_the_clock(&mut self, offers: &Offers) {
+        self.seen = Some(offers.seen);
+        let Some(seconds) = offers.jump else { return };
+        self.perhaps_set_back |= seconds < 0.0;
+        let hint = match seconds < 0.0 {
+            true => "leases and slots from before are put right",
+            false => "nobody loses a job by that: takeovers wait for a lease's length",
+        };
+        warn!("event=clock_jumped seconds={seconds:.1} hint={hint:?}");
+    }
+
+    /// Puts right what was written before the database's clock was set back, until there is no
+    /// such row.
+    fn mend(&mut self, connection: &mut Dedicated) -> Result<(), Error> {
+        let ahead = connection.run(|session| self.leases.mend(session))?;
+        for job in ahead.iter().filter(|job| job.left != Left::All) {
+            let slot = (job.left == Left::Slot).then(|| anew(job)).flatten();
+            let mended = match slot {
+                Some(slot) => {
+                    connection.run(|session| self.leases.mend_slot(session, job, slot))?
+                }
+                None => job.left == Left::Nothing,
+            };
+            if mended {
+                let seconds = (job.written_at - job.now).as_seconds_f64();
+                info!("event=job_mended job={} seconds={seconds:.1}", job.job);
+            }
+        }
+        self.perhaps_set_back = !ahead.is_empty();
+        Ok(())
+    }
+
+    /// Closes what dead replicas left open of jobs that perhaps nobody takes over.
+    fn free(&mut self, connection: &mut Dedicated, jobs: &[i64]) -> Result<(), Error> {
+        for job_id in jobs {
+            match connection.run(|session| self.leases.free(session, *job_id)) {
+                Ok(orphan) => orphan.into_iter().for_each(|orphan| orphan.tell(&self.metrics)),
+                Err(error) if error.is_lasting() => self.tell_refused(&error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_refused(&mut self, error: &Error) {
+        self.metrics.runs.write_refused();
+        if !std::mem::replace(&mut self.told.refused, true) {
+            error!(
+                "event=claim_refused reason={:?} hint=\"the database does not let a due job be \
+                 run; the others are\"",
+                error.reason()
+            );
+        }
+    }
+
+    fn tell_unknown(&mut self, unknown: &[String]) {
+        for new in unknown.iter().filter(|known| !self.told.unknown.contains(known)) {
+            let (job, function) = new.split_once(' ').unwrap_or((new, ""));
+            warn!(
+                "event=function_unknown job={job} function={function} hint=\"left to replicas of \
+                 another build\""
+            );
+        }
+        self.told.unknown = unknown.to_vec();
+    }
+}
+
+/// None when this build cannot read the schedule: another one has to.
+fn anew(job: &Ahead) -> Option<DateTime<Utc>> {
+    let schedule = Schedule::parse(&job.schedule).ok()?;
+    Some(schedule.anew(job.slot, job.now, job.written_at - job.now).unwrap_or(job.slot))
+}
+
+impl Wave {
+    fn begin(&mut self, offers: &Offers) {
+        if offers.due == 0 {
+            *self = Wave::default();
+        }
+    }
+
+    /// Once for each number of jobs held.
+    fn tell_wait(&mut self, due: i64, held: usize, wait: Duration) {
+        if self.told.replace(self.claimed) == Some(self.claimed) {
+            return;
+        }
+        let (claimed, wait) = (self.claimed, wait.as_secs_f64());
+        // While others' jobs come due one by one, each replica that holds any waits for each.
+        let level = if claimed > 0 { Level::Info } else { Level::Debug };
+        log!(
+            level,
+            "event=claims_wait due={due} claimed={claimed} runs={held} wait_seconds={wait:.1} \
+             hint=\"left to replicas that hold fewer\""
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_handicap_always_rises_and_stays_below_ten_steps() {
+        let step = Duration::from_secs(3);
+        assert_eq!(handicap(0, step), Duration::ZERO);
+        assert_eq!(handicap(1, step), step);
+        assert!(handicap(2, step) > Duration::from_millis(5_454));
+        for held in 0..10_000 {
+            assert!(handicap(held + 1, step) > handicap(held, step), "{held}");
+            assert!(handicap(held + 1, step) < step * 10, "{held}");
+        }
+        assert!(handicap(usize::MAX, Duration::from_secs(60)) <= Duration::from_secs(600));
+        assert_eq!(handicap(7, Duration::ZERO), Duration::ZERO);
+    }
+}

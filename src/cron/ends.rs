@@ -1,0 +1,201 @@
+//! The ends of runs, written one after the other: each until it is in the history, or another
+//! replica has closed the run.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{Level, error, log, warn};
+
+use super::held::Held;
+use super::lease::{Claimed, End, Ended, Leases, Outcome, Seen};
+use super::running::{Reason, Running};
+use crate::db::{Dedicated, Error};
+use crate::metrics::Metrics;
+
+/// The ends that a replica has to write.
+pub(super) struct Ends {
+    pub(super) leases: Arc<Leases>,
+    pub(super) held: Arc<Held>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) all: Vec<Ending>,
+}
+
+/// The end of a run whose function has returned.
+pub(super) struct Ending {
+    run: Arc<Running>,
+    end: End,
+    seconds: f64,
+    refusals: u32,
+    /// Whether it was logged that it waits.
+    told: bool,
+    try_at: Instant,
+}
+
+/// What became of the record of a run.
+#[derive(Debug)]
+enum Record {
+    /// Then, in seconds since 1970.
+    Written(f64),
+    /// Somebody else has closed the run, or its job is gone.
+    Lost,
+}
+
+/// Between two tries while the database is away, or refuses.
+const RETRY: Duration = Duration::from_millis(250);
+/// Between two tries while somebody has locked the job.
+const BUSY_RETRY: Duration = Duration::from_millis(20);
+/// An end that the database has refused so often, in five seconds, it will not take.
+const REFUSALS_MAX: u32 = 20;
+
+impl Ending {
+    pub(super) fn new(run: &Arc<Running>, end: End) -> Ending {
+        let now = Instant::now();
+        let seconds = now.saturating_duration_since(run.started).as_secs_f64();
+        let run = Arc::clone(run);
+        Ending { run, end, seconds, refusals: 0, told: false, try_at: now }
+    }
+
+    fn is_expelled(&self) -> bool {
+        matches!(self.run.reason(), Some(Reason::Expired | Reason::Lost))
+    }
+}
+
+impl Ends {
+    /// When the next has to be tried.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.all.iter().map(|ending| ending.try_at).min()
+    }
+
+    /// Tries those whose time has come, until `until`; true when the replica holds fewer since.
+    pub(super) fn write(
+        &mut self,
+        connection: &mut Dedicated,
+        seen: Seen,
+        until: Option<Instant>,
+    ) -> bool {
+        let held = self.held.count();
+        for ending in self.held.take_ended() {
+            if ending.is_expelled() {
+                self.metrics.runs.lease_lost();
+            }
+            self.all.push(ending);
+        }
+        for mut ending in std::mem::take(&mut self.all) {
+            let started = Instant::now();
+            if ending.try_at > started || until.is_some_and(|until| started >= until) {
+                self.all.push(ending);
+                continue;
+            }
+            let (run, end) = (&ending.run.claimed, &ending.end);
+            match connection.run(|session| self.leases.end(session, run, end, seen.now())) {
+                Ok(Ended::Busy) => self.again(ending, BUSY_RETRY),
+                Ok(Ended::Written(at)) => self.done(&ending, &Record::Written(at)),
+                Ok(Ended::Last(at, schedule)) => {
+                    let (job, run) = (&run.job, run.run_id);
+                    error!(
+                        "event=job_paused job={job} run={run} schedule={schedule:?} \
+                         reason=\"the schedule names no further instant\""
+                    );
+                    self.done(&ending, &Record::Written(at));
+                }
+                Ok(Ended::Gone(closed)) => {
+                    let own = closed.filter(|closed| end.is(closed));
+                    self.done(&ending, &own.map_or(Record::Lost, |own| Record::Written(own.at)));
+                }
+                Err(error) => {
+                    tell_that_it_waits(&mut ending, &error);
+                    self.refused(ending, &error);
+                }
+            }
+        }
+        self.held.count() < held
+    }
+
+    fn again(&mut self, ending: Ending, pause: Duration) {
+        self.all.push(Ending { try_at: Instant::now() + pause, ..ending });
+    }
+
+    /// What the database will not take is said in words that every database can hold; and where it
+    /// takes no end at all, the run is let go, so that its lease ends.
+    fn refused(&mut self, mut ending: Ending, error: &Error) {
+        if error.is_lasting() {
+            ending.refusals += 1;
+            self.metrics.runs.write_refused();
+        }
+        if ending.refusals == REFUSALS_MAX && error.is_lasting() {
+            let reason = ascii(error.reason());
+            let detail = format!("the database refused the end of the run: {reason}");
+            ending.end = End { outcome: Outcome::Failed, detail, ..ending.end };
+        }
+        if ending.refusals < 2 * REFUSALS_MAX {
+            return self.again(ending, RETRY);
+        }
+        let Claimed { job, run_id: run, .. } = &ending.run.claimed;
+        let (outcome, reason) = (ending.end.outcome.as_str(), error.reason());
+        error!(
+            "event=run_not_recorded job={job} run={run} outcome={outcome} reason={reason:?} \
+             hint=\"the database refuses every end of it: its lease runs out, and the same slot is \
+             run again\""
+        );
+        self.let_go(&ending.run);
+    }
+
+    fn done(&self, ending: &Ending, record: &Record) {
+        log_end(ending, record);
+        let (job, outcome) = (&ending.run.claimed.job, ending.end.outcome);
+        match record {
+            Record::Written(at) => {
+                self.metrics.runs.ended(job, outcome.as_str(), ending.seconds);
+                if outcome == Outcome::Succeeded {
+                    self.metrics.runs.succeeded(job, *at);
+                }
+            }
+            Record::Lost if !ending.is_expelled() => self.metrics.runs.lease_lost(),
+            Record::Lost => {}
+        }
+        self.let_go(&ending.run);
+    }
+
+    fn let_go(&self, run: &Running) {
+        self.metrics.runs.let_go();
+        self.held.remove(run);
+    }
+}
+
+fn tell_that_it_waits(ending: &mut Ending, error: &Error) {
+    if std::mem::replace(&mut ending.told, true) {
+        return;
+    }
+    let Claimed { job, run_id: run, .. } = &ending.run.claimed;
+    let (reason, retry_ms) = (error.reason(), RETRY.as_millis());
+    warn!("event=record_waits job={job} run={run} reason={reason:?} retry_ms={retry_ms}");
+}
+
+/// Whatever cannot be held by every encoding of a database is left out.
+fn ascii(text: &str) -> String {
+    text.chars().map(|char| if char.is_ascii() { char } else { '?' }).collect()
+}
+
+/// Why a run was cancelled has been said, and so has why it was abandoned.
+fn log_end(ending: &Ending, record: &Record) {
+    let Claimed { job, run_id: run, .. } = &ending.run.claimed;
+    let End { outcome, detail, .. } = &ending.end;
+    let (outcome_text, seconds) = (outcome.as_str(), ending.seconds);
+    let level = match (record, outcome) {
+        (Record::Lost, _) => {
+            warn!(
+                "event=run_lost job={job} run={run} outcome={outcome_text} \
+                 duration_seconds={seconds:.3} reason=\"the lease was not held any more: nothing \
+                 written\""
+            );
+            return;
+        }
+        (Record::Written(_), Outcome::Succeeded | Outcome::Cancelled) => Level::Info,
+        (Record::Written(_), Outcome::Failed | Outcome::Abandoned) => Level::Warn,
+    };
+    log!(
+        level,
+        "event=run_ended job={job} run={run} outcome={outcome_text} \
+         duration_seconds={seconds:.3} detail={detail:?}"
+    );
+}

@@ -1,0 +1,209 @@
+//! The database's clock jumps: nobody loses a job that he runs, and nothing waits for an hour.
+//!
+//! Each test's database has functions of its own for the clock, which its sessions find before the
+//! system's: all that the program asks about time is moved at once, in the middle of its work.
+
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use balanced::cron::{Context, Failure};
+
+use crate::support::{Database, Postgres, Scheduler, only, options, until};
+
+const LEASE: Duration = Duration::from_secs(3);
+const SOON: Duration = Duration::from_secs(20);
+const JOBS: i64 = 6;
+const HELD: &str = "select count(*) from cron_jobs where locked_until > clock.clock_timestamp()
+    and holder is not null and token = 1";
+
+const CLOCK: &str = "
+create schema clock;
+create table clock.ahead (by interval not null);
+insert into clock.ahead values ('0');
+create function clock.now() returns timestamptz language sql stable as
+    'select pg_catalog.now() + by from clock.ahead';
+create function clock.clock_timestamp() returns timestamptz language sql as
+    'select pg_catalog.clock_timestamp() + by from clock.ahead';
+create table steps (job text, token bigint, at timestamptz default pg_catalog.clock_timestamp());
+do $$ begin execute format('alter database %I set search_path = clock, public, pg_catalog',
+    current_database()); end $$";
+
+fn database() -> Database {
+    let database = Postgres::shared().migrated().without_jobs();
+    database.connect().batch_execute(CLOCK).expect("a clock");
+    database
+}
+
+fn move_clock(database: &Database, by: &str) {
+    let ahead = format!("update clock.ahead set by = by + interval '{by}'");
+    database.connect().batch_execute(&ahead).expect("a jump");
+}
+
+/// Steps until it is told to stop.
+fn steady(context: &Context) -> Result<String, Failure> {
+    let insert = "insert into steps (job, token) values ($1, $2)";
+    loop {
+        let (job, token) = (context.job(), context.token());
+        context.step(|session| session.query(insert, &[&job, &token]))?;
+        context.wait(Duration::from_millis(20))?;
+    }
+}
+
+/// Runs all jobs on three replicas, lets the clock jump, and starts a replica at that moment.
+fn nobody_loses_a_job(by: &str) {
+    let database = database();
+    for job in 1..=JOBS {
+        database.add_job_calling(&format!("steady-{job}"), "steady", "every 1h");
+    }
+    let start = |name| Scheduler::start(database.url(), &options(name), only("steady", steady));
+    let mut replicas: Vec<Scheduler> = ["a", "b", "c"].map(start).into();
+    database.wait_for("all are held", SOON, JOBS, HELD);
+    move_clock(&database, by);
+    replicas.push(start("fresh"));
+    database.wait_for("all are held after the jump", LEASE, JOBS, HELD);
+    std::thread::sleep(LEASE * 2);
+    assert_eq!(database.number(HELD), JOBS);
+    assert_eq!(database.number("select count(*) from cron_runs"), JOBS, "no other run");
+    let going_on = "select count(distinct job) from steps
+        where at > pg_catalog.clock_timestamp() - interval '1 second'";
+    assert_eq!(database.number(going_on), JOBS, "every run makes its steps");
+    drop(replicas);
+    assert_eq!(database.number("select count(*) from cron_runs where outcome <> 'cancelled'"), 0);
+}
+
+#[test]
+fn a_jump_by_an_hour_takes_no_job_from_its_holder() {
+    nobody_loses_a_job("1 hour");
+}
+
+#[test]
+fn a_jump_by_little_more_than_a_lease_takes_no_job_from_its_holder() {
+    nobody_loses_a_job("4 seconds");
+}
+
+#[test]
+fn a_clock_that_is_set_back_takes_no_job_from_its_holder() {
+    nobody_loses_a_job("-1 hour");
+}
+
+/// It may be alive, and rely on its lease for as long as it could have lasted.
+#[test]
+fn a_holder_that_is_silent_since_a_jump_keeps_its_job_for_a_lease() {
+    let database = database();
+    database.add_job("steady", "every 1h");
+    hold_for_a_dead_one(&database);
+    let replica = Scheduler::start(database.url(), &options("a"), only("steady", steady));
+    has_looked(&replica);
+    move_clock(&database, "1 hour");
+    let since = Instant::now();
+    database.wait_for("it was taken over", SOON, 2, "select token from cron_jobs");
+    assert!(since.elapsed() > LEASE * 9 / 10, "after {:?}", since.elapsed());
+    assert!(since.elapsed() < LEASE * 2, "after {:?}", since.elapsed());
+}
+
+/// Waits until this replica knows the clock.
+fn has_looked(replica: &Scheduler) {
+    until("it has looked for jobs", SOON, || replica.text().contains("\ncron_due_jobs "));
+}
+
+#[test]
+fn a_dead_holder_keeps_its_job_for_one_lease_after_the_clock_was_set_back() {
+    let database = database();
+    database.add_job("steady", "every 1h");
+    hold_for_a_dead_one(&database);
+    let replica = Scheduler::start(database.url(), &options("a"), only("steady", steady));
+    has_looked(&replica);
+    move_clock(&database, "-1 hour");
+    database.wait_for("it was taken over", LEASE * 2, 2, "select token from cron_jobs");
+    let backwards = "select count(*) from cron_runs where finished_at < started_at";
+    assert_eq!(database.number(backwards), 1, "so it was written");
+}
+
+#[test]
+fn a_replica_that_starts_after_the_clock_was_set_back_mends_it_too() {
+    let database = database();
+    database.add_job("steady", "every 1h");
+    hold_for_a_dead_one(&database);
+    move_clock(&database, "-1 hour");
+    let _fresh = Scheduler::start(database.url(), &options("a"), only("steady", steady));
+    database.wait_for("it was taken over", LEASE * 2, 2, "select token from cron_jobs");
+}
+
+/// Makes the only job one that a replica has claimed just now and will not renew.
+fn hold_for_a_dead_one(database: &Database) {
+    let claimed = "with run as (insert into cron_runs \
+        (job_id, job, function, token, server, scheduled_at, started_at) \
+        select id, name, function, 1, 'dead', slot, clock.now() from cron_jobs returning id) \
+        update cron_jobs set token = 1, holder = 'dead#1', run_id = run.id, offered_at = null, \
+        locked_until = clock.clock_timestamp() + interval '3 s' from run";
+    database.connect().batch_execute(claimed).expect("an orphan");
+}
+
+#[test]
+fn what_waits_is_due_again_in_time_after_the_clock_was_set_back() {
+    let database = database();
+    let insert = "insert into cron_jobs (name, function, schedule, slot, locked_until) values
+        ('interval', 'quick', 'every 2s', now() + interval '2 s', now() + interval '2 s'),
+        ('wildcard', 'quick', '* * * * *', date_trunc('minute', now()) + interval '1 min',
+            date_trunc('minute', now()) + interval '1 min'),
+        ('named', 'quick', '0 0 1 1 *', date_trunc('year', now()) + interval '1 year',
+            date_trunc('year', now()) + interval '1 year'),
+        ('asked-for', 'quick', 'every 24h', now() + interval '1 day', now()),
+        ('given-back', 'quick', 'every 24h', now() - interval '1 min', now());
+        update cron_jobs set requested_at = now() where name = 'asked-for'";
+    let mut client = database.connect();
+    client.batch_execute(insert).expect("jobs");
+    let named = "select (extract(epoch from slot) * 1000)::bigint from cron_jobs
+        where name = 'named'";
+    let (before, grid) = (database.number(named), grid(&database));
+    move_clock(&database, "-1 hour");
+    let _replica =
+        Scheduler::start(database.url(), &options("a"), only("quick", |_| Ok(String::new())));
+    let ran = "select count(distinct job) from cron_runs
+        where job in ('interval', 'asked-for', 'given-back')";
+    database.wait_for("what was due, or will be soon, has run", LEASE * 2, 3, ran);
+    let soon = "select count(*) from cron_jobs
+        where name = 'wildcard' and locked_until < now() + interval '61 s'";
+    database.wait_for("the next minute is the next", SOON, 1, soon);
+    database.wait_for(
+        "all is mended",
+        SOON,
+        0,
+        "select count(*) from cron_jobs
+        where written_at > clock.now() + interval '1 s'",
+    );
+    assert_eq!(database.number(named), before, "a time of the day comes once");
+    assert_eq!(self::grid(&database), grid, "the grid of the interval stays");
+}
+
+/// Where the grid of the interval of two seconds lies, in microseconds.
+fn grid(database: &Database) -> i64 {
+    database.number(
+        "select mod((extract(epoch from slot) * 1000000)::bigint, 2000000) from cron_jobs
+         where name = 'interval'",
+    )
+}
+
+#[test]
+fn a_run_that_ends_after_the_clock_was_set_back_is_followed_by_the_next() {
+    let database = database();
+    database.add_job("short", "every 2s");
+    let gate = Arc::new(Barrier::new(2));
+    let inner = Arc::clone(&gate);
+    let functions = only("short", move |context: &Context| {
+        if context.token() == 1 {
+            inner.wait();
+            inner.wait();
+        }
+        Ok(String::new())
+    });
+    let _replica = Scheduler::start(database.url(), &options("a"), functions);
+    gate.wait();
+    move_clock(&database, "-1 hour");
+    gate.wait();
+    let next = "select count(*) from cron_jobs where token >= 2";
+    database.wait_for("the next slot was run", SOON, 1, next);
+    let twice = "select count(*) from (select from cron_runs group by scheduled_at
+        having count(*) > 1) as twice";
+    assert_eq!(database.number(twice), 0, "no slot was run twice");
+}
