@@ -1,6 +1,6 @@
 ------------------------------- MODULE lease -------------------------------
 (* How replicas share cron jobs through leases in one database: the design  *)
-(* that src/cron is to have. scripts/check-spec.sh checks this file.        *)
+(* that src/cron has. scripts/check-spec.sh checks this file.               *)
 (*                                                                          *)
 (* WHAT IS MODELLED                                                         *)
 (*   row[j] is the row of job j in cron_jobs, and its open runs in          *)
@@ -37,7 +37,8 @@
 (*   back, they are so Far in the future that waiting does not help.        *)
 (*                                                                          *)
 (* ACTIONS AND STATEMENTS of src/cron/lease.rs                              *)
-(*   Offer, CloseOrphan, Mend: OFFER. Notice: its answer. Claim: CLAIM.     *)
+(*   Offer: OFFER. Notice: its answer. CloseOrphan: FREE. Mend: MEND and    *)
+(*   MEND_SLOT (src/cron/lease/offer.rs and mend.rs). Claim: CLAIM.         *)
 (*   RenewExec: RENEW. StepLock: the `for key share` that begins a step.    *)
 (*   EndExec: END (src/cron/lease/end.rs). Each is atomic, as one statement *)
 (*   is. What is sent may be executed late or never, also after its sender  *)
