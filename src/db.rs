@@ -4,12 +4,12 @@
 //! Nothing here knows a table. Nobody else opens a connection.
 
 mod attempt;
-mod connection;
 mod dedicated;
 mod error;
 mod host;
 mod probe;
 mod pulse;
+mod session;
 mod target;
 mod trust;
 
@@ -20,11 +20,11 @@ use std::time::Duration;
 use log::debug;
 
 pub use attempt::{Attempt, GivenUp};
-pub use connection::{Limits, Manager, Session};
 pub use dedicated::Dedicated;
 pub use error::{Error, Outcome, Stage, explain};
 pub use probe::Probe;
 pub use pulse::{Pulse, Trouble};
+pub use session::{Limits, Manager, Session};
 pub use target::Target;
 pub use trust::Trust;
 

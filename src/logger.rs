@@ -36,6 +36,7 @@
 //!
 //! - `database_away` (warn) reason, retry_ms, hint: once for an outage
 //! - `database_ready` (info): the first answer, or the first after an outage
+//! - `database_not_durable` (warn) hint: a crash of its machine can lose what was acknowledged
 //! - `pool_connection_lost` (debug) reason
 //! - `migrations_waiting` (info) reason: another replica applies them
 //! - `migration_applied` (info) migration

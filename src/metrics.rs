@@ -43,6 +43,8 @@ pub struct Readings {
     pub ready: bool,
     /// This machine's clock minus the database's, while it is known.
     pub clock_skew_seconds: Option<f64>,
+    /// Whether the database keeps what it has committed if its machine crashes, while it is known.
+    pub database_durable: Option<bool>,
     /// Connections of the requests' pool that are lent.
     pub pool_in_use: u32,
     /// Those that are not.
@@ -57,6 +59,7 @@ struct LookedAt {
     database_up: IntGauge,
     ready: IntGauge,
     clock_skew: Gauge,
+    durable: Gauge,
     pool: IntGaugeVec,
     pool_max: IntGauge,
     pool_waiting: IntGauge,
@@ -107,6 +110,11 @@ impl LookedAt {
                 "This machine's clock minus the database's, NaN while that is unknown; nothing is \
                  decided by it.",
             )?,
+            durable: families.real(
+                "database_durable",
+                "Whether the database keeps what it has committed if its machine crashes: 0 with \
+                 fsync or full_page_writes off, NaN while that is unknown.",
+            )?,
             pool: families.whole_gauges(
                 "db_pool_connections",
                 "Connections to the database that requests share.",
@@ -123,6 +131,9 @@ impl LookedAt {
         self.database_up.set(i64::from(readings.database_up));
         self.ready.set(i64::from(readings.ready));
         self.clock_skew.set(readings.clock_skew_seconds.unwrap_or(f64::NAN));
+        self.durable.set(
+            readings.database_durable.map_or(f64::NAN, |durable| f64::from(u8::from(durable))),
+        );
         self.pool.with_label_values(&["in_use"]).set(i64::from(readings.pool_in_use));
         self.pool.with_label_values(&["idle"]).set(i64::from(readings.pool_idle));
         self.pool_max.set(i64::from(readings.pool_max));

@@ -13,7 +13,7 @@ use log::{info, warn};
 use postgres::Transaction;
 use postgres::error::SqlState;
 
-use crate::db::{Target, explain};
+use crate::db::{Limits, Target, explain};
 use crate::shutdown::Signal;
 
 /// One file of `sql/`.
@@ -60,8 +60,6 @@ const CONNECT_RETRY: Duration = Duration::from_millis(500);
 /// "balanced" in ASCII: the advisory lock's number, the same in every version.
 const LOCK: i64 = 0x62616c616e636564;
 
-/// A table that somebody else holds is waited for in steps, so that the program can end between.
-const LIMITS: &str = "set lock_timeout = '5s'; set idle_in_transaction_session_timeout = '60s'";
 const CREATE_LIST: &str = "create table if not exists schema_migrations (
     number integer primary key,
     name text not null,
@@ -109,9 +107,8 @@ pub fn run_until_done(
 /// Each case of [`Fault`].
 pub fn run(target: &Target, migrations: &[Migration], stop: &Signal) -> Result<(), Fault> {
     let numbered = number(migrations)?;
-    let mut client =
-        target.open().map_err(|error| Fault::Unreachable(error.reason().to_owned()))?;
-    client.batch_execute(LIMITS).map_err(|error| unreachable(&error))?;
+    let client = target.open(Limits::FOR_MIGRATIONS);
+    let mut client = client.map_err(|error| Fault::Unreachable(error.reason().to_owned()))?;
     let mut waited = false;
     loop {
         let mut transaction = client.transaction().map_err(|error| unreachable(&error))?;

@@ -1,7 +1,7 @@
 //! A connection that one thread keeps for itself: it waits for nobody's work but its own.
 
-use super::connection::{Limits, Session};
 use super::error::Error;
+use super::session::{Limits, Session};
 use super::target::Target;
 
 /// Opened when first needed, and opened anew after it broke.

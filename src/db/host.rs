@@ -18,6 +18,7 @@ use r2d2_postgres::PostgresConnectionManager;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::{Error, explain};
+use super::session::Limits;
 
 /// What the driver needs to open a connection: a socket, and those of its event loop.
 const DESCRIPTORS_TO_CONNECT: usize = 6;
@@ -56,11 +57,11 @@ impl Host {
         self.hanging.load(Ordering::Acquire) > 0
     }
 
-    /// Opens a connection, in a thread that is left behind if it hangs.
+    /// Opens a connection and pins its session, in a thread that is left behind if it hangs.
     ///
     /// # Errors
     /// What the driver says, or the system; and when the server says nothing.
-    pub(super) fn open(self: &Arc<Host>) -> Result<Client, Error> {
+    pub(super) fn open(self: &Arc<Host>, limits: Limits) -> Result<Client, Error> {
         if self.hanging.load(Ordering::Acquire) >= HANGING_MAX {
             return Err(silent());
         }
@@ -68,7 +69,7 @@ impl Host {
             Arc::new(Try { state: Mutex::new(State::UnderWay), ended: Condvar::new() });
         let (host, theirs) = (Arc::clone(self), Arc::clone(&connecting));
         let started = thread::Builder::new().name("connect".to_owned()).spawn(move || {
-            let result = guarded(|| host.connect());
+            let result = guarded(|| host.connect(limits));
             theirs.end(result, &host.hanging);
         });
         started.map_err(|error| Error::unsent(format!("cannot connect: {error}")))?;
@@ -78,19 +79,21 @@ impl Host {
 
     /// Where TLS is only preferred, a server that offers it and then fails at it is asked again in
     /// plain text, as libpq does; the driver by itself gives up.
-    fn connect(&self) -> Result<Client, postgres::Error> {
+    fn connect(&self, limits: Limits) -> Result<Client, postgres::Error> {
         let connect = |parameters: postgres::Config| {
             PostgresConnectionManager::new(parameters, self.tls.clone()).connect()
         };
         let preferred = self.parameters.get_ssl_mode() == SslMode::Prefer;
-        match connect(self.parameters.clone()) {
+        let mut client = match connect(self.parameters.clone()) {
             Err(error) if preferred && may_be_for_tls(&error) => {
                 let mut plain = self.parameters.clone();
                 plain.ssl_mode(SslMode::Disable);
                 connect(plain)
             }
             result => result,
-        }
+        }?;
+        client.batch_execute(&limits.pinned())?;
+        Ok(client)
     }
 }
 
@@ -151,6 +154,6 @@ fn guarded(connect: impl FnOnce() -> Result<Client, postgres::Error>) -> Result<
     }
 }
 
-pub(super) fn not_connected(error: postgres::Error) -> Error {
+fn not_connected(error: postgres::Error) -> Error {
     Error::unsent(format!("cannot connect: {}", explain(&error)))
 }

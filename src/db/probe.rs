@@ -15,10 +15,11 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(200);
 const STACK_BYTES: usize = 256 * 1024;
 
-/// The first is true on a standby and on a server that was set read-only; the second, the clock in
-/// seconds since 1970, is for people alone.
+/// The first is true on a standby and on a server that was set read-only; the others, one of them
+/// the clock in seconds since 1970, are for people alone.
 const READ_ONLY: &str = "\
 select current_setting('transaction_read_only') = 'on' as read_only,
+    current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on' as durable,
     extract(epoch from clock_timestamp())::float8 as now";
 
 /// The thread that asks. It goes on until the end, since requests that drain are
@@ -81,6 +82,13 @@ impl Probe {
         };
         let seconds = clock.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         self.pulse.clocks_differ(seconds - row.get::<_, f64>("now"));
+        let durable = row.get("durable");
+        if self.pulse.durable(durable) != Some(durable) && !durable {
+            warn!(
+                "event=database_not_durable hint=\"fsync or full_page_writes is off: if the \
+                 database's machine crashes, what was acknowledged can be lost\""
+            );
+        }
         match row.get("read_only") {
             true => {
                 self.pulse.demoted(Instant::now());

@@ -32,6 +32,7 @@ struct Health {
     /// When a server was last found to take no changes any more.
     demoted: Option<Instant>,
     clock_skew_seconds: Option<f64>,
+    durable: Option<bool>,
 }
 
 #[derive(Clone)]
@@ -70,6 +71,7 @@ impl Default for Pulse {
                 outage: None,
                 demoted: None,
                 clock_skew_seconds: None,
+                durable: None,
             }),
         }
     }
@@ -95,6 +97,7 @@ impl Pulse {
     pub fn failed(&self, tried: Instant, reason: &str) -> bool {
         let mut health = self.health.lock();
         health.clock_skew_seconds = None;
+        health.durable = None;
         let since = health.outage.as_ref().map(|outage| outage.since);
         let reason = reason.to_owned();
         health.outage = Some(Outage { since: since.unwrap_or(tried), tried, reason });
@@ -110,6 +113,18 @@ impl Pulse {
     /// the database is away. For people to look at: nothing may be decided by it.
     pub fn clock_skew_seconds(&self) -> Option<f64> {
         self.health.lock().clock_skew_seconds
+    }
+
+    /// Notes whether the database keeps what it has committed if its machine crashes; what was
+    /// known before.
+    pub(super) fn durable(&self, durable: bool) -> Option<bool> {
+        self.health.lock().durable.replace(durable)
+    }
+
+    /// Whether the database keeps what it has committed if its machine crashes; none while it is
+    /// away.
+    pub fn is_durable(&self) -> Option<bool> {
+        self.health.lock().durable
     }
 
     /// Notes that a server takes no changes any more, as a connection has shown that was opened at

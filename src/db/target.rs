@@ -12,6 +12,7 @@ use postgres::config::{Host as Place, LoadBalanceHosts};
 
 use super::error::Error;
 use super::host::Host;
+use super::session::Limits;
 use super::trust::{Trust, connector};
 
 /// Where and how to connect.
@@ -62,12 +63,12 @@ impl Target {
         Ok(Target { hosts: (0..count).map(host).collect(), any_order })
     }
 
-    /// Opens one connection outside of the pool, without any limits of this program's, to the first
-    /// host that lets us in. Who has hung is asked last.
+    /// Opens one connection outside of the pool, to the first host that lets us in, and pins its
+    /// session. Who has hung is asked last.
     ///
     /// # Errors
     /// What the driver says of the last host that was asked, or the system.
-    pub fn open(&self) -> Result<Client, Error> {
+    pub fn open(&self, limits: Limits) -> Result<Client, Error> {
         let first = match self.any_order {
             true => RandomState::new().hash_one(()) as usize % self.hosts.len(),
             false => 0,
@@ -77,7 +78,7 @@ impl Target {
         hosts.sort_by_key(|host| host.hangs());
         let mut result = Err(Error::unsent("no host is named"));
         for host in hosts {
-            result = host.open();
+            result = host.open(limits);
             if result.is_ok() {
                 break;
             }

@@ -170,6 +170,7 @@ impl Api {
             database_up: pulse.check().is_ok(),
             ready: self.readiness.check().is_ok(),
             clock_skew_seconds: pulse.clock_skew_seconds(),
+            database_durable: pulse.is_durable(),
             pool_in_use: pool.in_use,
             pool_idle: pool.idle,
             pool_max: pool.max,

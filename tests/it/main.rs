@@ -27,6 +27,7 @@ mod migrations;
 mod openapi;
 mod outage;
 mod pages;
+mod pinned;
 mod preconditions;
 mod refused;
 mod replicas;

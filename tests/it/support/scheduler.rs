@@ -35,6 +35,7 @@ impl Scheduler {
             database_up: true,
             ready: true,
             clock_skew_seconds: None,
+            database_durable: None,
             pool_in_use: 0,
             pool_idle: 0,
             pool_max: 0,

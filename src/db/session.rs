@@ -1,4 +1,4 @@
-//! One connection: what it may take, which statements it has prepared, and how a dead one is
+//! One session: what it is pinned to, which statements it has prepared, and how a dead one is
 //! noticed before it is used.
 
 use std::time::{Duration, Instant};
@@ -9,17 +9,16 @@ use postgres::{Client, Row, Statement};
 use r2d2::ManageConnection;
 
 use super::error::Error;
-use super::host::not_connected;
 use super::target::Target;
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// The longest a statement, or its wait for a lock, may take. In milliseconds on the session, so
-/// never zero, which would mean "no limit".
+/// The longest a statement, its wait for a lock, or a pause in a transaction may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    statement: Duration,
+    statement: Option<Duration>,
     lock: Duration,
+    idle: Duration,
 }
 
 impl Limits {
@@ -27,20 +26,41 @@ impl Limits {
     const LOCK: Duration = Duration::from_secs(5);
     /// Between two statements of a transaction a process may be held up by others for a moment.
     const IDLE_MIN: Duration = Duration::from_secs(1);
+    /// A table that somebody else holds is waited for in steps, so that the program can end
+    /// between; what is done to it may take long.
+    pub const FOR_MIGRATIONS: Limits =
+        Limits { statement: None, lock: Duration::from_secs(5), idle: Duration::from_secs(60) };
 
     /// Limits shorter than a request's whole deadline: a statement that had not to wait to be sent
     /// is refused by the database ("not applied") before its request is given up as unknown.
     pub fn for_requests(deadline: Duration) -> Limits {
-        Limits {
-            statement: Limits::STATEMENT.min(deadline * 9 / 10),
-            lock: Limits::LOCK.min(deadline * 8 / 10),
-        }
+        let statement = Limits::STATEMENT.min(deadline * 9 / 10);
+        let lock = Limits::LOCK.min(deadline * 8 / 10);
+        Limits { statement: Some(statement), lock, idle: statement.max(Limits::IDLE_MIN) }
     }
 
     /// This limit for a statement, and a shorter one for its wait for a lock, so that the error
     /// tells which it was.
     pub fn within(limit: Duration) -> Limits {
-        Limits { statement: limit, lock: limit * 4 / 5 }
+        let idle = limit.max(Limits::IDLE_MIN);
+        Limits { statement: Some(limit), lock: limit * 4 / 5, idle }
+    }
+
+    /// Whatever a session would inherit from its role or its database, its promises rest on this:
+    /// one message, sent before any other. A stronger `synchronous_commit` stays.
+    pub(super) fn pinned(&self) -> String {
+        // A limit of zero would mean "none".
+        let millis = |limit: Duration| limit.as_millis().max(1);
+        format!(
+            "set statement_timeout = {}; set lock_timeout = {}; \
+             set idle_in_transaction_session_timeout = {}; \
+             set default_transaction_isolation = 'read committed'; set timezone = 'UTC'; \
+             set jit = off; select set_config('synchronous_commit', 'on', false) \
+             where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')",
+            self.statement.map_or(0, millis),
+            millis(self.lock),
+            millis(self.idle),
+        )
     }
 }
 
@@ -62,20 +82,11 @@ impl Session {
     /// Opens one.
     ///
     /// # Errors
-    /// As of [`Target::open`], or what the database says of the limits.
+    /// As of [`Target::open`].
     pub(super) fn open(target: &Target, limits: Limits) -> Result<Session, Error> {
         // Before the server was asked whether it takes changes: it may cease to at any time after.
         let opened = Instant::now();
-        let mut client = target.open()?;
-        let Limits { statement, lock } = limits;
-        let settings = format!(
-            "set statement_timeout = {}; set lock_timeout = {}; \
-             set idle_in_transaction_session_timeout = {}",
-            statement.as_millis().max(1),
-            lock.as_millis().max(1),
-            statement.max(Limits::IDLE_MIN).as_millis(),
-        );
-        client.batch_execute(&settings).map_err(not_connected)?;
+        let client = target.open(limits)?;
         let used = Instant::now();
         Ok(Session { client, statements: Vec::new(), opened, used, forgotten: false })
     }
