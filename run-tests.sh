@@ -45,6 +45,7 @@ install_what_is_needed() {
     [[ $EUID -ne 0 ]] || ensure ip || say "Going on without iproute2: the test of a cut network is left out."
     ensure chromium || say "Going on without Chromium: the pages are not tested."
     ! present chromium || find_axe || say "Going on without axe: the pages' accessibility is not checked."
+    ensure pgbouncer || say "Going on without PgBouncer: poolers are not tested."
     ensure shellcheck || say "Going on without shellcheck: the scripts are not checked."
     ensure promtool || say "Going on without promtool: the alert rules and the text of the metrics are not checked."
 }

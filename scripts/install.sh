@@ -10,7 +10,7 @@ apt_pid="" apt_log="" apt_traces=()
 say() { printf '%s\n' "$*" >&2 || true; }
 
 # ensure NAME: is it there, or could it be installed? If not, says what to do.
-# NAME: cc, chromium, curl, haproxy, ip, postgresql, promtool or shellcheck.
+# NAME: cc, chromium, curl, haproxy, ip, pgbouncer, postgresql, promtool or shellcheck.
 ensure() {
     local packages
     if present "$1"; then return; fi
@@ -56,6 +56,7 @@ title_of() {
         haproxy) printf 'HAProxy' ;;
         chromium) printf 'Chromium' ;;
         ip) printf 'iproute2' ;;
+        pgbouncer) printf 'PgBouncer' ;;
         cc) printf 'GCC, with which Rust links,' ;;
         promtool) printf "Prometheus' promtool" ;;
         *) printf '%s' "$1" ;;
@@ -81,7 +82,7 @@ apt_install() {
     # The package lists of a fresh machine are empty or old: update them only if it fails at first.
     apt_get install "${packages[@]}" || { apt_get update && apt_get install "${packages[@]}"; } || failed=1
     case $1 in # nor at the next boot
-        haproxy | promtool) systemctl disable "${packages[@]}" >/dev/null 2>&1 || true ;;
+        haproxy | pgbouncer | promtool) systemctl disable "${packages[@]}" >/dev/null 2>&1 || true ;;
     esac
     rm -f "${apt_traces[@]:1}"
     return "$failed"

@@ -195,6 +195,7 @@ fn scheduler(
         leases,
         held: Arc::clone(&held),
         metrics,
+        pulse: Arc::clone(steps.pulse()),
         runner,
         handicap: *handicap,
         trust: Trust::of_lease(*lease),

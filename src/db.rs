@@ -15,6 +15,7 @@ mod trust;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use log::debug;
@@ -30,6 +31,8 @@ pub use trust::Trust;
 
 /// How long one wait for a connection lasts before the attempt is looked at again.
 const SLICE: Duration = Duration::from_millis(100);
+/// Between two looks whether the way to the database was tried: for a moment, at the start.
+const TRY_PAUSE: Duration = Duration::from_millis(5);
 /// Bounds the pool's own pause between two tries to connect at half of this.
 const POOL_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a pool on demand keeps a connection that nobody uses.
@@ -121,7 +124,9 @@ impl Db {
             if let Some(trouble) = trouble.filter(|trouble| trouble.concerns(attempt)) {
                 return Err(Error::unsent(trouble.to_string()));
             }
-            if let Ok(mut session) = self.pool.get_timeout(SLICE.min(attempt.patience())) {
+            if !self.pulse.is_fit() {
+                thread::sleep(TRY_PAUSE.min(attempt.patience()));
+            } else if let Ok(mut session) = self.pool.get_timeout(SLICE.min(attempt.patience())) {
                 if !self.pulse.may_be_demoted(session.opened()) {
                     return Ok(session);
                 }
@@ -161,7 +166,8 @@ pub struct Connection<'a> {
 
 impl Connection<'_> {
     /// Runs `work`, for `attempt`; again on another connection where this one is found dead before
-    /// anything was sent, and once more where it leads to a server that takes no changes any more.
+    /// anything was sent, and once more where it leads to a server that takes no changes any more,
+    /// or has forgotten what was prepared.
     ///
     /// # Errors
     /// [`Outcome::NotApplied`] when the attempt was given up before, or the database refused the
@@ -171,7 +177,7 @@ impl Connection<'_> {
         attempt: &Attempt,
         mut work: impl FnMut(&mut Session) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {
-        let mut demotions = 0;
+        let mut refusals = 0;
         loop {
             let session = match &mut self.session {
                 Some(session) => session,
@@ -190,11 +196,11 @@ impl Connection<'_> {
                     session.forget();
                     if error.is_of_a_demoted_server() {
                         self.db.pulse.demoted(session.opened());
-                        demotions += 1;
                     }
                     self.session = None;
                     let untouched = error.stage() != Stage::Unanswered;
-                    if !untouched || demotions > 1 || attempt.unsend().is_err() {
+                    refusals += usize::from(error.stage() == Stage::Refused);
+                    if !untouched || refusals > 1 || attempt.unsend().is_err() {
                         return Err(error);
                     }
                 }

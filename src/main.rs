@@ -67,7 +67,7 @@ fn serve() -> Result<(), Failure> {
     let target = target(&config)?;
     let limits = Limits::for_requests(config.request_timeout);
     let metrics = Arc::new(Metrics::new().map_err(|error| Failure::Run(error.to_string()))?);
-    let pulse = Arc::new(Pulse::default());
+    let pulse = Arc::new(Pulse::untried());
     let readiness = Arc::new(Readiness::new(Arc::clone(&pulse), shutdown.clone()));
     let options =
         jobs::Options { least: config.job_min, run_history_days: config.run_history_days };
@@ -84,10 +84,11 @@ fn serve() -> Result<(), Failure> {
         shutdown: shutdown.clone(),
     };
     let server = serve_http(listener, &options, &pulse, &metrics, api)?;
+    let probed = (target.clone(), Arc::clone(&pulse));
+    Probe::start(probed.0, limits, probed.1, shutdown.clone()).map_err(no_thread)?;
     let cron = match migrate::run_until_done(&target, MIGRATIONS, &shutdown) {
         Ok(()) => {
             let cron = start_cron(&config, functions, &target, &pulse, &metrics, &shutdown)?;
-            Probe::start(target, limits, pulse, shutdown.clone()).map_err(no_thread)?;
             readiness.migrated();
             info!("event=serving url=http://{addr}");
             shutdown.wait();

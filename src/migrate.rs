@@ -107,7 +107,7 @@ pub fn run_until_done(
 /// Each case of [`Fault`].
 pub fn run(target: &Target, migrations: &[Migration], stop: &Signal) -> Result<(), Fault> {
     let numbered = number(migrations)?;
-    let client = target.open(Limits::FOR_MIGRATIONS);
+    let client = target.open(Limits::FOR_MIGRATIONS, 0);
     let mut client = client.map_err(|error| Fault::Unreachable(error.reason().to_owned()))?;
     let mut waited = false;
     loop {

@@ -16,13 +16,14 @@ use super::random::Random;
 use super::run::Runner;
 use super::running::{Running, Trust};
 use super::schedule::Schedule;
-use crate::db::{Dedicated, Error};
+use crate::db::{Dedicated, Error, Pulse};
 use crate::metrics::Metrics;
 
 pub(super) struct Claims {
     pub(super) leases: Arc<Leases>,
     pub(super) held: Arc<Held>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) pulse: Arc<Pulse>,
     pub(super) runner: Runner,
     pub(super) handicap: Duration,
     pub(super) trust: Trust,
@@ -175,7 +176,7 @@ impl Claims {
 
     fn may_claim(&self) -> bool {
         let rested = self.no_thread.is_none_or(|since| since.elapsed() >= THREAD_RETRY);
-        rested && !self.held.is_draining()
+        rested && self.pulse.is_fit() && !self.held.is_draining()
     }
 
     fn note_the_clock(&mut self, offers: &Offers) {

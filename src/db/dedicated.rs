@@ -1,8 +1,13 @@
 //! A connection that one thread keeps for itself: it waits for nobody's work but its own.
 
+use std::time::Duration;
+
 use super::error::Error;
 use super::session::{Limits, Session};
 use super::target::Target;
+
+/// Between two looks at whose session it is.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Opened when first needed, and opened anew after it broke.
 pub struct Dedicated {
@@ -26,6 +31,13 @@ impl Dedicated {
         &mut self,
         work: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {
+        let looked = self.session.as_mut().map_or(Ok(()), |session| session.look(LOOK_PAUSE));
+        if let Err(error) = looked {
+            self.session = None;
+            if error.is_of_mixed_sessions() {
+                return Err(error);
+            }
+        }
         let session = match &mut self.session {
             Some(session) if session.is_usable() => session,
             broken => broken.insert(Session::open(&self.target, self.limits)?),
@@ -37,6 +49,19 @@ impl Dedicated {
             }
             error
         })
+    }
+
+    /// Tells whether sessions keep apart on the way to the database; once for each connection that
+    /// was opened.
+    ///
+    /// # Errors
+    /// As of [`Dedicated::run`]; of mixed sessions also where a server refuses transactions.
+    pub(super) fn try_whether_sessions_keep_apart(&mut self) -> Result<(), Error> {
+        self.run(|_| Ok(()))?;
+        match &mut self.session {
+            Some(session) if !session.is_proven() => session.prove(&self.target, self.limits),
+            _ => Ok(()),
+        }
     }
 
     /// Gives the connection up; the next work opens another.

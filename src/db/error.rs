@@ -32,6 +32,8 @@ enum Left {
     Broken,
     /// The server takes no changes any more, for as long as the connection lives.
     Demoted,
+    /// What answers is not the session that was opened.
+    Mixed,
 }
 
 /// The database did not do what it was asked.
@@ -61,6 +63,15 @@ impl Error {
             passing: true,
             lasting: false,
         }
+    }
+
+    /// A session is not what it was opened as: its statements would run in another's, or another's
+    /// in it.
+    pub(super) fn mixed() -> Error {
+        let reason = "a pooler between here and the database mixes sessions: let it pool by \
+                      session (PgBouncer: pool_mode = session), or leave it out";
+        let stage = Stage::Unsent;
+        Error { stage, reason: reason.to_owned(), left: Left::Mixed, passing: false, lasting: true }
     }
 
     /// How far the work had come.
@@ -98,6 +109,11 @@ impl Error {
         self.left != Left::Usable
     }
 
+    /// Whether sessions are mixed up.
+    pub(super) fn is_of_mixed_sessions(&self) -> bool {
+        self.left == Left::Mixed
+    }
+
     /// Whether the server takes no changes any more.
     pub(super) fn is_of_a_demoted_server(&self) -> bool {
         self.left == Left::Demoted
@@ -119,7 +135,14 @@ impl From<postgres::Error> for Error {
         // a standby); an ERROR says that the statement was rolled back.
         let refused = refusal.parsed_severity() == Some(Severity::Error);
         let demoted = *refusal.code() == SqlState::READ_ONLY_SQL_TRANSACTION;
-        let left = match (demoted, refused) {
+        // What the session had prepared is not there, or is not what it was.
+        let forgetful = [
+            SqlState::INVALID_SQL_STATEMENT_NAME,
+            SqlState::DUPLICATE_PSTATEMENT,
+            SqlState::PROTOCOL_VIOLATION,
+            SqlState::FEATURE_NOT_SUPPORTED,
+        ];
+        let left = match (demoted, refused && !forgetful.contains(refusal.code())) {
             (true, _) => Left::Demoted,
             (false, true) => Left::Usable,
             (false, false) => Left::Broken,

@@ -18,7 +18,6 @@ use r2d2_postgres::PostgresConnectionManager;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::{Error, explain};
-use super::session::Limits;
 
 /// What the driver needs to open a connection: a socket, and those of its event loop.
 const DESCRIPTORS_TO_CONNECT: usize = 6;
@@ -61,7 +60,7 @@ impl Host {
     ///
     /// # Errors
     /// What the driver says, or the system; and when the server says nothing.
-    pub(super) fn open(self: &Arc<Host>, limits: Limits) -> Result<Client, Error> {
+    pub(super) fn open(self: &Arc<Host>, pinned: String) -> Result<Client, Error> {
         if self.hanging.load(Ordering::Acquire) >= HANGING_MAX {
             return Err(silent());
         }
@@ -69,7 +68,7 @@ impl Host {
             Arc::new(Try { state: Mutex::new(State::UnderWay), ended: Condvar::new() });
         let (host, theirs) = (Arc::clone(self), Arc::clone(&connecting));
         let started = thread::Builder::new().name("connect".to_owned()).spawn(move || {
-            let result = guarded(|| host.connect(limits));
+            let result = guarded(|| host.connect(&pinned));
             theirs.end(result, &host.hanging);
         });
         started.map_err(|error| Error::unsent(format!("cannot connect: {error}")))?;
@@ -79,7 +78,7 @@ impl Host {
 
     /// Where TLS is only preferred, a server that offers it and then fails at it is asked again in
     /// plain text, as libpq does; the driver by itself gives up.
-    fn connect(&self, limits: Limits) -> Result<Client, postgres::Error> {
+    fn connect(&self, pinned: &str) -> Result<Client, postgres::Error> {
         let connect = |parameters: postgres::Config| {
             PostgresConnectionManager::new(parameters, self.tls.clone()).connect()
         };
@@ -92,7 +91,7 @@ impl Host {
             }
             result => result,
         }?;
-        client.batch_execute(&limits.pinned())?;
+        client.batch_execute(pinned)?;
         Ok(client)
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
 
-use super::{Dedicated, Limits, Pulse, Target};
+use super::{Dedicated, Error, Limits, Pulse, Target};
 use crate::shutdown::{Phase, Signal, spawn_vital};
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -57,9 +57,13 @@ impl Probe {
                 self.pulse.answered();
                 INTERVAL
             }
-            Err(reason) => {
+            Err(error) => {
                 self.connection.close();
-                if self.pulse.failed(tried, &reason) {
+                let reason = error.reason();
+                if error.is_of_mixed_sessions() {
+                    self.pulse.unfit(reason);
+                }
+                if self.pulse.failed(tried, reason) {
                     warn!("event=database_away reason={reason:?} retry_ms={}", RETRY.as_millis());
                 }
                 RETRY
@@ -67,17 +71,17 @@ impl Probe {
         }
     }
 
-    fn round_trip(&mut self) -> Result<(), String> {
+    fn round_trip(&mut self) -> Result<(), Error> {
         let in_flight = self.pulse.begin();
+        self.connection.try_whether_sessions_keep_apart()?;
         let answer = self.connection.run(|session| {
             let (clock, asked) = (SystemTime::now(), Instant::now());
             let row = session.query_opt(READ_ONLY, &[])?;
             // The database has read its own half-way, as near as can be known.
             Ok(row.map(|row| (row, clock + asked.elapsed() / 2)))
         });
-        let answer = answer.map_err(|error| error.to_string())?;
         in_flight.end();
-        let Some((row, clock)) = answer else {
+        let Some((row, clock)) = answer? else {
             return Ok(());
         };
         let seconds = clock.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -92,7 +96,7 @@ impl Probe {
         match row.get("read_only") {
             true => {
                 self.pulse.demoted(Instant::now());
-                Err("the database is read-only".to_owned())
+                Err(Error::unsent("the database is read-only"))
             }
             false => Ok(()),
         }

@@ -27,12 +27,23 @@ pub struct Pulse {
 }
 
 struct Health {
+    way: Way,
     answered: Option<Instant>,
     outage: Option<Outage>,
     /// When a server was last found to take no changes any more.
     demoted: Option<Instant>,
     clock_skew_seconds: Option<f64>,
     durable: Option<bool>,
+}
+
+/// What is known of the way to the database.
+#[derive(Clone, PartialEq)]
+enum Way {
+    /// Nobody has tried whether sessions keep apart on it.
+    Untried,
+    Fit,
+    /// They do not, and what is said about it.
+    Unfit(String),
 }
 
 #[derive(Clone)]
@@ -55,6 +66,8 @@ pub enum Trouble {
     },
     /// Statements have been sent and none has returned for this long.
     Silent(Duration),
+    /// What is sent may be worked on in another's session.
+    Unfit(String),
 }
 
 /// A statement under way; ended by [`InFlight::end`] or, when its thread panics, by its drop.
@@ -67,6 +80,7 @@ impl Default for Pulse {
             in_flight: AtomicUsize::new(0),
             moved_ms: AtomicU64::new(0),
             health: Mutex::new(Health {
+                way: Way::Fit,
                 answered: None,
                 outage: None,
                 demoted: None,
@@ -78,6 +92,23 @@ impl Default for Pulse {
 }
 
 impl Pulse {
+    /// Of a way that no request may take before the probe has tried it.
+    pub fn untried() -> Pulse {
+        let pulse = Pulse::default();
+        pulse.health.lock().way = Way::Untried;
+        pulse
+    }
+
+    /// Notes that sessions do not keep apart on the way to the database.
+    pub(super) fn unfit(&self, reason: &str) {
+        self.health.lock().way = Way::Unfit(reason.to_owned());
+    }
+
+    /// Whether sessions keep apart on the way to the database, as far as is known.
+    pub fn is_fit(&self) -> bool {
+        self.health.lock().way == Way::Fit
+    }
+
     /// Notes that a statement goes out.
     pub fn begin(&self) -> InFlight<'_> {
         if self.in_flight.fetch_add(1, Ordering::AcqRel) == 0 {
@@ -86,9 +117,10 @@ impl Pulse {
         InFlight(self)
     }
 
-    /// Notes that the probe had its answer: the database works.
+    /// Notes that the probe had its answer in a session of its own: the database works.
     pub fn answered(&self) {
         let mut health = self.health.lock();
+        health.way = Way::Fit;
         health.answered = Some(Instant::now());
         health.outage = None;
     }
@@ -148,7 +180,11 @@ impl Pulse {
         if silence >= SILENCE_MAX {
             return Some(Trouble::Silent(silence));
         }
-        match &self.health.lock().outage {
+        let health = self.health.lock();
+        if let Way::Unfit(reason) = &health.way {
+            return Some(Trouble::Unfit(reason.clone()));
+        }
+        match &health.outage {
             Some(Outage { since, tried, reason }) if since.elapsed() >= OUTAGE_PATIENCE => {
                 Some(Trouble::Away { tried: *tried, reason: reason.clone() })
             }
@@ -205,7 +241,7 @@ impl Trouble {
     /// away returns by itself; and an attempt younger than the last failed try may find it back.
     pub fn concerns(&self, attempt: &Attempt) -> bool {
         match self {
-            Trouble::Silent(_) => true,
+            Trouble::Silent(_) | Trouble::Unfit(_) => true,
             Trouble::Away { tried, .. } => *tried >= attempt.begun() && !attempt.is_sent(),
         }
     }
@@ -214,7 +250,7 @@ impl Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Away { reason, .. } => f.write_str(reason),
+            Trouble::Away { reason, .. } | Trouble::Unfit(reason) => f.write_str(reason),
             Trouble::Silent(time) => {
                 write!(f, "no statement has returned for {:.1} s", time.as_secs_f32())
             }

@@ -1,11 +1,12 @@
-//! One session: what it is pinned to, which statements it has prepared, and how a dead one is
-//! noticed before it is used.
+//! One session: what it is pinned to, which statements it has prepared, and how a dead one, or one
+//! that a pooler has mixed up with another, is noticed before it is used.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
-use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::ToSql;
-use postgres::{Client, Row, Statement};
+use postgres::{Client, Row, SimpleQueryMessage, Statement};
 use r2d2::ManageConnection;
 
 use super::error::Error;
@@ -47,15 +48,17 @@ impl Limits {
     }
 
     /// Whatever a session would inherit from its role or its database, its promises rest on this:
-    /// one message, sent before any other. A stronger `synchronous_commit` stays.
-    pub(super) fn pinned(&self) -> String {
+    /// one message, sent before any other. A stronger `synchronous_commit` stays. The session's
+    /// own mark tells it from every other.
+    pub(super) fn pinned(&self, mark: u64) -> String {
         // A limit of zero would mean "none".
         let millis = |limit: Duration| limit.as_millis().max(1);
         format!(
             "set statement_timeout = {}; set lock_timeout = {}; \
              set idle_in_transaction_session_timeout = {}; \
              set default_transaction_isolation = 'read committed'; set timezone = 'UTC'; \
-             set jit = off; select set_config('synchronous_commit', 'on', false) \
+             set jit = off; select set_config('balanced.session', '{mark:016x}', false); \
+             select set_config('synchronous_commit', 'on', false) \
              where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')",
             self.statement.map_or(0, millis),
             millis(self.lock),
@@ -68,6 +71,8 @@ impl Limits {
 pub struct Session {
     client: Client,
     statements: Vec<(&'static str, Statement)>,
+    mark: u64,
+    proven: bool,
     opened: Instant,
     used: Instant,
     forgotten: bool,
@@ -75,8 +80,7 @@ pub struct Session {
 
 /// A connection unused for this long is looked at before it is used.
 const IDLE: Duration = Duration::from_millis(100);
-/// How long that look takes at least; the driver's clock makes a millisecond of it.
-const LOOK: Duration = Duration::from_nanos(1);
+const MARK: &str = "select current_setting('balanced.session', true)";
 
 impl Session {
     /// Opens one.
@@ -86,9 +90,42 @@ impl Session {
     pub(super) fn open(target: &Target, limits: Limits) -> Result<Session, Error> {
         // Before the server was asked whether it takes changes: it may cease to at any time after.
         let opened = Instant::now();
-        let client = target.open(limits)?;
+        let mark = RandomState::new().hash_one(());
+        let client = target.open(limits, mark)?;
         let used = Instant::now();
-        Ok(Session { client, statements: Vec::new(), opened, used, forgotten: false })
+        Ok(Session {
+            client,
+            statements: Vec::new(),
+            mark,
+            proven: false,
+            opened,
+            used,
+            forgotten: false,
+        })
+    }
+
+    /// Whether something between here and the database, such as a pooler by transactions, lets
+    /// this session's statements run in others, and theirs in this one. While this session is in a
+    /// transaction another one is opened, which has to find its own mark again afterwards.
+    ///
+    /// # Errors
+    /// What the database or the driver says; also [`Error::mixed`], which leaves no doubt.
+    pub(super) fn prove(&mut self, target: &Target, limits: Limits) -> Result<(), Error> {
+        // A pooler by statements refuses this.
+        self.client.batch_execute("begin").map_err(|_| Error::mixed())?;
+        let other = Session::open(target, limits);
+        self.client.batch_execute("commit").map_err(Error::from)?;
+        let mut other = other?;
+        // Twice: whichever connection of the pool comes next, this one's or the longest unused.
+        other.look_at_the_mark()?;
+        other.look_at_the_mark()?;
+        self.look_at_the_mark()?;
+        self.proven = true;
+        Ok(())
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven
     }
 
     /// All rows of a statement: one round trip, and one more the first time on a connection.
@@ -180,13 +217,28 @@ impl Session {
         !self.forgotten && !self.client.is_closed()
     }
 
-    /// Reads what the socket holds, without a round trip. The driver learns of the server's end
-    /// only when it waits for the socket, be it for a moment; so a connection that was idle waits
-    /// that moment, and one that has just worked does not.
-    fn is_open(&mut self) -> bool {
-        let fine = self.used.elapsed() < IDLE
-            || self.client.notifications().timeout_iter(LOOK).next().is_ok();
-        fine && self.is_usable()
+    /// Looks at a session that was idle for so long: whether it is open, and still this one. The driver learns
+    /// of the server's end only when it waits for it.
+    ///
+    /// # Errors
+    /// What the driver says of a connection that has ended, or [`Error::mixed`].
+    pub(super) fn look(&mut self, idle: Duration) -> Result<(), Error> {
+        if self.used.elapsed() < idle && self.is_usable() {
+            return Ok(());
+        }
+        self.look_at_the_mark()?;
+        self.used_now();
+        Ok(())
+    }
+
+    fn look_at_the_mark(&mut self) -> Result<(), Error> {
+        let answer = self.client.simple_query(MARK)?;
+        let own = format!("{:016x}", self.mark);
+        let is_own = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get(0) == Some(&own),
+            _ => false,
+        };
+        if answer.iter().any(is_own) { Ok(()) } else { Err(Error::mixed()) }
     }
 }
 
@@ -212,11 +264,7 @@ impl ManageConnection for Manager {
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), Error> {
-        if session.is_open() {
-            return Ok(());
-        }
-        // A closed connection cannot say why: asking it for anything gives the driver's error.
-        session.client.simple_query("").map(drop).map_err(Error::from)
+        session.look(IDLE)
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {

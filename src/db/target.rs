@@ -64,11 +64,11 @@ impl Target {
     }
 
     /// Opens one connection outside of the pool, to the first host that lets us in, and pins its
-    /// session. Who has hung is asked last.
+    /// session, with this mark. Who has hung is asked last.
     ///
     /// # Errors
     /// What the driver says of the last host that was asked, or the system.
-    pub fn open(&self, limits: Limits) -> Result<Client, Error> {
+    pub fn open(&self, limits: Limits, mark: u64) -> Result<Client, Error> {
         let first = match self.any_order {
             true => RandomState::new().hash_one(()) as usize % self.hosts.len(),
             false => 0,
@@ -78,7 +78,7 @@ impl Target {
         hosts.sort_by_key(|host| host.hangs());
         let mut result = Err(Error::unsent("no host is named"));
         for host in hosts {
-            result = host.open(limits);
+            result = host.open(limits.pinned(mark));
             if result.is_ok() {
                 break;
             }

@@ -28,6 +28,7 @@ mod openapi;
 mod outage;
 mod pages;
 mod pinned;
+mod pooler;
 mod preconditions;
 mod refused;
 mod replicas;

@@ -33,7 +33,7 @@ fn assert_refused(url: &str, reason: &str) {
 
 /// Whether a connection that verifies nothing is encrypted.
 fn is_encrypted(url: &str) -> Result<bool, Error> {
-    let mut client = target(url, "tests").open(Limits::for_requests(Duration::from_secs(30)))?;
+    let mut client = target(url, "tests").open(Limits::for_requests(Duration::from_secs(30)), 0)?;
     let sql = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     Ok(client.query_one(sql, &[]).expect(sql).get(0))
 }

@@ -1,0 +1,132 @@
+//! A pooler between the replicas and the database: one by session works, and one that mixes
+//! sessions is refused by name. Left out where there is no PgBouncer.
+
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::unistd::Uid;
+
+use crate::support::{Child, Database, Postgres, Process, change, get, post, until};
+
+/// As long as somebody who has set it up waits for a word.
+const SOON: Duration = Duration::from_secs(5);
+const NAMED: &str = "a pooler between here and the database mixes sessions";
+
+/// PgBouncer in front of one database.
+struct Pooler {
+    process: Option<Child>,
+    port: u16,
+    folder: PathBuf,
+    database: String,
+}
+
+impl Pooler {
+    /// Not started yet; none where PgBouncer is not installed.
+    fn find(name: &str) -> Option<(Pooler, Database)> {
+        if Command::new("pgbouncer").arg("--version").output().is_err() {
+            eprintln!("PgBouncer is not installed: poolers are not tested");
+            return None;
+        }
+        let database = Postgres::shared().migrated();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = std::env::temp_dir().join(format!("balanced-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let url = database.url().to_owned();
+        Some((Pooler { process: None, port, folder, database: url }, database))
+    }
+
+    fn start(&mut self, mode: &str, size: usize) {
+        let (path, query) = self.database.split_once('?').expect("a URL with parameters");
+        let name = path.rsplit('/').next().expect("a name");
+        let value = |key: &str| query.split('&').find_map(|part| part.strip_prefix(key));
+        let socket = value("host=").expect("a host").replace("%2F", "/");
+        let settings = format!(
+            "[databases]\n{name} = host={socket} port={} user={}\n[pgbouncer]\n\
+             listen_addr = 127.0.0.1\nlisten_port = {}\nunix_socket_dir =\nauth_type = any\n\
+             pool_mode = {mode}\ndefault_pool_size = {size}\nmax_client_conn = 500\n",
+            value("port=").unwrap_or("5432"),
+            value("user=").unwrap_or("postgres"),
+            self.port,
+        );
+        let file = self.folder.join("pgbouncer.ini");
+        std::fs::File::create(&file).unwrap().write_all(settings.as_bytes()).unwrap();
+        // It refuses to run as root.
+        let mut command = match Uid::effective().is_root() {
+            false => Command::new("pgbouncer"),
+            true => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+                command.arg("pgbouncer");
+                command
+            }
+        };
+        self.process = Some(Child::spawn(command.arg(&file)));
+        until("the pooler listens", SOON * 2, || {
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        });
+    }
+
+    /// As a pooler that is put in another mode.
+    fn restart(&mut self, mode: &str, size: usize) {
+        drop(self.process.take());
+        self.start(mode, size);
+    }
+
+    fn url(&self) -> String {
+        let name = self.database.split('?').next().unwrap().rsplit('/').next().unwrap();
+        format!("postgresql://postgres@127.0.0.1:{}/{name}", self.port)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.process.take());
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// What readiness says, once it is not that nobody has looked yet.
+fn is_refused(replica: &Process) -> bool {
+    let ready = get(replica.addr, "/health/ready");
+    ready.status == 503 && String::from_utf8_lossy(&ready.body).contains(NAMED)
+}
+
+#[test]
+fn a_pooler_that_mixes_sessions_is_refused_by_name_at_once() {
+    for mode in ["transaction", "statement"] {
+        let Some((mut pooler, database)) = Pooler::find(mode) else { return };
+        pooler.start(mode, 20);
+        let replica = Process::spawn(&mut Process::command(&pooler.url(), &[]));
+        until("it is refused by name", SOON, || is_refused(&replica));
+        let answer = post(replica.addr, "/api/balance", &change(1, -2));
+        assert_eq!(answer.status, 503, "{mode}: {}", answer.json());
+        assert!(replica.log().contains(NAMED), "{mode}: {}", replica.log());
+        assert_eq!(database.number("select balance from users where id = 1"), 10_000);
+        assert_eq!(database.number("select count(*) from cron_runs"), 0, "{mode}");
+    }
+}
+
+#[test]
+fn a_pooler_that_begins_to_mix_sessions_is_found_out() {
+    let Some((mut pooler, database)) = Pooler::find("later") else { return };
+    pooler.start("session", 20);
+    let replica = Process::start(&pooler.url(), &[]);
+    assert_eq!(post(replica.addr, "/api/balance", &change(1, -2)).status, 200);
+    pooler.restart("transaction", 20);
+    let put_in = Instant::now();
+    let (mut acknowledged, mut told) = (1, false);
+    while !told {
+        acknowledged += i64::from(post(replica.addr, "/api/balance", &change(1, -2)).status == 200);
+        told = is_refused(&replica);
+        assert!(put_in.elapsed() < SOON, "{}", replica.log());
+    }
+    let balance = database.number("select balance from users where id = 1");
+    assert!(balance <= 10_000 - 2 * acknowledged, "acknowledged and not applied");
+    pooler.restart("session", 20);
+    until("it serves again", SOON * 4, || {
+        post(replica.addr, "/api/balance", &change(1, -2)).status == 200
+    });
+}
