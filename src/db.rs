@@ -35,6 +35,8 @@ const SLICE: Duration = Duration::from_millis(100);
 const TRY_PAUSE: Duration = Duration::from_millis(5);
 /// Bounds the pool's own pause between two tries to connect at half of this.
 const POOL_PATIENCE: Duration = Duration::from_secs(1);
+/// A connection unused for this long is looked at before it is used.
+const IDLE: Duration = Duration::from_millis(100);
 /// How long a pool on demand keeps a connection that nobody uses.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
@@ -78,7 +80,8 @@ impl Db {
 
     fn pool(size: u32) -> r2d2::Builder<Manager> {
         let builder = r2d2::Pool::builder().max_size(size).connection_timeout(POOL_PATIENCE);
-        builder.error_handler(Box::new(Quiet))
+        // Whoever gets a connection looks at it: not for as long as somebody waits for one.
+        builder.test_on_check_out(false).error_handler(Box::new(Quiet))
     }
 
     /// Whether statements return, and why not.
@@ -117,7 +120,23 @@ impl Db {
         Ok(Connection { session: Some(self.session(attempt)?), db: self })
     }
 
+    /// One that is open, and still what it was opened as.
     fn session(&self, attempt: &Attempt) -> Result<r2d2::PooledConnection<Manager>, Error> {
+        loop {
+            let mut session = self.free_session(attempt)?;
+            let looked = match self.pulse.may_be_demoted(session.opened()) {
+                true => Err(Error::unsent("the server takes no changes any more")),
+                false => session.look(IDLE),
+            };
+            let Err(error) = looked else { return Ok(session) };
+            session.forget();
+            if error.is_of_mixed_sessions() {
+                self.pulse.unfit(error.reason());
+            }
+        }
+    }
+
+    fn free_session(&self, attempt: &Attempt) -> Result<r2d2::PooledConnection<Manager>, Error> {
         let _waiting = Waiting::new(&self.waiting);
         loop {
             let trouble = self.pulse.trouble();
@@ -126,12 +145,8 @@ impl Db {
             }
             if !self.pulse.is_fit() {
                 thread::sleep(TRY_PAUSE.min(attempt.patience()));
-            } else if let Ok(mut session) = self.pool.get_timeout(SLICE.min(attempt.patience())) {
-                if !self.pulse.may_be_demoted(session.opened()) {
-                    return Ok(session);
-                }
-                session.forget();
-                continue;
+            } else if let Ok(session) = self.pool.get_timeout(SLICE.min(attempt.patience())) {
+                return Ok(session);
             }
             if attempt.is_over() {
                 return Err(Error::unsent("no connection came free in time"));

@@ -38,7 +38,7 @@
 //! - `database_ready` (info): the first answer, or the first after an outage
 //! - `database_not_durable` (warn) hint: a crash of its machine can lose what was acknowledged
 //! - `pool_connection_lost` (debug) reason
-//! - `migrations_waiting` (info) reason: another replica applies them
+//! - `migrations_waiting` (info, warn) reason: another replica applies them, or a table is locked
 //! - `migration_applied` (info) migration
 //! - `schema_newer` (warn) migration, hint: a newer program has migrated the database
 //!

@@ -45,7 +45,9 @@ pub const MIGRATIONS: &[Migration] = migrations![
 /// Why the schema is not as the program needs it.
 #[derive(Debug)]
 pub enum Fault {
-    /// The database cannot be reached, or gave up: worth another try.
+    /// The database cannot be reached: worth another try, and the probe says so.
+    Away(String),
+    /// It gave up: worth another try.
     Unreachable(String),
     /// A human has to look: another try gives the same.
     Refused(String),
@@ -83,20 +85,17 @@ pub fn run_until_done(
     let mut told = String::new();
     loop {
         match run(target, migrations, stop) {
+            Err(Fault::Away(_)) => {}
             Err(Fault::Unreachable(reason)) => {
                 if told != reason {
-                    warn!(
-                        "event=database_away reason={reason:?} retry_ms={} hint=\"is PostgreSQL \
-                         running, and is DATABASE_URL right? trying again until it answers\"",
-                        CONNECT_RETRY.as_millis()
-                    );
+                    warn!("event=migrations_waiting reason={reason:?}");
                     told = reason;
-                }
-                if stop.wait_for(CONNECT_RETRY) {
-                    return Err(Fault::Stopped);
                 }
             }
             result => return result,
+        }
+        if stop.wait_for(CONNECT_RETRY) {
+            return Err(Fault::Stopped);
         }
     }
 }
@@ -108,7 +107,7 @@ pub fn run_until_done(
 pub fn run(target: &Target, migrations: &[Migration], stop: &Signal) -> Result<(), Fault> {
     let numbered = number(migrations)?;
     let client = target.open(Limits::FOR_MIGRATIONS, 0);
-    let mut client = client.map_err(|error| Fault::Unreachable(error.reason().to_owned()))?;
+    let mut client = client.map_err(|error| Fault::Away(error.reason().to_owned()))?;
     let mut waited = false;
     loop {
         let mut transaction = client.transaction().map_err(|error| unreachable(&error))?;
@@ -276,7 +275,9 @@ fn is_passing(code: &str) -> bool {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Unreachable(reason) => write!(f, "the database cannot be used: {reason}"),
+            Fault::Away(reason) | Fault::Unreachable(reason) => {
+                write!(f, "the database cannot be used: {reason}")
+            }
             Fault::Refused(reason) => f.write_str(reason),
             Fault::Stopped => f.write_str("told to end before the migrations were applied"),
         }

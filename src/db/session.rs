@@ -78,8 +78,6 @@ pub struct Session {
     forgotten: bool,
 }
 
-/// A connection unused for this long is looked at before it is used.
-const IDLE: Duration = Duration::from_millis(100);
 const MARK: &str = "select current_setting('balanced.session', true)";
 
 impl Session {
@@ -217,8 +215,8 @@ impl Session {
         !self.forgotten && !self.client.is_closed()
     }
 
-    /// Looks at a session that was idle for so long: whether it is open, and still this one. The driver learns
-    /// of the server's end only when it waits for it.
+    /// Looks at a session that was idle for so long: whether it is open, and still this one. The
+    /// driver learns of the server's end only when it waits for it.
     ///
     /// # Errors
     /// What the driver says of a connection that has ended, or [`Error::mixed`].
@@ -264,7 +262,7 @@ impl ManageConnection for Manager {
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), Error> {
-        session.look(IDLE)
+        session.look(Duration::ZERO)
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {
