@@ -64,15 +64,10 @@ impl Probe {
                     self.pulse.unfit(reason);
                 }
                 if self.pulse.failed(tried, reason) {
-                    let hint = match self.pulse.is_untried() {
-                        true => {
-                            "is PostgreSQL running, and is DATABASE_URL right? trying again until it answers"
-                        }
-                        false => "trying again until it answers",
-                    };
-                    let retry_ms = RETRY.as_millis();
                     warn!(
-                        "event=database_away reason={reason:?} retry_ms={retry_ms} hint={hint:?}"
+                        "event=database_away reason={reason:?} retry_ms={} hint=\"is PostgreSQL \
+                         running, and is DATABASE_URL right? trying again until it answers\"",
+                        RETRY.as_millis()
                     );
                 }
                 RETRY

@@ -104,11 +104,6 @@ impl Pulse {
         self.health.lock().way = Way::Unfit(reason.to_owned());
     }
 
-    /// Whether nobody has tried the way to the database yet.
-    pub(super) fn is_untried(&self) -> bool {
-        self.health.lock().way == Way::Untried
-    }
-
     /// Whether sessions keep apart on the way to the database, as far as is known.
     pub fn is_fit(&self) -> bool {
         self.health.lock().way == Way::Fit
