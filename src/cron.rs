@@ -25,10 +25,11 @@
 //! - **A function panics or fails.** The run is `failed`, and the job goes on with its next slot.
 //! - **Somebody holds a row**, in an open transaction. That job waits, and no other.
 //! - **The replica is told to end.** Runs are cancelled, recorded and given back at once.
-//! - **The database's clock jumps.** Forward, nobody takes a job from its holder before that could
-//!   renew (`lease/offer`); back, what was written in the future is put right (`lease/mend`).
-//! - **The database refuses** an end for good, or a claim: the run is told as failed, or let go,
-//!   and the other jobs go on (`ends`, `claims`).
+//! - **The database's clock jumps.** Forward, nobody takes a job from its holder within the time
+//!   that the lease was to hold (`lease/clock`, `lease/offer`); back, what was written in the
+//!   future is put right (`lease/mend`).
+//! - **The database refuses** to write a run, or its end, into the history: the run is told as
+//!   failed, or let go, and the other jobs go on (`ends`, `claims`).
 //! - **Slots are missed**, because the run before took longer or all was down: they are run once,
 //!   not once each.
 
@@ -200,7 +201,8 @@ fn scheduler(
         handicap: *handicap,
         trust: Trust::of_lease(*lease),
         random: Random::new(),
-        seen: None,
+        clock: None,
+        leases_have_ended: false,
         perhaps_set_back: true,
         no_thread: None,
         told: Told::default(),

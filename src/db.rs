@@ -22,7 +22,7 @@ use log::debug;
 
 pub use attempt::{Attempt, GivenUp};
 pub use dedicated::Dedicated;
-pub use error::{Error, Outcome, Stage, explain};
+pub use error::{Error, Outcome, Stage, explain, is_passing};
 pub use probe::Probe;
 pub use pulse::{Pulse, Trouble};
 pub use session::{Limits, Manager, Session};

@@ -89,7 +89,8 @@
 //!
 //! - `request_denied` (warn) request_id, method, path, reason, denied: no token, or a page of
 //!   another site; one in 10 s tells how many
-//! - `request_refused` (warn) request_id, method, path, reason: by the database; nothing was done
+//! - `request_refused` (warn, error) request_id, method, path, reason, hint: by the database;
+//!   nothing was done
 //! - `request_unanswered` (error) request_id, method, path, reason, hint: by the database, after
 //!   it was sent
 //! - `request_unsent` (debug) request_id, method, path, reason: the database was away, or not in

@@ -13,7 +13,7 @@ use log::{info, warn};
 use postgres::Transaction;
 use postgres::error::SqlState;
 
-use crate::db::{Limits, Target, explain};
+use crate::db::{Limits, Target, explain, is_passing};
 use crate::shutdown::Signal;
 
 /// One file of `sql/`.
@@ -260,16 +260,11 @@ fn refused(error: &postgres::Error, what: &str) -> Fault {
         );
     }
     match error.as_db_error() {
-        Some(refusal) if !is_passing(refusal.code().code()) => {
+        Some(refusal) if !is_passing(refusal.code()) => {
             Fault::Refused(format!("{what}: {}", explain(error)))
         }
         _ => unreachable(error),
     }
-}
-
-/// Shutting down, a lock not had in time, a deadlock.
-fn is_passing(code: &str) -> bool {
-    code.starts_with("57") || code == "55P03" || code == "40P01"
 }
 
 impl fmt::Display for Fault {

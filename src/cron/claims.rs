@@ -7,15 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use log::{Level, error, info, log, warn};
 
 use super::held::Held;
-use super::lease::{Ahead, End, Leases, Leave, Left, Offers, Outcome, Seen};
+use super::lease::{Clock, End, Leases, Leave, Outcome};
 use super::random::Random;
 use super::run::Runner;
 use super::running::{Running, Trust};
-use super::schedule::Schedule;
 use crate::db::{Dedicated, Error, Pulse};
 use crate::metrics::Metrics;
 
@@ -28,8 +26,10 @@ pub(super) struct Claims {
     pub(super) handicap: Duration,
     pub(super) trust: Trust,
     pub(super) random: Random,
-    /// The database's clock, once it was seen.
-    pub(super) seen: Option<Seen>,
+    /// The database's, once it was seen.
+    pub(super) clock: Option<Clock>,
+    /// Its jump forward may have ended leases.
+    pub(super) leases_have_ended: bool,
     /// Whether rows may have been written before the database's clock was set back.
     pub(super) perhaps_set_back: bool,
     /// When the system last had no thread left for a run.
@@ -45,18 +45,8 @@ pub(super) struct Told {
     unknown: Vec<String>,
     /// The last poll failed.
     failing: bool,
-    /// A claim was refused.
-    refused: bool,
-}
-
-/// What a poll has come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Polled {
-    Done,
-    /// There may be more to claim; something else comes first.
-    Interrupted,
-    /// The database's clock has jumped forward: leases have perhaps ended.
-    Jumped,
+    /// Writes that were refused, poll after poll.
+    refusals: u64,
 }
 
 /// How long nothing is claimed after that.
@@ -78,42 +68,37 @@ pub(super) fn handicap(held: usize, step: Duration) -> Duration {
 
 impl Claims {
     /// Offers what is due, then claims one job after the other for as long as it is this replica's
-    /// turn, and nothing else is due by `until`.
-    pub(super) fn poll(&mut self, connection: &mut Dedicated, until: Option<Instant>) -> Polled {
+    /// turn, and nothing else is to be done; true when it broke off for that.
+    pub(super) fn poll(&mut self, connection: &mut Dedicated, until: Instant) -> bool {
         match self.try_to_poll(connection, until) {
-            Ok(polled) => {
+            Ok(interrupted) => {
                 self.told.failing = false;
-                polled
+                interrupted
             }
             Err(error) => {
                 self.metrics.runs.due_unknown();
                 if !std::mem::replace(&mut self.told.failing, true) {
                     warn!("event=poll_failed reason={:?}", error.reason());
                 }
-                Polled::Done
+                false
             }
         }
     }
 
-    fn try_to_poll(
-        &mut self,
-        connection: &mut Dedicated,
-        until: Option<Instant>,
-    ) -> Result<Polled, Error> {
-        let looked = Instant::now();
-        let offers = connection.run(|session| self.leases.offer(session, self.seen))?;
-        self.note_the_clock(&offers);
-        if self.perhaps_set_back {
-            self.mend(connection)?;
-        }
+    fn try_to_poll(&mut self, connection: &mut Dedicated, until: Instant) -> Result<bool, Error> {
+        let (looked, refusals) = (Instant::now(), self.told.refusals);
+        let clock = &mut self.clock;
+        let offers = connection.run(|session| self.leases.offer(session, clock))?;
+        self.note_a_jump(offers.jump);
         self.tell_unknown(&offers.unknown);
+        self.told.wave.begin(offers.due);
+        let are_more = self.perhaps_set_back && self.mend(connection)?;
         self.free(connection, &offers.orphaned)?;
-        self.told.wave.begin(&offers);
         let (mut left, mut refused) = (offers.due, 0);
-        let mut polled = Polled::Done;
+        let mut interrupted = are_more;
         while left > 0 && self.may_claim() {
-            if until.is_some_and(|until| Instant::now() >= until) {
-                polled = Polled::Interrupted;
+            if Instant::now() >= until || self.held.has_ended() {
+                interrupted = true;
                 break;
             }
             let handicap = handicap(self.held.count(), self.handicap);
@@ -125,7 +110,7 @@ impl Claims {
             match self.claim(connection, handicap, refused) {
                 Ok(true) => self.told.wave.claimed += 1,
                 Ok(false) => break,
-                Err(error) if error.is_lasting() => {
+                Err(error) if !error.is_passing() => {
                     self.tell_refused(&error);
                     refused += 1;
                 }
@@ -133,9 +118,11 @@ impl Claims {
             }
             left -= 1;
         }
-        self.told.refused &= refused > 0;
+        if self.told.refusals == refusals {
+            self.told.refusals = 0;
+        }
         self.metrics.runs.due(usize::try_from(left).unwrap_or_default());
-        Ok(if offers.jump.is_some_and(|seconds| seconds > 0.0) { Polled::Jumped } else { polled })
+        Ok(interrupted)
     }
 
     /// False when there is nothing to claim. The `refused` oldest offers are left: a job that the
@@ -179,36 +166,35 @@ impl Claims {
         rested && self.pulse.is_fit() && !self.held.is_draining()
     }
 
-    fn note_the_clock(&mut self, offers: &Offers) {
-        self.seen = Some(offers.seen);
-        let Some(seconds) = offers.jump else { return };
-        self.perhaps_set_back |= seconds < 0.0;
-        let hint = match seconds < 0.0 {
+    fn note_a_jump(&mut self, jump: Option<f64>) {
+        let Some(seconds) = jump else { return };
+        let back = seconds < 0.0;
+        self.perhaps_set_back |= back;
+        self.leases_have_ended |= !back;
+        let hint = match back {
             true => "leases and slots from before are put right",
             false => "nobody loses a job by that: takeovers wait for a lease's length",
         };
         warn!("event=clock_jumped seconds={seconds:.1} hint={hint:?}");
     }
 
-    /// Puts right what was written before the database's clock was set back, until there is no
-    /// such row.
-    fn mend(&mut self, connection: &mut Dedicated) -> Result<(), Error> {
-        let ahead = connection.run(|session| self.leases.mend(session))?;
-        for job in ahead.iter().filter(|job| job.left != Left::All) {
-            let slot = (job.left == Left::Slot).then(|| anew(job)).flatten();
-            let mended = match slot {
-                Some(slot) => {
-                    connection.run(|session| self.leases.mend_slot(session, job, slot))?
+    /// Puts right some of what was written before the database's clock was set back; true when
+    /// there is more. What is refused is left.
+    fn mend(&mut self, connection: &mut Dedicated) -> Result<bool, Error> {
+        match connection.run(Leases::mend) {
+            Ok(mended) => {
+                for (job, seconds) in &mended.jobs {
+                    info!("event=job_mended job={job} seconds={seconds:.1}");
                 }
-                None => job.left == Left::Nothing,
-            };
-            if mended {
-                let seconds = (job.written_at - job.now).as_seconds_f64();
-                info!("event=job_mended job={} seconds={seconds:.1}", job.job);
+                self.perhaps_set_back = mended.are_left;
+                Ok(!mended.jobs.is_empty())
             }
+            Err(error) if !error.is_passing() => {
+                self.tell_refused(&error);
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
-        self.perhaps_set_back = !ahead.is_empty();
-        Ok(())
     }
 
     /// Closes what dead replicas left open of jobs that perhaps nobody takes over.
@@ -216,7 +202,7 @@ impl Claims {
         for job_id in jobs {
             match connection.run(|session| self.leases.free(session, *job_id)) {
                 Ok(orphan) => orphan.into_iter().for_each(|orphan| orphan.tell(&self.metrics)),
-                Err(error) if error.is_lasting() => self.tell_refused(&error),
+                Err(error) if !error.is_passing() => self.tell_refused(&error),
                 Err(error) => return Err(error),
             }
         }
@@ -225,7 +211,8 @@ impl Claims {
 
     fn tell_refused(&mut self, error: &Error) {
         self.metrics.runs.write_refused();
-        if !std::mem::replace(&mut self.told.refused, true) {
+        self.told.refusals += 1;
+        if self.told.refusals == 1 {
             error!(
                 "event=claim_refused reason={:?} hint=\"the database does not let a due job be \
                  run; the others are\"",
@@ -246,15 +233,9 @@ impl Claims {
     }
 }
 
-/// None when this build cannot read the schedule: another one has to.
-fn anew(job: &Ahead) -> Option<DateTime<Utc>> {
-    let schedule = Schedule::parse(&job.schedule).ok()?;
-    Some(schedule.anew(job.slot, job.now, job.written_at - job.now).unwrap_or(job.slot))
-}
-
 impl Wave {
-    fn begin(&mut self, offers: &Offers) {
-        if offers.due == 0 {
+    fn begin(&mut self, due: i64) {
+        if due == 0 {
             *self = Wave::default();
         }
     }

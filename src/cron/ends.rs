@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use log::{Level, error, log, warn};
 
 use super::held::Held;
-use super::lease::{Claimed, End, Ended, Leases, Outcome, Seen};
+use super::lease::{Claimed, Clock, End, Ended, Leases, Outcome};
 use super::running::{Reason, Running};
 use crate::db::{Dedicated, Error};
 use crate::metrics::Metrics;
@@ -28,6 +28,8 @@ pub(super) struct Ending {
     refusals: u32,
     /// Whether it was logged that it waits.
     told: bool,
+    returned: Instant,
+    pause: Duration,
     try_at: Instant,
 }
 
@@ -40,10 +42,11 @@ enum Record {
     Lost,
 }
 
-/// Between two tries while the database is away, or refuses.
+/// Between two tries; while somebody has locked the job, half as long each time before.
 const RETRY: Duration = Duration::from_millis(250);
-/// Between two tries while somebody has locked the job.
-const BUSY_RETRY: Duration = Duration::from_millis(20);
+const PAUSE_MIN: Duration = Duration::from_millis(8);
+/// A step of the run, or somebody at a console, may have the job for as long without a word.
+const LOCKED_MAX: Duration = Duration::from_secs(1);
 /// An end that the database has refused so often, in five seconds, it will not take.
 const REFUSALS_MAX: u32 = 20;
 
@@ -52,7 +55,16 @@ impl Ending {
         let now = Instant::now();
         let seconds = now.saturating_duration_since(run.started).as_secs_f64();
         let run = Arc::clone(run);
-        Ending { run, end, seconds, refusals: 0, told: false, try_at: now }
+        Ending {
+            run,
+            end,
+            seconds,
+            refusals: 0,
+            told: false,
+            returned: now,
+            pause: PAUSE_MIN,
+            try_at: now,
+        }
     }
 
     fn is_expelled(&self) -> bool {
@@ -66,11 +78,12 @@ impl Ends {
         self.all.iter().map(|ending| ending.try_at).min()
     }
 
-    /// Tries those whose time has come, until `until`; true when the replica holds fewer since.
+    /// Tries those whose time has come, until `until`, but one at least; true when the replica holds
+    /// fewer since.
     pub(super) fn write(
         &mut self,
         connection: &mut Dedicated,
-        seen: Seen,
+        clock: &Clock,
         until: Option<Instant>,
     ) -> bool {
         let held = self.held.count();
@@ -80,15 +93,25 @@ impl Ends {
             }
             self.all.push(ending);
         }
+        let mut tried = false;
         for mut ending in std::mem::take(&mut self.all) {
             let started = Instant::now();
-            if ending.try_at > started || until.is_some_and(|until| started >= until) {
+            let is_over = tried && until.is_some_and(|until| started >= until);
+            if ending.try_at > started || is_over {
                 self.all.push(ending);
                 continue;
             }
+            tried = true;
             let (run, end) = (&ending.run.claimed, &ending.end);
-            match connection.run(|session| self.leases.end(session, run, end, seen.now())) {
-                Ok(Ended::Busy) => self.again(ending, BUSY_RETRY),
+            match connection.run(|session| self.leases.end(session, run, end, clock.now())) {
+                Ok(Ended::Busy) => {
+                    if ending.returned.elapsed() > LOCKED_MAX {
+                        tell_that_it_waits(&mut ending, "somebody has locked the job");
+                    }
+                    ending.pause = (ending.pause * 2).min(RETRY);
+                    let pause = ending.pause;
+                    self.again(ending, pause);
+                }
                 Ok(Ended::Written(at)) => self.done(&ending, &Record::Written(at)),
                 Ok(Ended::Last(at, schedule)) => {
                     let (job, run) = (&run.job, run.run_id);
@@ -103,7 +126,7 @@ impl Ends {
                     self.done(&ending, &own.map_or(Record::Lost, |own| Record::Written(own.at)));
                 }
                 Err(error) => {
-                    tell_that_it_waits(&mut ending, &error);
+                    tell_that_it_waits(&mut ending, error.reason());
                     self.refused(ending, &error);
                 }
             }
@@ -118,14 +141,19 @@ impl Ends {
     /// What the database will not take is said in words that every database can hold; and where it
     /// takes no end at all, the run is let go, so that its lease ends.
     fn refused(&mut self, mut ending: Ending, error: &Error) {
-        if error.is_lasting() {
+        if !error.is_passing() {
             ending.refusals += 1;
             self.metrics.runs.write_refused();
         }
-        if ending.refusals == REFUSALS_MAX && error.is_lasting() {
+        if ending.refusals == REFUSALS_MAX && !error.is_passing() {
             let reason = ascii(error.reason());
             let detail = format!("the database refused the end of the run: {reason}");
-            ending.end = End { outcome: Outcome::Failed, detail, ..ending.end };
+            // What did not come to its end is due again, whatever the history takes.
+            let outcome = match ending.end.outcome {
+                Outcome::Succeeded | Outcome::Failed => Outcome::Failed,
+                unfinished => unfinished,
+            };
+            ending.end = End { outcome, detail, ..ending.end };
         }
         if ending.refusals < 2 * REFUSALS_MAX {
             return self.again(ending, RETRY);
@@ -162,12 +190,12 @@ impl Ends {
     }
 }
 
-fn tell_that_it_waits(ending: &mut Ending, error: &Error) {
+fn tell_that_it_waits(ending: &mut Ending, reason: &str) {
     if std::mem::replace(&mut ending.told, true) {
         return;
     }
     let Claimed { job, run_id: run, .. } = &ending.run.claimed;
-    let (reason, retry_ms) = (error.reason(), RETRY.as_millis());
+    let retry_ms = RETRY.as_millis();
     warn!("event=record_waits job={job} run={run} reason={reason:?} retry_ms={retry_ms}");
 }
 

@@ -150,7 +150,9 @@ impl Context {
                 Ok(Step::Lost) => self.running.cancel(Reason::Lost),
                 // The database's clock has jumped: the lease can still be renewed.
                 Ok(Step::Expired) => {}
-                Err(error) if !error.is_passing() => return Err(error.into()),
+                Err(error) if !error.is_passing() || error.is_too_long() => {
+                    return Err(error.into());
+                }
                 Err(error) if !told => {
                     let (job, run, reason) = (self.job(), self.run_id(), error.reason());
                     let retry_ms = RETRY.as_millis();

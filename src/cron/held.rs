@@ -62,8 +62,13 @@ impl Held {
         std::mem::take(&mut self.all.lock().ended)
     }
 
+    /// Whether any has ended since then.
+    pub(super) fn has_ended(&self) -> bool {
+        !self.all.lock().ended.is_empty()
+    }
+
     pub(super) fn remove(&self, run: &Running) {
-        self.all.lock().runs.retain(|held| held.claimed.run_id != run.claimed.run_id);
+        self.all.lock().runs.retain(|held| held.claimed.holder != run.claimed.holder);
         self.changed.notify_all();
     }
 

@@ -17,6 +17,7 @@
 //! Instants are compared by the database alone; what goes there are intervals, in seconds.
 //! Fencing tokens: M. Kleppmann, "How to do distributed locking", 2016.
 
+mod clock;
 mod end;
 mod mend;
 mod offer;
@@ -28,9 +29,8 @@ use log::warn;
 use postgres::Row;
 use postgres::error::SqlState;
 
+pub(super) use clock::Clock;
 pub(super) use end::{End, Ended, Outcome};
-pub(super) use mend::{Ahead, Left};
-pub(super) use offer::{Offers, Seen};
 
 use crate::db::Session;
 use crate::metrics::Metrics;
@@ -99,36 +99,36 @@ pub(super) struct Own {
 /// the index that allows one open run a job.
 const CLAIM: &str = "\
 with picked as (
-    select id from cron_jobs
+    select id, name, function, token, schedule, slot, requested_at from cron_jobs
     where enabled and locked_until < now() and function = any ($1)
         and offered_at <= now() - make_interval(secs => $2) and id <> all ($6)
         and (run_id is null
             or exists (select from cron_runs where cron_runs.id = run_id for update skip locked))
     order by offered_at, id offset $7 limit 1
     for update skip locked
-), claimed as (
-    update cron_jobs
-    set token = token + 1, holder = $3, offered_at = null,
-        locked_until = clock_timestamp() + make_interval(secs => $5),
-        run_id = nextval('cron_runs_id_seq')
-    from picked where cron_jobs.id = picked.id
-    returning cron_jobs.id, name, function, token, run_id, schedule, slot, requested_at
 ), closed as (
     update cron_runs
     set outcome = 'abandoned', finished_at = clock_timestamp(),
         detail = 'the lease of ' || server || ' ran out, and ' || $4 || ' took over'
-    where job_id = (select id from claimed) and finished_at is null
+    where job_id = (select id from picked) and finished_at is null
     returning id, server
 ), opened as (
-    insert into cron_runs (id, job_id, job, function, token, server, scheduled_at, started_at)
-    select run_id, id, name, function, token, $4, coalesce(requested_at, slot), clock_timestamp()
-    from claimed where (select count(*) from closed) >= 0
-    returning job_id, started_at, scheduled_at
+    insert into cron_runs (job_id, job, function, token, server, scheduled_at, started_at)
+    select id, name, function, token + 1, $4, coalesce(requested_at, slot), clock_timestamp()
+    from picked where (select count(*) from closed) >= 0
+    returning id as run_id, job_id, token, started_at, scheduled_at
+), claimed as (
+    update cron_jobs
+    set token = opened.token, holder = $3, run_id = opened.run_id, offered_at = null,
+        locked_until = clock_timestamp() + make_interval(secs => $5)
+    from opened where cron_jobs.id = opened.job_id
+    returning 1
 )
-select claimed.*, requested_at is not null as is_requested,
+select picked.id, name, function, opened.token, run_id, schedule, slot,
+    requested_at is not null as is_requested,
     greatest(0, extract(epoch from started_at - scheduled_at))::float8 as late,
     (select id from closed) as closed_id, (select server from closed) as closed_server
-from claimed join opened on opened.job_id = claimed.id";
+from picked join opened on opened.job_id = picked.id";
 
 /// Holds a lease for the rest of a transaction, in which a step of its run is made: as long as it
 /// lasts nobody can take the job, whatever clocks and delays do. Everything that changes the token
@@ -138,34 +138,39 @@ select locked_until > clock_timestamp() as is_alive from cron_jobs
 where id = $1 and token = $2 and holder = $3
 for key share";
 
-/// Renews the leases of a replica that nobody has taken, be they alive or not, and tells their
-/// progress. A row that somebody else has locked is left for the next time, so that it does not
-/// cost the replica its other leases.
+/// Renews the leases of a replica that nobody has taken, be they alive or not. A row that somebody
+/// else has locked is left for the next time, so that it does not cost the replica its other
+/// leases.
 const RENEW: &str = "\
 with sign as (
-    select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::float8[])
-        as sign (job_id, token, holder, progress)
+    select * from unnest($1::bigint[], $2::bigint[], $3::text[]) as sign (job_id, token, holder)
 ), own as (
-    select id, cron_jobs.token, run_id, progress from cron_jobs join sign
+    select id, cron_jobs.token from cron_jobs join sign
         on id = job_id and cron_jobs.token = sign.token and cron_jobs.holder = sign.holder
 ), free as (
-    select cron_jobs.id, run_id, progress from cron_jobs join sign
+    select cron_jobs.id from cron_jobs join sign
         on id = job_id and cron_jobs.token = sign.token and cron_jobs.holder = sign.holder
     for no key update of cron_jobs skip locked
 ), renewed as (
     update cron_jobs
-    set locked_until = clock_timestamp() + make_interval(secs => $5), offered_at = null
+    set locked_until = clock_timestamp() + make_interval(secs => $4), offered_at = null
     from free where cron_jobs.id = free.id
     returning cron_jobs.id
-), open as (
-    select cron_runs.id, free.progress from cron_runs join free on cron_runs.id = free.run_id
-    where cron_runs.progress <> free.progress
-    for update of cron_runs skip locked
-), told as (
-    update cron_runs set progress = open.progress from open where cron_runs.id = open.id
 )
 select own.id, own.token, renewed.id is not null as renewed
 from own left join renewed on renewed.id = own.id";
+
+/// Tells how much of some runs is done. No part of their renewal: somebody's rule for the history
+/// must not cost a lease.
+const TELL: &str = "\
+with told as (
+    select * from unnest($1::bigint[], $2::bigint[], $3::float8[]) as told (run_id, token, done)
+), open as (
+    select id, done from cron_runs join told on id = run_id and cron_runs.token = told.token
+    where finished_at is null and progress <> done
+    for update of cron_runs skip locked
+)
+update cron_runs set progress = open.done from open where cron_runs.id = open.id";
 
 type Answer<T> = Result<T, postgres::Error>;
 
@@ -200,23 +205,26 @@ impl Leases {
 
     /// Renews the leases of these runs; the answer has those that are this process's own. The
     /// others are lost.
-    pub(super) fn renew(
-        &self,
-        session: &mut Session,
-        runs: &[(&Claimed, f64)],
-    ) -> Answer<Vec<Own>> {
-        let jobs: Vec<i64> = runs.iter().map(|(run, _)| run.job_id).collect();
-        let tokens: Vec<i64> = runs.iter().map(|(run, _)| run.token).collect();
-        let holders: Vec<&str> = runs.iter().map(|(run, _)| &*run.holder).collect();
-        let progress: Vec<f64> = runs.iter().map(|(_, progress)| *progress).collect();
+    pub(super) fn renew(&self, session: &mut Session, runs: &[&Claimed]) -> Answer<Vec<Own>> {
+        let jobs: Vec<i64> = runs.iter().map(|run| run.job_id).collect();
+        let tokens: Vec<i64> = runs.iter().map(|run| run.token).collect();
+        let holders: Vec<&str> = runs.iter().map(|run| &*run.holder).collect();
         let term = self.term.as_secs_f64();
-        let rows = session.query(RENEW, &[&jobs, &tokens, &holders, &progress, &term])?;
+        let rows = session.query(RENEW, &[&jobs, &tokens, &holders, &term])?;
         let own = |row: &Row| Own {
             job_id: row.get("id"),
             token: row.get("token"),
             renewed: row.get("renewed"),
         };
         Ok(rows.iter().map(own).collect())
+    }
+
+    /// Tells how much of these runs is done.
+    pub(super) fn tell(session: &mut Session, runs: &[(&Claimed, f64)]) -> Answer<()> {
+        let ids: Vec<i64> = runs.iter().map(|(run, _)| run.run_id).collect();
+        let tokens: Vec<i64> = runs.iter().map(|(run, _)| run.token).collect();
+        let done: Vec<f64> = runs.iter().map(|(_, done)| *done).collect();
+        session.query(TELL, &[&ids, &tokens, &done]).map(drop)
     }
 }
 

@@ -27,53 +27,71 @@ impl Renewals {
         (self.held.count() > 0).then_some(self.at)
     }
 
-    pub(super) fn are_due(&self) -> bool {
-        self.next().is_some_and(|at| Instant::now() >= at)
+    /// Whether leases are not renewed at present: then no other is to be taken.
+    pub(super) fn are_failing(&self) -> bool {
+        self.failing && self.held.count() > 0
     }
 
-    /// Renews, if it is time; false when the database did not answer.
-    pub(super) fn renew(&mut self, connection: &mut Dedicated) -> bool {
-        if !self.are_due() {
-            return true;
+    /// From one to the next.
+    pub(super) fn pause(&self) -> Duration {
+        self.leases.term / 3
+    }
+
+    /// Renews, if it is time.
+    pub(super) fn renew(&mut self, connection: &mut Dedicated) {
+        if self.next().is_none_or(|at| Instant::now() < at) {
+            return;
         }
         let begun = Instant::now();
-        let renewed = self.try_to_renew(connection);
-        self.at = begun + self.pause(matches!(renewed, Ok(true)));
-        let Err(error) = renewed else {
-            if std::mem::take(&mut self.failing) {
-                let runs = self.held.count();
-                info!("event=leases_renewed_again runs={runs}");
+        match self.try_to_renew(connection) {
+            Ok(all) => {
+                self.at = begun + if all { self.pause() } else { self.leases.term / 30 };
+                if std::mem::take(&mut self.failing) {
+                    let runs = self.held.count();
+                    info!("event=leases_renewed_again runs={runs}");
+                }
             }
-            return true;
-        };
-        self.metrics.runs.heartbeat_failed();
-        // What is left is tried again soon; the pause counts from the answer.
-        self.at = Instant::now() + self.pause(false);
-        if !std::mem::replace(&mut self.failing, true) {
-            let (runs, reason) = (self.held.count(), error.to_string());
-            warn!("event=leases_not_renewed runs={runs} reason={reason:?}");
+            Err(error) => {
+                // A try can take long: the pause counts from its end.
+                self.at = Instant::now() + self.leases.term / 30;
+                self.metrics.runs.heartbeat_failed();
+                if !std::mem::replace(&mut self.failing, true) {
+                    let (runs, reason) = (self.held.count(), error.to_string());
+                    warn!("event=leases_not_renewed runs={runs} reason={reason:?}");
+                }
+            }
         }
-        false
-    }
-
-    /// From one renewal to the next.
-    fn pause(&self, all_renewed: bool) -> Duration {
-        self.leases.term / if all_renewed { 3 } else { 30 }
     }
 
     /// False when some have to be tried again soon.
     fn try_to_renew(&self, connection: &mut Dedicated) -> Result<bool, Error> {
         let mut runs = self.held.list();
         runs.retain(|run| run.is_trusted());
-        let claimed: Vec<(&Claimed, f64)> =
-            runs.iter().map(|run| (&run.claimed, run.progress())).collect();
+        let claimed: Vec<&Claimed> = runs.iter().map(|run| &run.claimed).collect();
         let attempted = Instant::now();
         let own = connection.run(|session| self.leases.renew(session, &claimed))?;
         let mut all = true;
         for run in &runs {
             all &= note(run, &own, attempted);
         }
+        self.tell(connection, &runs);
         Ok(all)
+    }
+
+    /// Tells how much is done, where that has changed. Nothing depends on it, so it is tried once.
+    fn tell(&self, connection: &mut Dedicated, runs: &[Arc<Running>]) {
+        let done: Vec<(&Claimed, f64)> =
+            runs.iter().filter_map(|run| Some((&run.claimed, run.new_progress()?))).collect();
+        if done.is_empty() {
+            return;
+        }
+        let told = connection.run(|session| Leases::tell(session, &done));
+        if told.is_err_and(|error| !error.is_passing()) {
+            // One that is refused must not hide the others.
+            for one in done.chunks(1) {
+                let _ = connection.run(|session| Leases::tell(session, one));
+            }
+        }
     }
 }
 

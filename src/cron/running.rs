@@ -51,6 +51,8 @@ struct State {
     /// When the last round trip began that took or renewed the lease.
     attempted: Instant,
     progress: f64,
+    /// What was last taken to be told.
+    told: f64,
     returned: bool,
     cancelled: Option<(Reason, Instant)>,
 }
@@ -63,7 +65,13 @@ impl Running {
             started: Instant::now(),
             trust,
             cancel: Signal::new(),
-            state: Mutex::new(State { attempted, progress: 0.0, returned: false, cancelled: None }),
+            state: Mutex::new(State {
+                attempted,
+                progress: 0.0,
+                told: 0.0,
+                returned: false,
+                cancelled: None,
+            }),
         }
     }
 
@@ -116,6 +124,13 @@ impl Running {
 
     pub(super) fn progress(&self) -> f64 {
         self.state.lock().progress
+    }
+
+    /// How much is done, if that is another number than when this was last asked.
+    pub(super) fn new_progress(&self) -> Option<f64> {
+        let mut state = self.state.lock();
+        let progress = state.progress;
+        (std::mem::replace(&mut state.told, progress) != progress).then_some(progress)
     }
 
     /// Whether its lease may be renewed: a run that can no longer rely on it is about to be given

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::claims::{Claims, Polled};
+use super::claims::Claims;
 use super::ends::Ends;
 use super::held::Held;
 use super::random::Random;
@@ -36,34 +36,37 @@ impl Scheduler {
     }
 
     fn turn(&mut self) {
-        if !self.renewals.renew(&mut self.connection) {
-            return;
-        }
+        self.renewals.renew(&mut self.connection);
         let renewal = self.renewals.next();
-        if let Some(seen) = self.claims.seen
-            && self.ends.write(&mut self.connection, seen, renewal)
+        if let Some(clock) = &self.claims.clock
+            && self.ends.write(&mut self.connection, clock, renewal)
         {
             // Whoever holds fewer may be next.
             self.poll_at = Instant::now();
         }
-        if Instant::now() >= self.poll_at && self.held.begin_claiming() {
-            let polled = self.claims.poll(&mut self.connection, self.renewals.next());
+        if self.may_poll() && Instant::now() >= self.poll_at && self.held.begin_claiming() {
+            let renewal = self.renewals.next().unwrap_or(Instant::now() + self.renewals.pause());
+            let interrupted = self.claims.poll(&mut self.connection, renewal);
             self.held.end_claiming();
-            if polled == Polled::Jumped {
+            if std::mem::take(&mut self.claims.leases_have_ended) {
                 self.renewals.at = Instant::now();
             }
             // Without jitter the phases of two replicas stay as they are, and one of them comes
             // first to every job.
             let pause = self.poll.mul_f64(0.5 + self.random.fraction());
-            let pause = if polled == Polled::Interrupted { Duration::ZERO } else { pause };
-            self.poll_at = Instant::now() + pause;
+            self.poll_at = Instant::now() + if interrupted { Duration::ZERO } else { pause };
         }
+    }
+
+    /// What would be claimed while no lease is renewed would be lost as well.
+    fn may_poll(&self) -> bool {
+        !self.held.is_draining() && !self.renewals.are_failing()
     }
 
     /// When there is something to do again.
     fn next(&self) -> Instant {
-        let poll = (!self.held.is_draining()).then_some(self.poll_at);
+        let poll = self.may_poll().then_some(self.poll_at);
         let all = [self.renewals.next(), self.ends.next(), poll];
-        all.into_iter().flatten().min().unwrap_or_else(Instant::now)
+        all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + self.poll)
     }
 }

@@ -42,27 +42,21 @@ pub struct Error {
     stage: Stage,
     reason: String,
     left: Left,
-    passing: bool,
-    lasting: bool,
+    /// Of the database's refusal.
+    code: Option<SqlState>,
 }
 
 impl Error {
     /// Given up before anything was sent.
     pub fn unsent(reason: impl Into<String>) -> Error {
         let reason = reason.into();
-        Error { stage: Stage::Unsent, reason, left: Left::Usable, passing: true, lasting: false }
+        Error { stage: Stage::Unsent, reason, left: Left::Usable, code: None }
     }
 
     /// The thread that was to send the work, or had sent it, ended without a word.
     pub fn unanswered(reason: impl Into<String>) -> Error {
         let reason = reason.into();
-        Error {
-            stage: Stage::Unanswered,
-            reason,
-            left: Left::Broken,
-            passing: true,
-            lasting: false,
-        }
+        Error { stage: Stage::Unanswered, reason, left: Left::Broken, code: None }
     }
 
     /// A session is not what it was opened as: its statements would run in another's, or another's
@@ -71,7 +65,7 @@ impl Error {
         let reason = "a pooler between here and the database mixes sessions: let it pool by \
                       session (PgBouncer: pool_mode = session), or leave it out";
         let stage = Stage::Unsent;
-        Error { stage, reason: reason.to_owned(), left: Left::Mixed, passing: false, lasting: true }
+        Error { stage, reason: reason.to_owned(), left: Left::Mixed, code: None }
     }
 
     /// How far the work had come.
@@ -87,16 +81,15 @@ impl Error {
         }
     }
 
-    /// Whether the same work may succeed later: the database was away, has become read-only, or
-    /// somebody else was in the way.
+    /// Whether the same work may succeed later: what was in the way is of the moment. Else it is
+    /// refused by what it is, or by a rule of the database's owner, and will be again.
     pub fn is_passing(&self) -> bool {
-        self.passing
+        self.stage != Stage::Refused || self.code.as_ref().is_some_and(is_passing)
     }
 
-    /// Whether the same work will be refused again: by what it is, or by a rule of the database's
-    /// owner, and not by anything of the moment.
-    pub fn is_lasting(&self) -> bool {
-        self.lasting
+    /// Whether the statement took longer than it may, which says nothing of the next one.
+    pub fn is_too_long(&self) -> bool {
+        self.code == Some(SqlState::QUERY_CANCELED)
     }
 
     /// What to write into the log; never for users.
@@ -125,11 +118,11 @@ impl From<postgres::Error> for Error {
         let reason = explain(&error);
         if is_wrong_type(&error) {
             let stage = Stage::Refused;
-            return Error { stage, reason, left: Left::Usable, passing: false, lasting: true };
+            return Error { stage, reason, left: Left::Usable, code: None };
         }
         let Some(refusal) = error.as_db_error() else {
             let stage = if is_broken_pipe(&error) { Stage::Unsent } else { Stage::Unanswered };
-            return Error { stage, reason, left: Left::Broken, passing: true, lasting: false };
+            return Error { stage, reason, left: Left::Broken, code: None };
         };
         // A FATAL message can follow a commit (a backend told to end while its commit waits for
         // a standby); an ERROR says that the statement was rolled back.
@@ -148,14 +141,7 @@ impl From<postgres::Error> for Error {
             (false, false) => Left::Broken,
         };
         let stage = if refused { Stage::Refused } else { Stage::Unanswered };
-        let in_the_way = [
-            SqlState::T_R_SERIALIZATION_FAILURE,
-            SqlState::T_R_DEADLOCK_DETECTED,
-            SqlState::LOCK_NOT_AVAILABLE,
-        ];
-        let passing = !refused || demoted || in_the_way.contains(refusal.code());
-        let lasting = refused && !is_of_the_moment(refusal.code());
-        Error { stage, reason, left, passing, lasting }
+        Error { stage, reason, left, code: Some(refusal.code().clone()) }
     }
 }
 
@@ -169,7 +155,7 @@ impl std::error::Error for Error {}
 
 /// A refusal by the state of the connection, the transaction, the resources, the locks or the
 /// server itself: the classes of PostgreSQL's error codes (its manual, appendix A).
-fn is_of_the_moment(code: &SqlState) -> bool {
+pub fn is_passing(code: &SqlState) -> bool {
     ["08", "25", "40", "53", "55", "57", "58", "XX"].contains(&&code.code()[..2])
 }
 

@@ -258,10 +258,17 @@ pub(super) fn unavailable(call: &Call, error: &db::Error) -> Problem {
             "event=request_unsent request_id={request_id} method={method:?} path={target:?} \
              reason={reason:?}"
         ),
-        Stage::Refused => warn!(
+        Stage::Refused if error.is_passing() => warn!(
             "event=request_refused request_id={request_id} method={method:?} path={target:?} \
              reason={reason:?}"
         ),
+        Stage::Refused => {
+            error!(
+                "event=request_refused request_id={request_id} method={method:?} path={target:?} \
+                 reason={reason:?} hint=\"the database will refuse it again\""
+            );
+            return Problem::refused_for_good();
+        }
         Stage::Unanswered => error!(
             "event=request_unanswered request_id={request_id} method={method:?} path={target:?} \
              reason={reason:?} hint=\"nobody knows whether it was done\""

@@ -170,6 +170,15 @@ impl Problem {
         Problem::new(500, "internal", detail).about(Change::Unknown)
     }
 
+    /// Another try would be refused as well.
+    pub(super) fn refused_for_good() -> Problem {
+        let detail = "the database refuses this, and will again; nothing was changed, and the log \
+                      has the reason under this X-Request-Id";
+        let mut problem = Problem::new(500, "internal", detail);
+        problem.document.outcome = Some("not_applied");
+        problem.about(Change::NotApplied)
+    }
+
     /// What is known of this attempt, and of this attempt only.
     pub(super) fn database_unavailable(outcome: Outcome) -> Problem {
         let (change, outcome, detail) = match outcome {

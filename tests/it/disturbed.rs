@@ -159,44 +159,44 @@ fn a_drain_among_many_due_jobs_claims_no_more_of_them() {
     assert!(all <= begun + 1, "{begun} runs when the drain began, {all} at its end");
 }
 
-/// As if the clock had been set back by so many minutes since the run was claimed for `slot`: the
-/// next slot, in minutes after the first.
-fn next_slot_after_a_set_back(minutes: i64) -> i64 {
+/// What renews leases would also renew the next one.
+#[test]
+fn while_leases_are_not_renewed_no_other_job_is_claimed() {
     let database = database();
-    database.add_job("gated", "every 1h");
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = std::sync::Mutex::new(wait);
-    let functions = only("gated", move |_| {
-        wait.lock().unwrap().recv().unwrap();
-        Ok(String::new())
-    });
-    database
-        .connect()
-        .batch_execute(&format!(
-            "create function set_back() returns trigger language plpgsql as $$ begin \
-         new.slot = new.slot + interval '{minutes} min'; return new; end $$; \
-         create trigger set_back before update on cron_jobs for each row \
-         when (old.token <> new.token) execute function set_back()"
-        ))
-        .unwrap();
-    let _replica = Scheduler::start(database.url(), &options("a"), functions);
+    database.add_job("endless", "every 1h");
+    let mut options = options("a");
+    options.lease = Duration::from_secs(30);
+    let replica = Scheduler::start(database.url(), &options, only("endless", endless));
     database.wait_for("it runs", SOON, 1, OPEN);
-    go.send(()).unwrap();
-    database.wait_for("a finished run", SOON, 1, ENDED);
-    let next = "select round(extract(epoch from j.slot - r.scheduled_at) / 60)::bigint \
-                from cron_jobs j join cron_runs r on r.job_id = j.id";
-    database.number(next) + minutes
+    let cut = "create function refuse() returns trigger language plpgsql as $$ begin \
+               raise exception 'cut off'; end $$; create trigger cut before update on cron_jobs \
+               for each row when (old.holder = new.holder) execute function refuse()";
+    database.connect().batch_execute(cut).unwrap();
+    let failures = || {
+        let text = replica.text();
+        let line = text.lines().find(|line| line.starts_with("cron_heartbeat_failures_total "));
+        line.unwrap().rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    until("renewals fail", SOON, || failures() >= 1.0);
+    database.add_job_calling("second", "endless", "every 1h");
+    until("more of them fail", SOON, || failures() >= 5.0);
+    assert_eq!(database.number("select count(*) from cron_runs"), 1);
 }
 
 #[test]
-fn a_slot_that_was_run_is_not_run_again_after_the_clock_was_set_back() {
-    assert_eq!(next_slot_after_a_set_back(0), 60);
-    assert_eq!(next_slot_after_a_set_back(30), 90);
-}
-
-#[test]
-fn no_job_waits_for_longer_than_two_intervals_after_the_clock_was_set_back() {
-    assert_eq!(next_slot_after_a_set_back(120), 60);
+fn a_crowd_of_due_jobs_does_not_cost_the_leases_of_those_that_were_claimed() {
+    let database = database();
+    let fill = "insert into cron_jobs (name, function, schedule, slot, locked_until) \
+                select 'job-' || n, 'endless', 'every 1h', now(), now() \
+                from generate_series(1, 800) n";
+    database.connect().batch_execute(fill).unwrap();
+    let mut options = options("a");
+    options.handicap = Duration::ZERO;
+    let replica = Scheduler::start(database.url(), &options, only("endless", endless));
+    let alive = "select count(*) from cron_jobs where holder is not null and locked_until > now()";
+    database.wait_for("all are held", SOON * 3, 800, alive);
+    assert_eq!(database.number("select max(token) from cron_jobs"), 1);
+    assert!(replica.text().contains("cron_leases_lost_total 0"));
 }
 
 #[test]

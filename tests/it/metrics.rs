@@ -174,7 +174,11 @@ fn metrics_are_told_while_every_worker_is_stuck_and_while_the_database_is_away()
     let text_now = text(addr);
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     assert_eq!(requests(&text_now, "/api/balance", "503"), 2.0 * WORKERS as f64);
-    assert_eq!((changes(&text_now, "unknown"), changes(&text_now, "not_applied")), (0.0, 8.0));
+    // Whoever had a connection has found it silent before a change was sent on it, unless it had
+    // just been used.
+    let (unknown, not_applied) = (changes(&text_now, "unknown"), changes(&text_now, "not_applied"));
+    assert_eq!(unknown + not_applied, 8.0);
+    assert!(unknown <= 2.0, "{unknown}");
     until("it is seen not to work", SOON, || sum(&text(addr), "database_up", &[]) == 0.0);
     assert_eq!(sum(&text(addr), "balanced_ready", &[]), 0.0);
     drop(paused);

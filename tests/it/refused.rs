@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use balanced::cron::Functions;
+use balanced::cron::{Context, Failure, Functions};
 
 use crate::support::{Database, Postgres, Scheduler, only, options};
 
@@ -93,5 +93,46 @@ fn a_paused_job_that_cannot_be_freed_does_not_keep_the_others_from_being_run() {
         "select (count(*) >= 4)::int::bigint
         from cron_runs where job = 'good' and outcome = 'succeeded'",
     );
+    assert!(!replica.text().contains("cron_writes_refused_total 0"), "{}", replica.text());
+}
+
+/// Its progress is refused, again and again, while both go on.
+#[test]
+fn progress_that_the_database_refuses_costs_no_lease() {
+    let database = Postgres::shared().migrated().without_jobs();
+    refuse(&database, "update", "new.job = 'bad'");
+    for job in ["bad", "good"] {
+        database.add_job_calling(job, "busy", "every 1h");
+    }
+    let busy = |context: &Context| -> Result<String, Failure> {
+        loop {
+            context.set_progress(context.elapsed().as_secs_f64() / 100.0);
+            context.wait(Duration::from_millis(50))?;
+        }
+    };
+    let mut options = options("a");
+    options.handicap = Duration::ZERO;
+    let replica = Scheduler::start(database.url(), &options, only("busy", busy));
+    let told = "select count(*) from cron_runs where job = 'good' and progress >= 0.08";
+    database.wait_for("it has gone on for eight seconds", SOON, 1, told);
+    assert_eq!(database.number("select count(*) from cron_runs where finished_at is null"), 2);
+    assert!(replica.text().contains("cron_leases_lost_total 0"), "{}", replica.text());
+}
+
+/// As after the clock was set back by ten minutes.
+#[test]
+fn a_job_that_cannot_be_put_right_does_not_keep_the_others_from_being_run() {
+    let database = Postgres::shared().migrated().without_jobs();
+    let fill = "insert into cron_jobs (name, function, schedule, slot, locked_until, written_at) \
+                values ('bad', 'quick', 'every 1h', now() + interval '1 h', \
+                now() + interval '1 h', now() + interval '10 min'); \
+                create function refuse() returns trigger language plpgsql as $$ begin \
+                raise exception 'no'; end $$; create trigger refuse before update on cron_jobs \
+                for each row when (new.name = 'bad') execute function refuse()";
+    database.connect().batch_execute(fill).unwrap();
+    database.add_job_calling("good", "quick", "every 1h");
+    let replica = Scheduler::start(database.url(), &options("a"), quick());
+    let done = "select count(*) from cron_runs where job = 'good' and outcome = 'succeeded'";
+    database.wait_for("the other job is run", SOON, 1, done);
     assert!(!replica.text().contains("cron_writes_refused_total 0"), "{}", replica.text());
 }

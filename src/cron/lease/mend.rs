@@ -1,89 +1,104 @@
 //! After the database's clock was set back: what was written before it is too far in the future.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use postgres::Row;
 
 use super::{Answer, Leases};
+use crate::cron::schedule::Schedule;
 use crate::db::Session;
 
-/// A job whose row was written at an instant that is now in the future.
-#[derive(Debug)]
-pub(in crate::cron) struct Ahead {
+/// What one look has put right.
+#[derive(Debug, Default)]
+pub(in crate::cron) struct Mended {
+    /// Jobs, and by how many seconds their rows were in the future.
+    pub(in crate::cron) jobs: Vec<(String, f64)>,
+    /// Whether there is more, or somebody has locked some.
+    pub(in crate::cron) are_left: bool,
+}
+
+/// A waiting job that needs another slot.
+struct Waiting {
     id: i64,
-    pub(in crate::cron) job: String,
-    pub(in crate::cron) schedule: String,
-    /// What it waits for.
-    pub(in crate::cron) slot: DateTime<Utc>,
-    pub(in crate::cron) written_at: DateTime<Utc>,
-    /// Another clock than the row was written by.
-    pub(in crate::cron) now: DateTime<Utc>,
-    /// What is still to be done.
-    pub(in crate::cron) left: Left,
+    slot: DateTime<Utc>,
+    written_at: DateTime<Utc>,
 }
 
-/// What is still to be done about a row from the future.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cron) enum Left {
-    /// Nothing: its lease now ends a term from now, or it is due at once, as it was.
-    Nothing,
-    /// The slot has to be computed anew.
-    Slot,
-    /// Somebody has locked it: look again.
-    All,
-}
+/// A look takes no longer than a renewal can wait.
+const LOOK_MAX: i64 = 500;
 
-/// Ends each such lease one term of its own from now, and makes due what was due.
+/// Ends each such lease one term of its own from now, makes due what was due, and tells of all.
 const MEND: &str = "\
-with back as (
-    select id, holder is null and requested_at is null and locked_until = slot as waits
+with ahead as (
+    select id, name, schedule, slot, written_at, holder is not null as is_held,
+        holder is null and requested_at is null and locked_until = slot as waits
     from cron_jobs
     where written_at > now() + interval '1 second' and (enabled or holder is not null)
+    limit $1
     for update skip locked
 ), mended as (
     update cron_jobs
     set locked_until = clock_timestamp()
-            + case when holder is null then interval '0' else locked_until - written_at end,
+            + case when is_held then cron_jobs.locked_until - cron_jobs.written_at
+                else interval '0' end,
         requested_at = least(requested_at, clock_timestamp()), offered_at = null
-    from back where cron_jobs.id = back.id and not waits
+    from ahead where cron_jobs.id = ahead.id and not waits
     returning 1
 )
-select job.id, job.name, job.schedule, job.slot, job.written_at, now() as now, back.waits
-from cron_jobs job left join back on back.id = job.id
-where job.written_at > now() + interval '1 second' and (job.enabled or job.holder is not null)";
+select id, name, schedule, slot, written_at, waits, now() as now from ahead";
+
+const LEFT: &str = "\
+select exists (
+    select from cron_jobs
+    where written_at > now() + interval '1 second' and (enabled or holder is not null)
+) as are_left";
 
 /// Of what was read: a row that was written meanwhile is right.
-const MEND_SLOT: &str = "\
-update cron_jobs set slot = $4, locked_until = $4, written_at = clock_timestamp()
-where id = $1 and written_at = $2 and schedule = $3 and holder is null
-returning 1";
+const MEND_SLOTS: &str = "\
+with anew as (
+    select job.id, anew.slot from cron_jobs job
+    join unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as anew (id, written_at, slot)
+        on job.id = anew.id and job.written_at = anew.written_at
+    where job.holder is null
+    for update of job skip locked
+)
+update cron_jobs
+set slot = anew.slot, locked_until = anew.slot, written_at = clock_timestamp()
+from anew where cron_jobs.id = anew.id";
 
 impl Leases {
-    /// Mends what needs no schedule for it, and tells of all that was written in the future.
-    pub(in crate::cron) fn mend(&self, session: &mut Session) -> Answer<Vec<Ahead>> {
-        let rows = session.query(MEND, &[])?;
-        let ahead = |row: &postgres::Row| Ahead {
-            id: row.get("id"),
-            job: row.get("name"),
-            schedule: row.get("schedule"),
-            slot: row.get("slot"),
-            written_at: row.get("written_at"),
-            now: row.get("now"),
-            left: match row.get("waits") {
-                None => Left::All,
-                Some(true) => Left::Slot,
-                Some(false) => Left::Nothing,
-            },
-        };
-        Ok(rows.iter().map(ahead).collect())
+    /// Puts right some of what was written in the future.
+    pub(in crate::cron) fn mend(session: &mut Session) -> Answer<Mended> {
+        let rows = session.query(MEND, &[&LOOK_MAX])?;
+        let waiting: Vec<Waiting> = rows.iter().filter_map(waiting).collect();
+        if !waiting.is_empty() {
+            let ids: Vec<i64> = waiting.iter().map(|job| job.id).collect();
+            let written: Vec<DateTime<Utc>> = waiting.iter().map(|job| job.written_at).collect();
+            let slots: Vec<DateTime<Utc>> = waiting.iter().map(|job| job.slot).collect();
+            session.query(MEND_SLOTS, &[&ids, &written, &slots])?;
+        }
+        let told = |row: &Row| (row.get("name"), set_back(row).as_seconds_f64());
+        let jobs = rows.iter().map(told).collect();
+        let are_left = session.query_one(LEFT, &[])?.get("are_left");
+        Ok(Mended { jobs, are_left })
     }
+}
 
-    /// Gives a waiting job another slot; false when it was written meanwhile.
-    pub(in crate::cron) fn mend_slot(
-        &self,
-        session: &mut Session,
-        ahead: &Ahead,
-        slot: DateTime<Utc>,
-    ) -> Answer<bool> {
-        let Ahead { id, written_at, schedule, .. } = ahead;
-        Ok(session.query_opt(MEND_SLOT, &[id, written_at, schedule, &slot])?.is_some())
+fn set_back(row: &Row) -> TimeDelta {
+    row.get::<_, DateTime<Utc>>("written_at") - row.get::<_, DateTime<Utc>>("now")
+}
+
+/// None when the job does not wait. It keeps its slot if its schedule names no other, or is of
+/// another build.
+fn waiting(row: &Row) -> Option<Waiting> {
+    if !row.get::<_, bool>("waits") {
+        return None;
     }
+    let slot = row.get("slot");
+    let schedule = Schedule::parse(row.get("schedule")).ok();
+    let anew = schedule.and_then(|schedule| schedule.anew(slot, row.get("now"), set_back(row)));
+    Some(Waiting {
+        id: row.get("id"),
+        slot: anew.unwrap_or(slot),
+        written_at: row.get("written_at"),
+    })
 }

@@ -46,16 +46,17 @@ pub(super) fn leases() -> Vec<Statement> {
     let after = "insert into trial.steps select 7";
     vec![
         statement("OFFER", offer("OFFER"), |_| {
-            "array['quick'], 60, 100, now(), 0, 1e9, 1e9".to_owned()
+            "array['quick'], 60, 100, array[1e9], array[now()]".to_owned()
         }),
         statement("FREE", offer("FREE"), |_| "1".to_owned()),
-        statement("MEND", text("src/cron/lease/mend.rs", "MEND"), |_| String::new()),
+        statement("MEND", text("src/cron/lease/mend.rs", "MEND"), |_| "500".to_owned()),
         statement("CLAIM", lease("CLAIM"), |session| {
             format!("array['quick'], 0, 'new#{session}', 'new', 900, array[]::bigint[], 0")
         }),
         statement("RENEW", lease("RENEW"), |_| {
-            "array[1], array[7], array['old#1'], array[0.5], 900".to_owned()
+            "array[1], array[7], array['old#1'], 900".to_owned()
         }),
+        statement("TELL", lease("TELL"), |_| "array[1], array[7], array[0.5]".to_owned()),
         statement(
             STEP,
             format!(
