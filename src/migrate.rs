@@ -10,8 +10,8 @@ use std::fmt;
 use std::time::Duration;
 
 use log::{info, warn};
-use postgres::Transaction;
 use postgres::error::SqlState;
+use postgres::{Client, Transaction};
 
 use crate::db::{Limits, Target, explain, is_passing};
 use crate::shutdown::Signal;
@@ -71,6 +71,25 @@ const CREATE_LIST: &str = "create table if not exists schema_migrations (
 const LIST: &str = "select number, name, checksum from schema_migrations order by number";
 const CHECKSUM: &str = "select encode(sha256(convert_to($1::text, 'UTF8')), 'hex')";
 const RECORD: &str = "insert into schema_migrations (number, name, checksum) values ($1, $2, $3)";
+/// What the statements of this program need, as README.md lists it. A table that is not there yet
+/// is another build's.
+const MISSING: &str = "\
+select current_user::text as name, string_agg(
+    lower(needed.action) || ' in ' || needed.relation, ', ' order by relation, action
+) as missing
+from (
+    select relation, unnest(string_to_array(actions, ' ')) as action
+    from (values
+        ('users', 'SELECT INSERT UPDATE'),
+        ('balance_changes', 'SELECT INSERT'),
+        ('idempotency_keys', 'SELECT INSERT UPDATE DELETE'),
+        ('creation_keys', 'SELECT INSERT UPDATE DELETE'),
+        ('cron_jobs', 'SELECT INSERT UPDATE DELETE'),
+        ('cron_runs', 'SELECT INSERT UPDATE DELETE'),
+        ('daily_totals', 'SELECT INSERT UPDATE')
+    ) as rights (relation, actions)
+) as needed
+where to_regclass(relation) is not null and not has_table_privilege(relation, action)";
 const TRY_LOCK: &str = "select pg_try_advisory_xact_lock($1)";
 
 /// Applies what is pending, waiting for a database that is away until `stop` begins.
@@ -114,7 +133,8 @@ pub fn run(target: &Target, migrations: &[Migration], stop: &Signal) -> Result<(
         let row = transaction.query_one(TRY_LOCK, &[&LOCK]).map_err(|error| unreachable(&error))?;
         if row.get(0) {
             apply(&mut transaction, &numbered)?;
-            return transaction.commit().map_err(|error| unreachable(&error));
+            transaction.commit().map_err(|error| unreachable(&error))?;
+            return may_work(&mut client);
         }
         if !waited {
             info!("event=migrations_waiting reason=\"another replica is applying them\"");
@@ -124,6 +144,19 @@ pub fn run(target: &Target, migrations: &[Migration], stop: &Signal) -> Result<(
         if stop.wait_for(LOCK_RETRY) {
             return Err(Fault::Stopped);
         }
+    }
+}
+
+/// Whether the program's user may do in the tables what its statements do.
+fn may_work(client: &mut Client) -> Result<(), Fault> {
+    let row = client.query_one(MISSING, &[]).map_err(|error| unreachable(&error))?;
+    match row.get::<_, Option<String>>("missing") {
+        None => Ok(()),
+        Some(missing) => Err(Fault::Refused(format!(
+            "the user {} lacks the right to {missing}; README.md lists what it needs, under \
+             \"A user with few rights\"",
+            row.get::<_, String>("name")
+        ))),
     }
 }
 

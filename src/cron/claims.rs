@@ -92,12 +92,14 @@ impl Claims {
         self.note_a_jump(offers.jump);
         self.tell_unknown(&offers.unknown);
         self.told.wave.begin(offers.due);
-        let are_more = self.perhaps_set_back && self.mend(connection)?;
-        self.free(connection, &offers.orphaned)?;
+        let is_over = || Instant::now() >= until;
+        let mut interrupted = !is_over() && self.perhaps_set_back && self.mend(connection)?;
+        for job_id in offers.orphaned.iter().take_while(|_| !is_over()) {
+            self.free(connection, *job_id)?;
+        }
         let (mut left, mut refused) = (offers.due, 0);
-        let mut interrupted = are_more;
         while left > 0 && self.may_claim() {
-            if Instant::now() >= until || self.held.has_ended() {
+            if is_over() || self.held.has_ended() {
                 interrupted = true;
                 break;
             }
@@ -197,14 +199,12 @@ impl Claims {
         }
     }
 
-    /// Closes what dead replicas left open of jobs that perhaps nobody takes over.
-    fn free(&mut self, connection: &mut Dedicated, jobs: &[i64]) -> Result<(), Error> {
-        for job_id in jobs {
-            match connection.run(|session| self.leases.free(session, *job_id)) {
-                Ok(orphan) => orphan.into_iter().for_each(|orphan| orphan.tell(&self.metrics)),
-                Err(error) if !error.is_passing() => self.tell_refused(&error),
-                Err(error) => return Err(error),
-            }
+    /// Closes what a dead replica left open of a job that perhaps nobody takes over.
+    fn free(&mut self, connection: &mut Dedicated, job_id: i64) -> Result<(), Error> {
+        match connection.run(|session| self.leases.free(session, job_id)) {
+            Ok(orphan) => orphan.into_iter().for_each(|orphan| orphan.tell(&self.metrics)),
+            Err(error) if !error.is_passing() => self.tell_refused(&error),
+            Err(error) => return Err(error),
         }
         Ok(())
     }

@@ -78,8 +78,8 @@ impl Ends {
         self.all.iter().map(|ending| ending.try_at).min()
     }
 
-    /// Tries those whose time has come, until `until`, but one at least; true when the replica holds
-    /// fewer since.
+    /// Tries those whose time has come, until `until`, but one at least; true when the replica
+    /// holds fewer since.
     pub(super) fn write(
         &mut self,
         connection: &mut Dedicated,

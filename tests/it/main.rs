@@ -32,6 +32,7 @@ mod pooler;
 mod preconditions;
 mod refused;
 mod replicas;
+mod rights;
 mod shedding;
 mod soak;
 mod spread;

@@ -12,7 +12,7 @@ use crate::support::{Database, Local, Postgres, change, get, post, target};
 const ADVERSE: [&str; 8] = [
     "default_transaction_isolation = 'serializable'",
     "synchronous_commit = off",
-    "statement_timeout = '1ms'",
+    "statement_timeout = '300ms'",
     "lock_timeout = '1ms'",
     "idle_in_transaction_session_timeout = '1ms'",
     "timezone = 'Asia/Kolkata'",

@@ -23,8 +23,8 @@ struct Waiting {
     written_at: DateTime<Utc>,
 }
 
-/// A look takes no longer than a renewal can wait.
-const LOOK_MAX: i64 = 500;
+/// Rows of one look: a renewal may wait for it.
+const LOOK_MAX: i64 = 100;
 
 /// Ends each such lease one term of its own from now, makes due what was due, and tells of all.
 const MEND: &str = "\
