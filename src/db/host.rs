@@ -1,7 +1,9 @@
 //! One host of the database, and tries to connect to it that may hang. The driver bounds the way to
 //! the socket only: a server that is frozen takes the connection, by its kernel, and is silent.
 
+use std::collections::hash_map::RandomState;
 use std::fs::File;
+use std::hash::BuildHasher;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -25,12 +27,24 @@ const DESCRIPTORS_TO_CONNECT: usize = 6;
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// While as many tries hang, no other is made: they go on when the server does.
 const HANGING_MAX: usize = 4;
+/// After a failure nobody tries again for so long, and after each further one for twice as long,
+/// less a random part of up to a half: many replicas do not come back at one moment.
+const REST_MIN: Duration = Duration::from_millis(100);
+const REST_MAX: Duration = Duration::from_millis(1_600);
 
 /// Where one server is, and how to log in there.
 pub(super) struct Host {
     parameters: postgres::Config,
     tls: MakeRustlsConnect,
     hanging: Arc<AtomicUsize>,
+    rest: Mutex<Option<Rest>>,
+}
+
+/// The time between two tries, while they fail.
+struct Rest {
+    length: Duration,
+    until: Instant,
+    reason: String,
 }
 
 /// A try that somebody waits for, and may cease to.
@@ -48,7 +62,7 @@ enum State {
 impl Host {
     /// The parameters are to name one host.
     pub(super) fn new(parameters: postgres::Config, tls: MakeRustlsConnect) -> Host {
-        Host { parameters, tls, hanging: Arc::default() }
+        Host { parameters, tls, hanging: Arc::default(), rest: Mutex::default() }
     }
 
     /// Whether a try to connect has hung, and still does.
@@ -56,11 +70,26 @@ impl Host {
         self.hanging.load(Ordering::Acquire) > 0
     }
 
-    /// Opens a connection and pins its session, in a thread that is left behind if it hangs.
+    /// Opens a connection and pins its session. While tries fail, one is made now and then, and the
+    /// others are told what it has come to.
     ///
     /// # Errors
     /// What the driver says, or the system; and when the server says nothing.
     pub(super) fn open(self: &Arc<Host>, pinned: String) -> Result<Client, Error> {
+        if let Some(rest) = self.rest.lock().as_mut() {
+            if Instant::now() < rest.until {
+                return Err(Error::unsent(rest.reason.clone()));
+            }
+            rest.until = Instant::now() + rest.length;
+        }
+        let result = self.try_to_open(pinned);
+        let mut rest = self.rest.lock();
+        *rest = result.as_ref().err().map(|error| Rest::after(rest.as_ref(), error.reason()));
+        result
+    }
+
+    /// In a thread that is left behind if it hangs.
+    fn try_to_open(self: &Arc<Host>, pinned: String) -> Result<Client, Error> {
         if self.hanging.load(Ordering::Acquire) >= HANGING_MAX {
             return Err(silent());
         }
@@ -93,6 +122,15 @@ impl Host {
         }?;
         client.batch_execute(pinned)?;
         Ok(client)
+    }
+}
+
+impl Rest {
+    fn after(last: Option<&Rest>, reason: &str) -> Rest {
+        let length = last.map_or(REST_MIN, |last| REST_MAX.min(last.length * 2));
+        let part = (RandomState::new().hash_one(()) % 1_000) as f64 / 2_000.0;
+        let until = Instant::now() + length.mul_f64(1.0 - part);
+        Rest { length, until, reason: reason.to_owned() }
     }
 }
 

@@ -214,9 +214,10 @@ struct Silenced(String);
 impl Silenced {
     /// The one that writes leases; it holds no lock while it is silent.
     fn between_two_statements(database: &Database) -> Silenced {
-        // Its other connection has read the last successes, and no more.
+        // Its other connection reads the last successes, and no more.
         let pid = "select pid::bigint from pg_stat_activity \
-                   where application_name = 'balanced deaf' and query not like 'select name, (%'";
+                   where application_name = 'balanced deaf' \
+                   and query not like 'set %' and query not like 'select name, (%'";
         let pid = database.number(pid).to_string();
         let is_idle =
             format!("select count(*) from pg_stat_activity where pid = {pid} and state = 'idle'");

@@ -32,7 +32,7 @@ with ahead as (
     select id, name, schedule, slot, written_at, holder is not null as is_held,
         holder is null and requested_at is null and locked_until = slot as waits
     from cron_jobs
-    where written_at > now() + interval '1 second' and (enabled or holder is not null)
+    where written_at > (select now() + interval '1 second') and (enabled or holder is not null)
     limit $1
     for update skip locked
 ), mended as (
@@ -49,7 +49,7 @@ select id, name, schedule, slot, written_at, waits, now() as now from ahead";
 const LEFT: &str = "\
 select exists (
     select from cron_jobs
-    where written_at > now() + interval '1 second' and (enabled or holder is not null)
+    where written_at > (select now() + interval '1 second') and (enabled or holder is not null)
 ) as are_left";
 
 /// Of what was read: a row that was written meanwhile is right.
