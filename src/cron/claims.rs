@@ -93,7 +93,8 @@ impl Claims {
         self.tell_unknown(&offers.unknown);
         self.told.wave.begin(offers.due);
         let is_over = || Instant::now() >= until;
-        let mut interrupted = !is_over() && self.perhaps_set_back && self.mend(connection)?;
+        let mut interrupted =
+            !is_over() && self.perhaps_set_back && self.mend(connection, until)?;
         for job_id in offers.orphaned.iter().take_while(|_| !is_over()) {
             self.free(connection, *job_id)?;
         }
@@ -182,8 +183,8 @@ impl Claims {
 
     /// Puts right some of what was written before the database's clock was set back; true when
     /// there is more. What is refused is left.
-    fn mend(&mut self, connection: &mut Dedicated) -> Result<bool, Error> {
-        match connection.run(Leases::mend) {
+    fn mend(&mut self, connection: &mut Dedicated, until: Instant) -> Result<bool, Error> {
+        match connection.run(|session| Leases::mend(session, until)) {
             Ok(mended) => {
                 for (job, seconds) in &mended.jobs {
                     info!("event=job_mended job={job} seconds={seconds:.1}");

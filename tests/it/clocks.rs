@@ -156,7 +156,9 @@ fn many_waiting_jobs_that_are_put_right_do_not_cost_a_lease() {
         select 'job-' || n, 'steady', '*/5 * * * *', now() + interval '1 h',
             now() + interval '1 h' from generate_series(1, 5000) n";
     database.connect().batch_execute(fill).unwrap();
-    let replica = Scheduler::start(database.url(), &options("a"), only("steady", steady));
+    let mut options = options("a");
+    options.lease = LEASE * 2;
+    let replica = Scheduler::start(database.url(), &options, only("steady", steady));
     database.wait_for("it is held", SOON, 1, HELD);
     move_clock(&database, "-10 min");
     let ahead = "select count(*) from cron_jobs

@@ -1,5 +1,7 @@
 //! After the database's clock was set back: what was written before it is too far in the future.
 
+use std::time::Instant;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use postgres::Row;
 
@@ -66,19 +68,19 @@ set slot = anew.slot, locked_until = anew.slot, written_at = clock_timestamp()
 from anew where cron_jobs.id = anew.id";
 
 impl Leases {
-    /// Puts right some of what was written in the future.
-    pub(in crate::cron) fn mend(session: &mut Session) -> Answer<Mended> {
+    /// Puts right some of what was written in the future, until `until`.
+    pub(in crate::cron) fn mend(session: &mut Session, until: Instant) -> Answer<Mended> {
         let rows = session.query(MEND, &[&LOOK_MAX])?;
         let waiting: Vec<Waiting> = rows.iter().filter_map(waiting).collect();
-        if !waiting.is_empty() {
+        if !waiting.is_empty() && Instant::now() < until {
             let ids: Vec<i64> = waiting.iter().map(|job| job.id).collect();
             let written: Vec<DateTime<Utc>> = waiting.iter().map(|job| job.written_at).collect();
             let slots: Vec<DateTime<Utc>> = waiting.iter().map(|job| job.slot).collect();
             session.query(MEND_SLOTS, &[&ids, &written, &slots])?;
         }
         let told = |row: &Row| (row.get("name"), set_back(row).as_seconds_f64());
-        let jobs = rows.iter().map(told).collect();
-        let are_left = session.query_one(LEFT, &[])?.get("are_left");
+        let jobs: Vec<_> = rows.iter().map(told).collect();
+        let are_left = !jobs.is_empty() || session.query_one(LEFT, &[])?.get("are_left");
         Ok(Mended { jobs, are_left })
     }
 }
