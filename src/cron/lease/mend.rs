@@ -72,15 +72,17 @@ impl Leases {
     pub(in crate::cron) fn mend(session: &mut Session, until: Instant) -> Answer<Mended> {
         let rows = session.query(MEND, &[&LOOK_MAX])?;
         let waiting: Vec<Waiting> = rows.iter().filter_map(waiting).collect();
-        if !waiting.is_empty() && Instant::now() < until {
+        let in_time = Instant::now() < until;
+        if in_time && !waiting.is_empty() {
             let ids: Vec<i64> = waiting.iter().map(|job| job.id).collect();
             let written: Vec<DateTime<Utc>> = waiting.iter().map(|job| job.written_at).collect();
             let slots: Vec<DateTime<Utc>> = waiting.iter().map(|job| job.slot).collect();
             session.query(MEND_SLOTS, &[&ids, &written, &slots])?;
         }
+        let is_right = |row: &&Row| in_time || !row.get::<_, bool>("waits");
         let told = |row: &Row| (row.get("name"), set_back(row).as_seconds_f64());
-        let jobs: Vec<_> = rows.iter().map(told).collect();
-        let are_left = !jobs.is_empty() || session.query_one(LEFT, &[])?.get("are_left");
+        let jobs: Vec<_> = rows.iter().filter(is_right).map(told).collect();
+        let are_left = !rows.is_empty() || session.query_one(LEFT, &[])?.get("are_left");
         Ok(Mended { jobs, are_left })
     }
 }
