@@ -42,7 +42,7 @@ pub struct Error {
     stage: Stage,
     reason: String,
     left: Left,
-    /// Of the database's refusal.
+    /// Of the server's refusal.
     code: Option<SqlState>,
 }
 
@@ -51,6 +51,12 @@ impl Error {
     pub fn unsent(reason: impl Into<String>) -> Error {
         let reason = reason.into();
         Error { stage: Stage::Unsent, reason, left: Left::Usable, code: None }
+    }
+
+    /// No connection could be opened.
+    pub(super) fn not_connected(error: &postgres::Error) -> Error {
+        let reason = format!("cannot connect: {}", explain(error));
+        Error { code: error.code().cloned(), ..Error::unsent(reason) }
     }
 
     /// The thread that was to send the work, or had sent it, ended without a word.
@@ -100,6 +106,11 @@ impl Error {
     /// Whether the connection is of no more use.
     pub(super) fn breaks_connection(&self) -> bool {
         self.left != Left::Usable
+    }
+
+    /// Whether nobody answered, or a server that is about to start or to end.
+    pub(super) fn is_of_a_server_that_is_away(&self) -> bool {
+        self.code.as_ref().is_none_or(|code| *code == SqlState::CANNOT_CONNECT_NOW)
     }
 
     /// Whether sessions are mixed up.

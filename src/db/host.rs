@@ -19,7 +19,7 @@ use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::error::{Error, explain};
+use super::error::Error;
 
 /// What the driver needs to open a connection: a socket, and those of its event loop.
 const DESCRIPTORS_TO_CONNECT: usize = 6;
@@ -84,7 +84,9 @@ impl Host {
         }
         let result = self.try_to_open(pinned);
         let mut rest = self.rest.lock();
-        *rest = result.as_ref().err().map(|error| Rest::after(rest.as_ref(), error.reason()));
+        // A server that is there and has no place left has one the moment that somebody leaves.
+        let away = result.as_ref().err().filter(|error| error.is_of_a_server_that_is_away());
+        *rest = away.map(|error| Rest::after(rest.as_ref(), error.reason()));
         result
     }
 
@@ -186,11 +188,7 @@ fn guarded(connect: impl FnOnce() -> Result<Client, postgres::Error>) -> Result<
         (0..DESCRIPTORS_TO_CONNECT).map(|_| File::open("/dev/null")).collect();
     spare.map(drop).map_err(|error| Error::unsent(format!("cannot connect: {error}")))?;
     match panic::catch_unwind(AssertUnwindSafe(connect)) {
-        Ok(result) => result.map_err(not_connected),
+        Ok(result) => result.map_err(|error| Error::not_connected(&error)),
         Err(_) => Err(Error::unsent("cannot connect: the driver has panicked")),
     }
-}
-
-fn not_connected(error: postgres::Error) -> Error {
-    Error::unsent(format!("cannot connect: {}", explain(&error)))
 }
