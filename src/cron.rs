@@ -96,11 +96,14 @@ pub struct Options {
 /// The running scheduler of one replica.
 pub struct Cron {
     held: Arc<Held>,
+    steps: Arc<Db>,
 }
 
 const STACK_BYTES: usize = 256 * 1024;
 /// Connections that the functions' steps share. A step is short.
 const STEPS_POOL_SIZE: u32 = 2;
+/// Between two looks whether a run has all that it needs.
+const CONNECT_TICK: Duration = Duration::from_millis(10);
 /// The longest that any statement of a job, or about one, may take.
 const STATEMENT_MAX: Duration = Duration::from_secs(10);
 /// An offer is made anew after the longest handicap and this, or a few polls.
@@ -123,20 +126,32 @@ impl Cron {
         // what was sent while the lease could be relied on is over before the lease is. And a
         // renewal that a lock holds up is given up in time for another.
         let limits = Limits::within((options.lease / 6).min(STATEMENT_MAX));
-        let manager = Manager::new(target.clone(), limits);
-        let steps = Arc::new(Db::open_on_demand(manager, STEPS_POOL_SIZE, Arc::clone(pulse)));
+        let looked = Signal::new();
+        let manager = Manager::new(target.clone(), limits).behind(looked.clone());
+        let steps = Arc::new(Db::open(manager, STEPS_POOL_SIZE, Arc::clone(pulse)));
         let held = Arc::new(Held::new(shutdown.clone()));
         let connection = Dedicated::new(target.clone(), limits);
-        let scheduler = scheduler(options, functions, connection, &steps, &held, metrics);
+        let shared = (&steps, &held, metrics);
+        let scheduler = scheduler(options, functions, connection, shared, looked);
         let (watched, metrics) = (Arc::clone(&held), Arc::clone(metrics));
         // A replica that lacks one of these would go on to claim jobs, and lose them.
         spawn_vital("lease-watch", STACK_BYTES, move || watch::run(&watched))?;
         spawn_vital("scheduler", STACK_BYTES, move || scheduler.run())?;
         // Beside the others: nobody waits for it, and nothing depends on it.
+        let has_steps = Arc::clone(&steps);
         let name = "last-successes".to_owned();
         let builder = thread::Builder::new().name(name).stack_size(STACK_BYTES);
         builder.spawn(move || history::read_last_successes(&steps, &metrics))?;
-        Ok(Cron { held })
+        Ok(Cron { held, steps: has_steps })
+    }
+
+    /// Waits until there are the connections that a run needs, at most `limit`.
+    pub fn wait_connected(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        let is_connected = || self.steps.lack().is_none();
+        while !is_connected() && Instant::now() < until {
+            thread::sleep(CONNECT_TICK);
+        }
     }
 
     /// Claims no more, and tells every run to return. Does not wait.
@@ -167,9 +182,8 @@ fn scheduler(
     options: &Options,
     functions: Functions,
     connection: Dedicated,
-    steps: &Arc<Db>,
-    held: &Arc<Held>,
-    metrics: &Arc<Metrics>,
+    (steps, held, metrics): (&Arc<Db>, &Arc<Held>, &Arc<Metrics>),
+    looked: Signal,
 ) -> Scheduler {
     let Options { server, lease, handicap, poll } = options;
     let leases = Arc::new(Leases {
@@ -197,6 +211,7 @@ fn scheduler(
         held: Arc::clone(&held),
         metrics,
         pulse: Arc::clone(steps.pulse()),
+        looked,
         runner,
         handicap: *handicap,
         trust: Trust::of_lease(*lease),

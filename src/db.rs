@@ -19,6 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use log::debug;
+use parking_lot::Mutex;
 
 pub use attempt::{Attempt, GivenUp};
 pub use dedicated::Dedicated;
@@ -37,14 +38,13 @@ const TRY_PAUSE: Duration = Duration::from_millis(5);
 const POOL_PATIENCE: Duration = Duration::from_secs(1);
 /// A connection unused for this long is looked at before it is used.
 const IDLE: Duration = Duration::from_millis(100);
-/// How long a pool on demand keeps a connection that nobody uses.
-const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// The way to the database that requests share.
 pub struct Db {
     pool: r2d2::Pool<Manager>,
     pulse: Arc<Pulse>,
     waiting: AtomicUsize,
+    last_failure: Arc<Mutex<Option<String>>>,
 }
 
 /// How the connections of a pool are used at a moment.
@@ -60,28 +60,26 @@ pub struct PoolState {
     pub waiting: usize,
 }
 
+/// Why a pool has no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The first is being opened.
+    UnderWay,
+    /// The last try failed, and so it was said.
+    Refused(String),
+}
+
 impl Db {
     /// A pool of `size` connections. Never fails: connections are made in the background, and
     /// remade for as long as the database is away.
     pub fn open(manager: Manager, size: u32, pulse: Arc<Pulse>) -> Db {
-        Db::of(Db::pool(size).build_unchecked(manager), pulse)
-    }
-
-    /// The same, but connections are made when they are needed, and closed when they have not been
-    /// for a minute.
-    pub fn open_on_demand(manager: Manager, size: u32, pulse: Arc<Pulse>) -> Db {
-        let builder = Db::pool(size).min_idle(Some(0)).idle_timeout(Some(IDLE_MAX));
-        Db::of(builder.build_unchecked(manager), pulse)
-    }
-
-    fn of(pool: r2d2::Pool<Manager>, pulse: Arc<Pulse>) -> Db {
-        Db { pool, pulse, waiting: AtomicUsize::new(0) }
-    }
-
-    fn pool(size: u32) -> r2d2::Builder<Manager> {
         let builder = r2d2::Pool::builder().max_size(size).connection_timeout(POOL_PATIENCE);
         // Whoever gets a connection looks at it: not for as long as somebody waits for one.
-        builder.test_on_check_out(false).error_handler(Box::new(Quiet))
+        let last_failure = Arc::default();
+        let quiet = Quiet(Arc::clone(&last_failure));
+        let builder = builder.test_on_check_out(false).error_handler(Box::new(quiet));
+        let pool = builder.build_unchecked(manager);
+        Db { pool, pulse, waiting: AtomicUsize::new(0), last_failure }
     }
 
     /// Whether statements return, and why not.
@@ -98,6 +96,12 @@ impl Db {
             max: self.pool.max_size(),
             waiting: self.waiting.load(Ordering::Relaxed),
         }
+    }
+
+    /// Why there is no connection at all; none as soon as there is one.
+    pub fn lack(&self) -> Option<Lack> {
+        let failure = || self.last_failure.lock().clone().map_or(Lack::UnderWay, Lack::Refused);
+        (self.pool.state().connections == 0).then(failure)
     }
 
     /// Runs `work` on a connection, for `attempt`.
@@ -149,7 +153,11 @@ impl Db {
                 return Ok(session);
             }
             if attempt.is_over() {
-                return Err(Error::unsent("no connection came free in time"));
+                let reason = match self.lack() {
+                    Some(Lack::Refused(reason)) => reason,
+                    _ => "no connection came free in time".to_owned(),
+                };
+                return Err(Error::unsent(reason));
             }
         }
     }
@@ -232,10 +240,11 @@ impl Connection<'_> {
 
 /// The probe reports an unreachable database, once; the pool's many tries add nothing.
 #[derive(Debug)]
-struct Quiet;
+struct Quiet(Arc<Mutex<Option<String>>>);
 
 impl r2d2::HandleError<Error> for Quiet {
     fn handle_error(&self, error: Error) {
         debug!("event=pool_connection_lost reason={:?}", error.reason());
+        *self.0.lock() = Some(error.reason().to_owned());
     }
 }

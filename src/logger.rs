@@ -66,6 +66,8 @@
 //!
 //! - `claims_wait` (info, debug) due, claimed, runs, wait_seconds, hint: other replicas come first
 //!   for a while
+//! - `claims_stop` (warn) reason, hint: no job is claimed, for want of a connection
+//! - `claims_go_on` (info) reason
 //! - `claim_refused` (error) reason, hint: the database does not let a due job be run; once until
 //!   a poll without it
 //! - `clock_jumped` (warn) seconds, hint: the database's clock; below 0 it was set back

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use balanced::config::{Config, Proof, SETTINGS};
 use balanced::cron::{self, Cron, Functions};
@@ -17,6 +17,8 @@ use log::{debug, error, info, warn};
 
 /// Wrong settings or arguments: starting again does not help.
 const USAGE: u8 = 2;
+/// How long requests wait for the connections of jobs: they come first, but not at any price.
+const CONNECT_FIRST_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -72,7 +74,9 @@ fn serve() -> Result<(), Failure> {
     let options =
         jobs::Options { least: config.job_min, run_history_days: config.run_history_days };
     let functions = jobs::functions(options);
-    let manager = Manager::new(target.clone(), limits);
+    // The requests' pool is filled behind the connections of jobs, which are few and come first.
+    let turn = Signal::new();
+    let manager = Manager::new(target.clone(), limits).behind(turn.clone());
     let db = Arc::new(Db::open(manager, config.db_pool_size, Arc::clone(&pulse)));
     let token = config.api_token.clone();
     let api = Api::new(&db, token, Arc::clone(&readiness), name, &functions, &metrics);
@@ -89,6 +93,8 @@ fn serve() -> Result<(), Failure> {
     let cron = match migrate::run_until_done(&target, MIGRATIONS, &shutdown) {
         Ok(()) => {
             let cron = start_cron(&config, functions, &target, &pulse, &metrics, &shutdown)?;
+            cron.iter().for_each(|cron| cron.wait_connected(CONNECT_FIRST_MAX));
+            turn.begin();
             readiness.migrated();
             info!("event=serving url=http://{addr}");
             shutdown.wait();

@@ -14,14 +14,17 @@ use super::lease::{Clock, End, Leases, Leave, Outcome};
 use super::random::Random;
 use super::run::Runner;
 use super::running::{Running, Trust};
-use crate::db::{Dedicated, Error, Pulse};
+use crate::db::{Dedicated, Error, Lack, Pulse};
 use crate::metrics::Metrics;
+use crate::shutdown::Signal;
 
 pub(super) struct Claims {
     pub(super) leases: Arc<Leases>,
     pub(super) held: Arc<Held>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) pulse: Arc<Pulse>,
+    /// Given once there was a poll, so that there is a connection for it.
+    pub(super) looked: Signal,
     pub(super) runner: Runner,
     pub(super) handicap: Duration,
     pub(super) trust: Trust,
@@ -45,6 +48,8 @@ pub(super) struct Told {
     unknown: Vec<String>,
     /// The last poll failed.
     failing: bool,
+    /// Why there was no connection for steps.
+    lack: Option<String>,
     /// Writes that were refused, poll after poll.
     refusals: u64,
 }
@@ -89,6 +94,7 @@ impl Claims {
         let (looked, refusals) = (Instant::now(), self.told.refusals);
         let clock = &mut self.clock;
         let offers = connection.run(|session| self.leases.offer(session, clock))?;
+        self.looked.begin();
         self.note_a_jump(offers.jump);
         self.tell_unknown(&offers.unknown);
         self.told.wave.begin(offers.due);
@@ -99,7 +105,7 @@ impl Claims {
             self.free(connection, *job_id)?;
         }
         let (mut left, mut refused) = (offers.due, 0);
-        while left > 0 && self.may_claim() {
+        while left > 0 && self.may_claim() && !self.lacks_steps() {
             if is_over() || self.held.has_ended() {
                 interrupted = true;
                 break;
@@ -124,7 +130,10 @@ impl Claims {
         if self.told.refusals == refusals {
             self.told.refusals = 0;
         }
-        self.metrics.runs.due(usize::try_from(left).unwrap_or_default());
+        match self.told.lack.is_some() {
+            true => self.metrics.runs.due_unknown(),
+            false => self.metrics.runs.due(usize::try_from(left).unwrap_or_default()),
+        }
         Ok(interrupted)
     }
 
@@ -167,6 +176,25 @@ impl Claims {
     fn may_claim(&self) -> bool {
         let rested = self.no_thread.is_none_or(|since| since.elapsed() >= THREAD_RETRY);
         rested && self.pulse.is_fit() && !self.held.is_draining()
+    }
+
+    /// A run that can make no step would only keep others from it.
+    fn lacks_steps(&mut self) -> bool {
+        let lack = self.runner.steps.lack();
+        match &lack {
+            Some(Lack::Refused(reason)) if self.told.lack.as_ref() != Some(reason) => {
+                self.told.lack = Some(reason.clone());
+                warn!(
+                    "event=claims_stop reason={reason:?} hint=\"a run needs a connection for its \
+                     steps: no job is claimed before there is one\""
+                );
+            }
+            None if self.told.lack.take().is_some() => {
+                info!("event=claims_go_on reason=\"there is a connection for steps\"");
+            }
+            _ => {}
+        }
+        lack.is_some()
     }
 
     fn note_a_jump(&mut self, jump: Option<f64>) {

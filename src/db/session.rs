@@ -11,6 +11,7 @@ use r2d2::ManageConnection;
 
 use super::error::Error;
 use super::target::Target;
+use crate::shutdown::Signal;
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -244,12 +245,18 @@ impl Session {
 pub struct Manager {
     target: Target,
     limits: Limits,
+    turn: Option<Signal>,
 }
 
 impl Manager {
     /// Connections to this database, with these limits.
     pub fn new(target: Target, limits: Limits) -> Manager {
-        Manager { target, limits }
+        Manager { target, limits, turn: None }
+    }
+
+    /// The same, once this signal is given: what others cannot do without comes first.
+    pub fn behind(self, turn: Signal) -> Manager {
+        Manager { turn: Some(turn), ..self }
     }
 }
 
@@ -258,6 +265,7 @@ impl ManageConnection for Manager {
     type Error = Error;
 
     fn connect(&self) -> Result<Session, Error> {
+        self.turn.iter().for_each(Signal::wait);
         Session::open(&self.target, self.limits)
     }
 

@@ -13,6 +13,7 @@ mod disturbed;
 mod door;
 mod faults;
 mod fence;
+mod few_connections;
 mod fields;
 mod framing;
 mod front;
