@@ -89,7 +89,10 @@ from (
         ('daily_totals', 'SELECT INSERT UPDATE')
     ) as rights (relation, actions)
 ) as needed
-where to_regclass(relation) is not null and not has_table_privilege(relation, action)";
+where to_regclass(relation) is not null and not case action
+    when 'DELETE' then has_table_privilege(relation, action)
+    else has_any_column_privilege(relation, action)
+end";
 const TRY_LOCK: &str = "select pg_try_advisory_xact_lock($1)";
 
 /// Applies what is pending, waiting for a database that is away until `stop` begins.

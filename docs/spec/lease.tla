@@ -38,7 +38,7 @@
 (*                                                                          *)
 (* ACTIONS AND STATEMENTS of src/cron/lease.rs                              *)
 (*   Offer: OFFER. Notice: its answer. CloseOrphan: FREE. Mend: MEND and    *)
-(*   MEND_SLOT (src/cron/lease/offer.rs and mend.rs). Claim: CLAIM.         *)
+(*   MEND_SLOTS (src/cron/lease/offer.rs and mend.rs). Claim: CLAIM.        *)
 (*   RenewExec: RENEW. StepLock: the `for key share` that begins a step.    *)
 (*   EndExec: END (src/cron/lease/end.rs). Each is atomic, as one statement *)
 (*   is. What is sent may be executed late or never, also after its sender  *)

@@ -27,7 +27,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "DB_POOL_SIZE",
         "8",
-        "database connections that requests share; up to 4 more are opened",
+        "database connections that requests share; up to 5 more are opened",
     ),
     setting("API_TOKEN", "", "when set, changes need `Authorization: Bearer <token>`"),
     setting("CRON_ENABLED", "true", "whether this replica runs jobs"),

@@ -173,9 +173,14 @@ impl Claims {
         Ok(true)
     }
 
+    /// Whether sessions keep apart on the way to the database.
+    pub(super) fn may_ask(&self) -> bool {
+        self.pulse.is_fit()
+    }
+
     fn may_claim(&self) -> bool {
         let rested = self.no_thread.is_none_or(|since| since.elapsed() >= THREAD_RETRY);
-        rested && self.pulse.is_fit() && !self.held.is_draining()
+        rested && self.may_ask() && !self.held.is_draining()
     }
 
     /// A run that can make no step would only keep others from it.

@@ -9,7 +9,7 @@ use log::{Level, error, log, warn};
 use super::held::Held;
 use super::lease::{Claimed, Clock, End, Ended, Leases, Outcome};
 use super::running::{Reason, Running};
-use crate::db::{Dedicated, Error};
+use crate::db::{Dedicated, Error, Stage};
 use crate::metrics::Metrics;
 
 /// The ends that a replica has to write.
@@ -47,8 +47,10 @@ const RETRY: Duration = Duration::from_millis(250);
 const PAUSE_MIN: Duration = Duration::from_millis(8);
 /// A step of the run, or somebody at a console, may have the job for as long without a word.
 const LOCKED_MAX: Duration = Duration::from_secs(1);
-/// An end that the database has refused so often, in five seconds, it will not take.
-const REFUSALS_MAX: u32 = 20;
+/// An end that the database has refused so often it will not take: in a minute, or in five seconds
+/// where a refusal says that it will be refused again.
+const REFUSALS_MAX: u32 = 240;
+const REFUSALS_OF_A_LASTING_ONE: u32 = 12;
 
 impl Ending {
     pub(super) fn new(run: &Arc<Running>, end: End) -> Ending {
@@ -87,12 +89,7 @@ impl Ends {
         until: Option<Instant>,
     ) -> bool {
         let held = self.held.count();
-        for ending in self.held.take_ended() {
-            if ending.is_expelled() {
-                self.metrics.runs.lease_lost();
-            }
-            self.all.push(ending);
-        }
+        self.all.append(&mut self.held.take_ended());
         let mut tried = false;
         for mut ending in std::mem::take(&mut self.all) {
             let started = Instant::now();
@@ -141,11 +138,14 @@ impl Ends {
     /// What the database will not take is said in words that every database can hold; and where it
     /// takes no end at all, the run is let go, so that its lease ends.
     fn refused(&mut self, mut ending: Ending, error: &Error) {
+        let before = ending.refusals;
         if !error.is_passing() {
-            ending.refusals += 1;
+            ending.refusals += REFUSALS_OF_A_LASTING_ONE;
             self.metrics.runs.write_refused();
+        } else if error.stage() == Stage::Refused {
+            ending.refusals += 1;
         }
-        if ending.refusals == REFUSALS_MAX && !error.is_passing() {
+        if before < REFUSALS_MAX && ending.refusals >= REFUSALS_MAX {
             let reason = ascii(error.reason());
             let detail = format!("the database refused the end of the run: {reason}");
             // What did not come to its end is due again, whatever the history takes.
@@ -178,8 +178,10 @@ impl Ends {
                     self.metrics.runs.succeeded(job, *at);
                 }
             }
-            Record::Lost if !ending.is_expelled() => self.metrics.runs.lease_lost(),
             Record::Lost => {}
+        }
+        if ending.is_expelled() || matches!(record, Record::Lost) {
+            self.metrics.runs.lease_lost();
         }
         self.let_go(&ending.run);
     }

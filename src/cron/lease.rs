@@ -103,7 +103,8 @@ with picked as (
     where enabled and locked_until < now() and function = any ($1)
         and offered_at <= now() - make_interval(secs => $2) and id <> all ($6)
         and (run_id is null
-            or exists (select from cron_runs where cron_runs.id = run_id for update skip locked))
+            or exists (select from cron_runs where cron_runs.id = run_id for update skip locked)
+            or not exists (select from cron_runs where cron_runs.id = run_id))
     order by offered_at, id offset $7 limit 1
     for update skip locked
 ), closed as (

@@ -45,7 +45,8 @@ impl Renewals {
         let begun = Instant::now();
         match self.try_to_renew(connection) {
             Ok(all) => {
-                self.at = begun + if all { self.pause() } else { self.leases.term / 30 };
+                let soon = Instant::now() + self.leases.term / 30;
+                self.at = if all { begun + self.pause() } else { soon };
                 if std::mem::take(&mut self.failing) {
                     let runs = self.held.count();
                     info!("event=leases_renewed_again runs={runs}");
@@ -65,11 +66,15 @@ impl Renewals {
 
     /// False when some have to be tried again soon.
     fn try_to_renew(&self, connection: &mut Dedicated) -> Result<bool, Error> {
-        let mut runs = self.held.list();
-        runs.retain(|run| run.is_trusted());
-        let claimed: Vec<&Claimed> = runs.iter().map(|run| &run.claimed).collect();
-        let attempted = Instant::now();
-        let own = connection.run(|session| self.leases.renew(session, &claimed))?;
+        // After the connection was opened, which may take long.
+        let (runs, attempted, own) = connection.run(|session| {
+            let mut runs = self.held.list();
+            runs.retain(|run| run.is_trusted());
+            let claimed: Vec<&Claimed> = runs.iter().map(|run| &run.claimed).collect();
+            let attempted = Instant::now();
+            let own = self.leases.renew(session, &claimed)?;
+            Ok((runs, attempted, own))
+        })?;
         let mut all = true;
         for run in &runs {
             all &= note(run, &own, attempted);
@@ -78,19 +83,20 @@ impl Renewals {
         Ok(all)
     }
 
-    /// Tells how much is done, where that has changed. Nothing depends on it, so it is tried once.
+    /// Tells how much is done, where that has changed. Nothing depends on it.
     fn tell(&self, connection: &mut Dedicated, runs: &[Arc<Running>]) {
-        let done: Vec<(&Claimed, f64)> =
-            runs.iter().filter_map(|run| Some((&run.claimed, run.new_progress()?))).collect();
-        if done.is_empty() {
-            return;
-        }
-        let told = connection.run(|session| Leases::tell(session, &done));
-        if told.is_err_and(|error| !error.is_passing()) {
+        let news = |run: &Arc<Running>| run.news().map(|done| (Arc::clone(run), done));
+        let news: Vec<(Arc<Running>, f64)> = runs.iter().filter_map(news).collect();
+        let mut send = |some: &[(Arc<Running>, f64)]| {
+            let done: Vec<(&Claimed, f64)> =
+                some.iter().map(|(run, done)| (&run.claimed, *done)).collect();
+            connection.run(|session| Leases::tell(session, &done))?;
+            some.iter().for_each(|(run, done)| run.told(*done));
+            Ok::<(), Error>(())
+        };
+        if !news.is_empty() && send(&news).is_err_and(|error| !error.is_passing()) {
             // One that is refused must not hide the others.
-            for one in done.chunks(1) {
-                let _ = connection.run(|session| Leases::tell(session, one));
-            }
+            news.chunks(1).for_each(|one| drop(send(one)));
         }
     }
 }

@@ -51,7 +51,7 @@ struct State {
     /// When the last round trip began that took or renewed the lease.
     attempted: Instant,
     progress: f64,
-    /// What was last taken to be told.
+    /// What the history has.
     told: f64,
     returned: bool,
     cancelled: Option<(Reason, Instant)>,
@@ -126,11 +126,15 @@ impl Running {
         self.state.lock().progress
     }
 
-    /// How much is done, if that is another number than when this was last asked.
-    pub(super) fn new_progress(&self) -> Option<f64> {
-        let mut state = self.state.lock();
-        let progress = state.progress;
-        (std::mem::replace(&mut state.told, progress) != progress).then_some(progress)
+    /// How much is done, if that was not told yet and the run goes on.
+    pub(super) fn news(&self) -> Option<f64> {
+        let state = self.state.lock();
+        (state.cancelled.is_none() && state.told != state.progress).then_some(state.progress)
+    }
+
+    /// The history has this progress.
+    pub(super) fn told(&self, progress: f64) {
+        self.state.lock().told = progress;
     }
 
     /// Whether its lease may be renewed: a run that can no longer rely on it is about to be given

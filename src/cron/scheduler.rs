@@ -1,6 +1,6 @@
 //! The one thread that writes leases, on the one connection that it keeps: it renews, ends, offers
 //! and claims, in this order, and never waits for a lock. So what a run needs to keep its lease and
-//! to be recorded is there before the run is claimed, and nothing is claimed while renewals are not
+//! to be recorded is there before the run is claimed, and no poll begins while renewals are not
 //! answered.
 
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Scheduler {
 
     /// What would be claimed while no lease is renewed would be lost as well.
     fn may_poll(&self) -> bool {
-        !self.held.is_draining() && !self.renewals.are_failing()
+        !self.held.is_draining() && !self.renewals.are_failing() && self.claims.may_ask()
     }
 
     /// When there is something to do again.

@@ -90,7 +90,8 @@ impl Error {
     /// Whether the same work may succeed later: what was in the way is of the moment. Else it is
     /// refused by what it is, or by a rule of the database's owner, and will be again.
     pub fn is_passing(&self) -> bool {
-        self.stage != Stage::Refused || self.code.as_ref().is_some_and(is_passing)
+        let passing = self.code.as_ref().is_some_and(is_passing);
+        self.stage != Stage::Refused || self.breaks_connection() || passing
     }
 
     /// Whether the statement took longer than it may, which says nothing of the next one.

@@ -28,9 +28,10 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// While as many tries hang, no other is made: they go on when the server does.
 const HANGING_MAX: usize = 4;
 /// After a failure nobody tries again for so long, and after each further one for twice as long,
-/// less a random part of up to a half: many replicas do not come back at one moment.
+/// less a random part of up to a half: many replicas do not come back at one moment. Tries that
+/// were under way together count as one.
 const REST_MIN: Duration = Duration::from_millis(100);
-const REST_MAX: Duration = Duration::from_millis(1_600);
+const REST_MAX: Duration = Duration::from_millis(800);
 
 /// Where one server is, and how to log in there.
 pub(super) struct Host {
@@ -38,11 +39,14 @@ pub(super) struct Host {
     tls: MakeRustlsConnect,
     hanging: Arc<AtomicUsize>,
     rest: Mutex<Option<Rest>>,
+    /// When somebody was last let in.
+    opened: Mutex<Option<Instant>>,
 }
 
 /// The time between two tries, while they fail.
 struct Rest {
     length: Duration,
+    begun: Instant,
     until: Instant,
     reason: String,
 }
@@ -62,7 +66,8 @@ enum State {
 impl Host {
     /// The parameters are to name one host.
     pub(super) fn new(parameters: postgres::Config, tls: MakeRustlsConnect) -> Host {
-        Host { parameters, tls, hanging: Arc::default(), rest: Mutex::default() }
+        let (rest, opened) = (Mutex::default(), Mutex::default());
+        Host { parameters, tls, hanging: Arc::default(), rest, opened }
     }
 
     /// Whether a try to connect has hung, and still does.
@@ -82,12 +87,26 @@ impl Host {
             }
             rest.until = Instant::now() + rest.length;
         }
+        let begun = Instant::now();
         let result = self.try_to_open(pinned);
-        let mut rest = self.rest.lock();
-        // A server that is there and has no place left has one the moment that somebody leaves.
-        let away = result.as_ref().err().filter(|error| error.is_of_a_server_that_is_away());
-        *rest = away.map(|error| Rest::after(rest.as_ref(), error.reason()));
+        self.note(begun, result.as_ref().err());
         result
+    }
+
+    fn note(&self, begun: Instant, error: Option<&Error>) {
+        let (mut rest, mut opened) = (self.rest.lock(), self.opened.lock());
+        match error {
+            None => {
+                *opened = Some(Instant::now());
+                *rest = None;
+            }
+            // A server that is there and has no place left has one the moment that somebody leaves.
+            Some(error) if !error.is_of_a_server_that_is_away() => *rest = None,
+            // Somebody was let in, or another failure was noted, since this try began.
+            Some(_) if opened.is_some_and(|opened| opened > begun) => {}
+            Some(_) if rest.as_ref().is_some_and(|rest| rest.begun > begun) => {}
+            Some(error) => *rest = Some(Rest::after(rest.as_ref(), error.reason())),
+        }
     }
 
     /// In a thread that is left behind if it hangs.
@@ -131,8 +150,8 @@ impl Rest {
     fn after(last: Option<&Rest>, reason: &str) -> Rest {
         let length = last.map_or(REST_MIN, |last| REST_MAX.min(last.length * 2));
         let part = (RandomState::new().hash_one(()) % 1_000) as f64 / 2_000.0;
-        let until = Instant::now() + length.mul_f64(1.0 - part);
-        Rest { length, until, reason: reason.to_owned() }
+        let begun = Instant::now();
+        Rest { length, begun, until: begun + length.mul_f64(1.0 - part), reason: reason.to_owned() }
     }
 }
 

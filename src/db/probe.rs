@@ -49,6 +49,10 @@ impl Probe {
     /// Asks once; the pause until the next time.
     fn ask(&mut self) -> Duration {
         let tried = Instant::now();
+        if !self.pulse.is_fit() {
+            // What was tried on this connection does not hold any more.
+            self.connection.close();
+        }
         match self.round_trip() {
             Ok(()) => {
                 if self.pulse.check().is_err() {

@@ -101,7 +101,10 @@ impl Pulse {
 
     /// Notes that sessions do not keep apart on the way to the database.
     pub(super) fn unfit(&self, reason: &str) {
-        self.health.lock().way = Way::Unfit(reason.to_owned());
+        let mut health = self.health.lock();
+        health.way = Way::Unfit(reason.to_owned());
+        // Whatever was opened on it is of no use.
+        health.demoted = Some(Instant::now());
     }
 
     /// Whether sessions keep apart on the way to the database, as far as is known.
@@ -130,6 +133,9 @@ impl Pulse {
         let mut health = self.health.lock();
         health.clock_skew_seconds = None;
         health.durable = None;
+        if matches!(&health.way, Way::Unfit(known) if known != reason) {
+            health.way = Way::Untried;
+        }
         let since = health.outage.as_ref().map(|outage| outage.since);
         let reason = reason.to_owned();
         health.outage = Some(Outage { since: since.unwrap_or(tried), tried, reason });

@@ -5,6 +5,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
+use postgres::error::SqlState;
 use postgres::types::ToSql;
 use postgres::{Client, Row, SimpleQueryMessage, Statement};
 use r2d2::ManageConnection;
@@ -111,7 +112,10 @@ impl Session {
     /// What the database or the driver says; also [`Error::mixed`], which leaves no doubt.
     pub(super) fn prove(&mut self, target: &Target, limits: Limits) -> Result<(), Error> {
         // A pooler by statements refuses this.
-        self.client.batch_execute("begin").map_err(|_| Error::mixed())?;
+        self.client.batch_execute("begin").map_err(|error| match error.code() {
+            Some(&SqlState::PROTOCOL_VIOLATION) => Error::mixed(),
+            _ => Error::from(error),
+        })?;
         let other = Session::open(target, limits);
         self.client.batch_execute("commit").map_err(Error::from)?;
         let mut other = other?;

@@ -65,21 +65,23 @@ with anew as (
 )
 update cron_jobs
 set slot = anew.slot, locked_until = anew.slot, written_at = clock_timestamp()
-from anew where cron_jobs.id = anew.id";
+from anew where cron_jobs.id = anew.id
+returning cron_jobs.id";
 
 impl Leases {
     /// Puts right some of what was written in the future, until `until`.
     pub(in crate::cron) fn mend(session: &mut Session, until: Instant) -> Answer<Mended> {
         let rows = session.query(MEND, &[&LOOK_MAX])?;
         let waiting: Vec<Waiting> = rows.iter().filter_map(waiting).collect();
-        let in_time = Instant::now() < until;
-        if in_time && !waiting.is_empty() {
+        let mut right: Vec<i64> = Vec::new();
+        if Instant::now() < until && !waiting.is_empty() {
             let ids: Vec<i64> = waiting.iter().map(|job| job.id).collect();
             let written: Vec<DateTime<Utc>> = waiting.iter().map(|job| job.written_at).collect();
             let slots: Vec<DateTime<Utc>> = waiting.iter().map(|job| job.slot).collect();
-            session.query(MEND_SLOTS, &[&ids, &written, &slots])?;
+            let rows = session.query(MEND_SLOTS, &[&ids, &written, &slots])?;
+            right.extend(rows.iter().map(|row| row.get::<_, i64>("id")));
         }
-        let is_right = |row: &&Row| in_time || !row.get::<_, bool>("waits");
+        let is_right = |row: &&Row| !row.get::<_, bool>("waits") || right.contains(&row.get("id"));
         let told = |row: &Row| (row.get("name"), set_back(row).as_seconds_f64());
         let jobs: Vec<_> = rows.iter().filter(is_right).map(told).collect();
         let are_left = !rows.is_empty() || session.query_one(LEFT, &[])?.get("are_left");

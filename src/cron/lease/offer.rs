@@ -77,7 +77,8 @@ const FREE: &str = "\
 with orphaned as (
     select id, run_id from cron_jobs
     where id = $1 and holder is not null and locked_until < now()
-        and exists (select from cron_runs where id = run_id for update skip locked)
+        and (exists (select from cron_runs where cron_runs.id = run_id for update skip locked)
+            or not exists (select from cron_runs where cron_runs.id = run_id))
     for update skip locked
 ), closed as (
     update cron_runs
