@@ -26,6 +26,8 @@ pub(super) struct Ending {
     end: End,
     seconds: f64,
     refusals: u32,
+    /// Whether it was counted that the lease was lost.
+    is_counted: bool,
     /// Whether it was logged that it waits.
     told: bool,
     returned: Instant,
@@ -62,15 +64,12 @@ impl Ending {
             end,
             seconds,
             refusals: 0,
+            is_counted: false,
             told: false,
             returned: now,
             pause: PAUSE_MIN,
             try_at: now,
         }
-    }
-
-    fn is_expelled(&self) -> bool {
-        matches!(self.run.reason(), Some(Reason::Expired | Reason::Lost))
     }
 }
 
@@ -89,7 +88,10 @@ impl Ends {
         until: Option<Instant>,
     ) -> bool {
         let held = self.held.count();
-        self.all.append(&mut self.held.take_ended());
+        for mut ending in self.held.take_ended() {
+            self.count_a_loss(&mut ending, false);
+            self.all.push(ending);
+        }
         let mut tried = false;
         for mut ending in std::mem::take(&mut self.all) {
             let started = Instant::now();
@@ -109,18 +111,18 @@ impl Ends {
                     let pause = ending.pause;
                     self.again(ending, pause);
                 }
-                Ok(Ended::Written(at)) => self.done(&ending, &Record::Written(at)),
+                Ok(Ended::Written(at)) => self.done(ending, &Record::Written(at)),
                 Ok(Ended::Last(at, schedule)) => {
                     let (job, run) = (&run.job, run.run_id);
                     error!(
                         "event=job_paused job={job} run={run} schedule={schedule:?} \
                          reason=\"the schedule names no further instant\""
                     );
-                    self.done(&ending, &Record::Written(at));
+                    self.done(ending, &Record::Written(at));
                 }
                 Ok(Ended::Gone(closed)) => {
                     let own = closed.filter(|closed| end.is(closed));
-                    self.done(&ending, &own.map_or(Record::Lost, |own| Record::Written(own.at)));
+                    self.done(ending, &own.map_or(Record::Lost, |own| Record::Written(own.at)));
                 }
                 Err(error) => {
                     tell_that_it_waits(&mut ending, error.reason());
@@ -168,8 +170,9 @@ impl Ends {
         self.let_go(&ending.run);
     }
 
-    fn done(&self, ending: &Ending, record: &Record) {
-        log_end(ending, record);
+    fn done(&self, mut ending: Ending, record: &Record) {
+        self.count_a_loss(&mut ending, matches!(record, Record::Lost));
+        log_end(&ending, record);
         let (job, outcome) = (&ending.run.claimed.job, ending.end.outcome);
         match record {
             Record::Written(at) => {
@@ -180,10 +183,15 @@ impl Ends {
             }
             Record::Lost => {}
         }
-        if ending.is_expelled() || matches!(record, Record::Lost) {
+        self.let_go(&ending.run);
+    }
+
+    /// Once for each run, as soon as it is known.
+    fn count_a_loss(&self, ending: &mut Ending, is_lost: bool) {
+        let is_expelled = matches!(ending.run.reason(), Some(Reason::Expired | Reason::Lost));
+        if (is_expelled || is_lost) && !std::mem::replace(&mut ending.is_counted, true) {
             self.metrics.runs.lease_lost();
         }
-        self.let_go(&ending.run);
     }
 
     fn let_go(&self, run: &Running) {

@@ -3,8 +3,8 @@
 //!
 //! The database reads its clock between the sending of a poll and its answer. So what it shows less
 //! what the own clock shows, the offset, lies between two bounds; while it does not jump, the best
-//! of all bounds hold (as in F. Cristian, "Probabilistic clock synchronization", 1989). A clock that
-//! is set back and put forward again between two polls has not jumped for them.
+//! of all bounds hold (as in F. Cristian, "Probabilistic clock synchronization", 1989). A clock
+//! that is set back and put forward again between two polls has not jumped for them.
 
 use std::time::{Duration, Instant};
 
