@@ -208,16 +208,6 @@ fn an_orphan_whose_function_nobody_knows_any_more_is_closed() {
     assert_eq!(database.outcomes("gone"), ["abandoned on dead"]);
 }
 
-#[test]
-fn a_job_whose_open_run_was_deleted_from_the_history_is_taken_over() {
-    let database = database();
-    database.add_job("endless", "every 1h");
-    database.orphan_the_job();
-    database.connect().batch_execute("delete from cron_runs").unwrap();
-    let _replica = Scheduler::start(database.url(), &options("a"), only("endless", endless));
-    database.wait_for("it runs", SOON, 1, OPEN);
-}
-
 /// Stops a process of the database; it goes on when this is dropped.
 struct Silenced(String);
 

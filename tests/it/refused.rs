@@ -136,3 +136,14 @@ fn a_job_that_cannot_be_put_right_does_not_keep_the_others_from_being_run() {
     database.wait_for("the other job is run", SOON, 1, done);
     assert!(!replica.text().contains("cron_writes_refused_total 0"), "{}", replica.text());
 }
+
+#[test]
+fn a_job_whose_open_run_was_deleted_from_the_history_is_taken_over() {
+    let database = Postgres::shared().migrated().without_jobs();
+    database.add_job_calling("good", "quick", "every 1h");
+    database.orphan_the_job();
+    database.connect().batch_execute("delete from cron_runs").unwrap();
+    let _replica = Scheduler::start(database.url(), &options("a"), quick());
+    let done = "select count(*) from cron_runs where outcome = 'succeeded'";
+    database.wait_for("it is run", SOON, 1, done);
+}
