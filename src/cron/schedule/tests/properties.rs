@@ -261,6 +261,8 @@ proptest! {
         let shown = |hours| (after - TimeDelta::hours(hours)).with_timezone(&zone).offset().fix();
         let hours = (1..24).find(|hours| shown(*hours) != shown(0)).unwrap_or(24);
         let slot = after - TimeDelta::hours(hours + 1);
+        // Before, no cron expression has instants.
+        prop_assume!(slot.year() >= *YEARS.start());
         let next = |now| schedule.next(slot, now).unwrap();
         prop_assert_eq!(next(slot), schedule.first(slot).unwrap());
         let mut now = slot;
