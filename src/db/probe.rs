@@ -64,10 +64,8 @@ impl Probe {
             Err(error) => {
                 self.connection.close();
                 let reason = error.reason();
-                if error.is_of_mixed_sessions() {
-                    self.pulse.unfit(reason);
-                }
-                if self.pulse.failed(tried, reason) {
+                let is_unfit = error.is_of_mixed_sessions() && self.pulse.unfit(reason);
+                if self.pulse.failed(tried, reason) || is_unfit {
                     warn!(
                         "event=database_away reason={reason:?} retry_ms={} hint=\"is PostgreSQL \
                          running, and is DATABASE_URL right? trying again until it answers\"",

@@ -99,12 +99,15 @@ impl Pulse {
         pulse
     }
 
-    /// Notes that sessions do not keep apart on the way to the database.
-    pub(super) fn unfit(&self, reason: &str) {
+    /// Notes that sessions do not keep apart on the way to the database; true when that is new.
+    pub(super) fn unfit(&self, reason: &str) -> bool {
         let mut health = self.health.lock();
-        health.way = Way::Unfit(reason.to_owned());
+        let way = Way::Unfit(reason.to_owned());
+        let is_new = health.way != way;
+        health.way = way;
         // Whatever was opened on it is of no use.
         health.demoted = Some(Instant::now());
+        is_new
     }
 
     /// Whether sessions keep apart on the way to the database, as far as is known.

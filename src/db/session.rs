@@ -59,12 +59,12 @@ impl Limits {
             "set statement_timeout = {}; set lock_timeout = {}; \
              set idle_in_transaction_session_timeout = {}; \
              set default_transaction_isolation = 'read committed'; set timezone = 'UTC'; \
-             set jit = off; select set_config('balanced.session', '{mark:016x}', false); \
-             select set_config('synchronous_commit', 'on', false) \
+             set jit = off; {}; select set_config('synchronous_commit', 'on', false) \
              where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')",
             self.statement.map_or(0, millis),
             millis(self.lock),
             millis(self.idle),
+            set_mark(mark),
         )
     }
 }
@@ -81,6 +81,10 @@ pub struct Session {
 }
 
 const MARK: &str = "select current_setting('balanced.session', true)";
+
+fn set_mark(mark: u64) -> String {
+    format!("select set_config('balanced.session', '{mark:016x}', false)")
+}
 
 impl Session {
     /// Opens one.
@@ -105,20 +109,23 @@ impl Session {
     }
 
     /// Whether something between here and the database, such as a pooler by transactions, lets
-    /// this session's statements run in others, and theirs in this one. While this session is in a
-    /// transaction another one is opened, which has to find its own mark again afterwards.
+    /// this session's statements run in others, and theirs in this one: beside another session, and
+    /// after that one has marked itself anew while this one was in a transaction.
     ///
     /// # Errors
     /// What the database or the driver says; also [`Error::mixed`], which leaves no doubt.
     pub(super) fn prove(&mut self, target: &Target, limits: Limits) -> Result<(), Error> {
+        let mut other = Session::open(target, limits)?;
+        // A pooler that lends the connection that came back last has given it to the other.
+        self.look_at_the_mark()?;
         // A pooler by statements refuses this.
         self.client.batch_execute("begin").map_err(|error| match error.code() {
             Some(&SqlState::PROTOCOL_VIOLATION) => Error::mixed(),
             _ => Error::from(error),
         })?;
-        let other = Session::open(target, limits);
+        let marked = other.client.batch_execute(&set_mark(other.mark));
         self.client.batch_execute("commit").map_err(Error::from)?;
-        let mut other = other?;
+        marked.map_err(Error::from)?;
         // Twice: whichever connection of the pool comes next, this one's or the longest unused.
         other.look_at_the_mark()?;
         other.look_at_the_mark()?;
