@@ -154,7 +154,7 @@ fn many_waiting_jobs_that_are_put_right_do_not_cost_a_lease() {
     database.add_job("steady", "every 1h");
     let fill = "insert into cron_jobs (name, function, schedule, slot, locked_until)
         select 'job-' || n, 'steady', '*/5 * * * *', now() + interval '1 h',
-            now() + interval '1 h' from generate_series(1, 5000) n";
+            now() + interval '1 h' from generate_series(1, 2000) n";
     database.connect().batch_execute(fill).unwrap();
     let mut options = options("a");
     options.lease = LEASE * 2;

@@ -187,13 +187,13 @@ fn a_crowd_of_due_jobs_does_not_cost_the_leases_of_those_that_were_claimed() {
     let database = database();
     let fill = "insert into cron_jobs (name, function, schedule, slot, locked_until) \
                 select 'job-' || n, 'endless', 'every 1h', now(), now() \
-                from generate_series(1, 800) n";
+                from generate_series(1, 300) n";
     database.connect().batch_execute(fill).unwrap();
     let mut options = options("a");
     options.handicap = Duration::ZERO;
     let replica = Scheduler::start(database.url(), &options, only("endless", endless));
     let alive = "select count(*) from cron_jobs where holder is not null and locked_until > now()";
-    database.wait_for("all are held", SOON * 3, 800, alive);
+    database.wait_for("all are held", SOON * 3, 300, alive);
     assert_eq!(database.number("select max(token) from cron_jobs"), 1);
     assert!(replica.text().contains("cron_leases_lost_total 0"));
 }

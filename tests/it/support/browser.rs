@@ -71,6 +71,8 @@ impl Browser {
         ];
         let capabilities = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
+            // A check of a whole page takes long beside other tests.
+            "timeouts": {"script": 120_000},
             "goog:chromeOptions": {"binary": PROGRAM, "args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
         }}});
