@@ -174,14 +174,11 @@ impl Ends {
         self.count_a_loss(&mut ending, matches!(record, Record::Lost));
         log_end(&ending, record);
         let (job, outcome) = (&ending.run.claimed.job, ending.end.outcome);
-        match record {
-            Record::Written(at) => {
-                self.metrics.runs.ended(job, outcome.as_str(), ending.seconds);
-                if outcome == Outcome::Succeeded {
-                    self.metrics.runs.succeeded(job, *at);
-                }
+        if let Record::Written(at) = record {
+            self.metrics.runs.ended(job, outcome.as_str(), ending.seconds);
+            if outcome == Outcome::Succeeded {
+                self.metrics.runs.succeeded(job, *at);
             }
-            Record::Lost => {}
         }
         self.let_go(&ending.run);
     }
@@ -209,7 +206,7 @@ fn tell_that_it_waits(ending: &mut Ending, reason: &str) {
     warn!("event=record_waits job={job} run={run} reason={reason:?} retry_ms={retry_ms}");
 }
 
-/// Whatever cannot be held by every encoding of a database is left out.
+/// A question mark for whatever some encoding of a database cannot hold.
 fn ascii(text: &str) -> String {
     text.chars().map(|char| if char.is_ascii() { char } else { '?' }).collect()
 }

@@ -141,10 +141,7 @@ fn a_step_waits_for_a_row_that_somebody_else_holds() {
 #[test]
 fn a_drain_among_many_due_jobs_claims_no_more_of_them() {
     let database = database();
-    let many = "insert into cron_jobs (name, function, schedule, slot, locked_until) \
-                select 'job-' || n, 'endless', 'every 1h', now(), now() \
-                from generate_series(1, 300) n";
-    database.connect().batch_execute(many).unwrap();
+    database.add_due_jobs(300, "endless");
     let mut options = options("a");
     options.handicap = Duration::ZERO;
     let replica = Scheduler::start(database.url(), &options, only("endless", endless));
@@ -185,10 +182,7 @@ fn while_leases_are_not_renewed_no_other_job_is_claimed() {
 #[test]
 fn a_crowd_of_due_jobs_does_not_cost_the_leases_of_those_that_were_claimed() {
     let database = database();
-    let fill = "insert into cron_jobs (name, function, schedule, slot, locked_until) \
-                select 'job-' || n, 'endless', 'every 1h', now(), now() \
-                from generate_series(1, 300) n";
-    database.connect().batch_execute(fill).unwrap();
+    database.add_due_jobs(300, "endless");
     let mut options = options("a");
     options.handicap = Duration::ZERO;
     let replica = Scheduler::start(database.url(), &options, only("endless", endless));

@@ -78,6 +78,14 @@ impl Database {
         self.connect().execute(insert, &[&name, &function, &schedule]).expect("a job");
     }
 
+    /// So many jobs that call this function, all due now.
+    pub(crate) fn add_due_jobs(&self, count: i64, function: &str) {
+        let insert = "insert into cron_jobs (name, function, schedule, slot, locked_until) \
+                      select 'job-' || n, $2, 'every 1h', now(), now() \
+                      from generate_series(1, $1::bigint) n";
+        self.connect().execute(insert, &[&count, &function]).expect("jobs");
+    }
+
     /// Makes the only job one that the replica `dead` had claimed before it died.
     pub(crate) fn orphan_the_job(&self) {
         let claimed = "with run as (insert into cron_runs \
