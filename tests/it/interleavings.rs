@@ -33,8 +33,8 @@ const LEASES: Trial = Trial {
 };
 
 /// What the thread that renews does, and what people ask for and are answered.
-const NEVER_WAIT: [&str; 9] =
-    ["OFFER", "FREE", "MEND", "CLAIM", "RENEW", "TELL", "END", "RUN_NOW", "DELETE"];
+const NEVER_WAIT: [&str; 10] =
+    ["OFFER", "FREE", "MEND", "MEND_SLOTS", "CLAIM", "RENEW", "TELL", "END", "RUN_NOW", "DELETE"];
 
 /// The balances from which changes begin: enough for both, for one, for none, and the largest.
 const CHANGES: Trial = Trial {

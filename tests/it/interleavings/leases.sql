@@ -6,7 +6,7 @@ create schema trial;
 alter sequence cron_runs_id_seq restart with 100;
 
 -- How the job was, and the tag by which the settings were read, before the statements began.
-create table trial.before (slot timestamptz, schedule text, tag text);
+create table trial.before (slot timestamptz, schedule text, tag text, written_at timestamptz);
 
 -- By how much a session's clock is ahead. The sessions find these functions before the system's.
 create table trial.ahead (session int, by interval);
@@ -31,6 +31,9 @@ create table trial.ends (
 );
 
 create function trial.tag() returns text language sql as 'select tag from trial.before';
+create function trial.slot() returns timestamptz language sql as 'select slot from trial.before';
+create function trial.written_at() returns timestamptz language sql as
+    'select written_at from trial.before';
 
 -- A deferred trigger is called when its transaction commits.
 create function trial.note() returns trigger language plpgsql as $$
@@ -62,7 +65,8 @@ $$;
 -- After the set-up's own transaction, so that what it has noted is gone too.
 create function trial.begin() returns void language plpgsql as $$
 begin
-    insert into trial.before select slot, schedule, settings_tag(cron_jobs) from cron_jobs;
+    insert into trial.before
+    select slot, schedule, settings_tag(cron_jobs), written_at from cron_jobs;
     delete from trial.ends;
 end
 $$;

@@ -41,6 +41,7 @@ pub(super) fn text(file: &str, name: &str) -> String {
 pub(super) fn leases() -> Vec<Statement> {
     let lease = |name| text("src/cron/lease.rs", name);
     let offer = |name| text("src/cron/lease/offer.rs", name);
+    let mend = |name| text("src/cron/lease/mend.rs", name);
     let job = |name| text("src/cron/job.rs", name);
     let statement = |name, sql, arguments| Statement { name, sql, arguments };
     let after = "insert into trial.steps select 7";
@@ -49,7 +50,10 @@ pub(super) fn leases() -> Vec<Statement> {
             "array['quick'], 60, 100, array[1e9], array[now()]".to_owned()
         }),
         statement("FREE", offer("FREE"), |_| "1".to_owned()),
-        statement("MEND", text("src/cron/lease/mend.rs", "MEND"), |_| "500".to_owned()),
+        statement("MEND", mend("MEND"), |_| "500".to_owned()),
+        statement("MEND_SLOTS", mend("MEND_SLOTS"), |_| {
+            "array[1], array[trial.written_at()], array[trial.slot()]".to_owned()
+        }),
         statement("CLAIM", lease("CLAIM"), |session| {
             format!("array['quick'], 0, 'new#{session}', 'new', 900, array[]::bigint[], 0")
         }),
