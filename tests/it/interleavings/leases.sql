@@ -11,14 +11,17 @@ create table trial.before (slot timestamptz, schedule text, tag text, written_at
 -- By how much a session's clock is ahead. The sessions find these functions before the system's.
 create table trial.ahead (session int, by interval);
 
-create function trial.ahead() returns interval language sql as $$
-    select coalesce(max(by), '0') from trial.ahead
-    where session = current_setting('trial.session')::int
+create function trial.ahead() returns interval language plpgsql as $$
+begin
+    return coalesce((
+        select max(by) from trial.ahead where session = current_setting('trial.session')::int
+    ), '0');
+end
 $$;
-create function trial.now() returns timestamptz language sql stable as
-    'select pg_catalog.now() + trial.ahead()';
-create function trial.clock_timestamp() returns timestamptz language sql as
-    'select pg_catalog.clock_timestamp() + trial.ahead()';
+create function trial.now() returns timestamptz language plpgsql stable as
+    'begin return pg_catalog.now() + trial.ahead(); end';
+create function trial.clock_timestamp() returns timestamptz language plpgsql as
+    'begin return pg_catalog.clock_timestamp() + trial.ahead(); end';
 
 -- What the steps of the old run have done.
 create table trial.steps (token bigint not null);
