@@ -42,7 +42,7 @@ check_settings() {
     PROXY_ADDR=${PROXY_ADDR:-127.0.0.1} # empty would mean all addresses to HAProxy
     [[ $PROXY_ADDR =~ ^[A-Za-z0-9.:%_*-]+$ ]] || faults+=("PROXY_ADDR=$PROXY_ADDR: must be one address, such as 127.0.0.1 or ::")
     whole_number REQUEST_TIMEOUT_SECONDS 30 1 3600
-    whole_number DOOR_REQUEST_SECONDS 60 1 3600
+    whole_number DOOR_REQUEST_SECONDS 120 1 3600
     whole_number SHUTDOWN_GRACE_SECONDS 10 1 3600
     if [[ ${#faults[@]} -eq 0 ]]; then
         local last=$((BASE_PORT + REPLICAS - 1))
