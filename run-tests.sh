@@ -29,7 +29,7 @@ main() {
     ! present haproxy || run "The door's settings" check_door
     ! present promtool || run "Metrics and alerts" check_alerts
     # Most of the time the tests wait, for leases to run out or for other processes.
-    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-6}
+    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-5}
     run "Tests" cargo test --workspace --locked
     run "The whole service" scripts/smoke.sh
     printf '\nAll is well, in %d s.\n' "$SECONDS"
