@@ -44,6 +44,8 @@ fn schedulers_that_race_for_short_jobs_run_each_slot_once() {
         schedulers.push(Scheduler::start(database.url(), &options, functions));
     }
     std::thread::sleep(seconds("CLAIM_RACE_SECONDS", 5));
+    let all = "select count(distinct job_id) from cron_runs where outcome = 'succeeded'";
+    database.wait_for("each job has run", SOON, JOBS as i64, all);
     for scheduler in &schedulers {
         scheduler.0.begin_drain();
     }
@@ -60,7 +62,6 @@ fn schedulers_that_race_for_short_jobs_run_each_slot_once() {
     assert_eq!(count(slots), runs, "a slot was run twice");
     let counted: usize = counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum();
     assert_eq!(i64::try_from(counted).unwrap(), runs, "two ran at the same time");
-    assert!(runs >= JOBS as i64, "only {runs} runs");
     let servers = count("select count(distinct server) from cron_runs");
     assert!(servers > 1, "no race: one scheduler ran everything");
     println!("{runs} runs of {JOBS} jobs on {servers} schedulers");
