@@ -84,7 +84,7 @@ launch() { # child
     if ((i == 0)); then
         PROXY_PORT=$PROXY_PORT DOOR_LISTEN=$(door_listen) DOOR_MAXCONN=$door_maxconn \
             DOOR_REQUEST_SECONDS=$DOOR_REQUEST_SECONDS \
-            DOOR_CLIENT_SECONDS=$((DOOR_REQUEST_SECONDS > 60 ? DOOR_REQUEST_SECONDS : 60)) \
+            DOOR_CLIENT_SECONDS=$((DOOR_REQUEST_SECONDS > 120 ? DOOR_REQUEST_SECONDS : 120)) \
             DOOR_QUEUE_SECONDS=$((REQUEST_TIMEOUT_SECONDS + 1)) \
             DOOR_SERVER_SECONDS=$((REQUEST_TIMEOUT_SECONDS + 5)) \
             setsid "$(haproxy_program)" -db -f deploy/haproxy.cfg -f "$run_dir/replicas.cfg" \

@@ -19,7 +19,7 @@ fn count_carelessly(counter: &AtomicUsize) {
     counter.store(count + 1, Ordering::Relaxed);
 }
 
-/// The time is `CLAIM_RACE_SECONDS`, 5 unless told.
+/// They race for `CLAIM_RACE_SECONDS`, 5 unless told, and until each job has run.
 #[test]
 fn schedulers_that_race_for_short_jobs_run_each_slot_once() {
     let database = Postgres::shared().migrated().without_jobs();

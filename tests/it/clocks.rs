@@ -65,7 +65,7 @@ fn nobody_loses_a_job(by: &str) {
     assert_eq!(database.number(HELD), JOBS);
     assert_eq!(database.number("select count(*) from cron_runs"), JOBS, "no other run");
     let going_on = "select count(distinct job) from steps
-        where at > pg_catalog.clock_timestamp() - interval '1 second'";
+        where token = 1 and at > pg_catalog.clock_timestamp() - interval '1 second'";
     database.wait_for("every run makes its steps", SOON, JOBS, going_on);
     drop(replicas);
     assert_eq!(database.number("select count(*) from cron_runs where outcome <> 'cancelled'"), 0);
@@ -165,7 +165,8 @@ fn many_waiting_jobs_that_are_put_right_do_not_cost_a_lease() {
         where written_at > clock.clock_timestamp() + interval '1 s'";
     database.wait_for("all are put right", SOON * 3, 0, ahead);
     let looks = "select count(distinct xmin::text) from cron_jobs where name like 'job-%'";
-    assert!(database.number(looks) >= 20, "a renewal had to wait for too many of them");
+    // A renewal may have to wait for one look, and that puts right 100 jobs at most.
+    assert!(database.number(looks) >= 20, "too many of 2,000 were put right in one look");
     let runs = database.text(
         "select string_agg(concat_ws(' ', token, outcome, detail), '; ') from cron_runs
          where job = 'steady'",

@@ -40,7 +40,7 @@ fn a_length_that_is_no_plain_number_is_refused_and_nothing_behind_it_is_read() {
         assert!(passed.iter().all(|(_, body)| sent.starts_with(body)), "{length}: {passed:?}");
         assert!(passed.len() < 2, "{length}: {passed:?}");
     }
-    // Not until the end, since HAProxy 3 waits a minute for as much.
+    // Not until the end, since HAProxy 3 waits for the rest, for as long as a client may be silent.
     let mut client = Client::connect(record.addr);
     client.send(format!("{POST}Content-Length: 123456789012345678\r\n\r\n{hidden}"));
     assert_eq!(client.receive().expect("an answer").status, 400);

@@ -67,7 +67,7 @@ impl Door {
             .env("PROXY_PORT", addr.port().to_string())
             .env("DOOR_MAXCONN", "19000")
             // Slow clients are cut off within the time that the suite has.
-            .env("DOOR_REQUEST_SECONDS", "5")
+            .envs([("DOOR_REQUEST_SECONDS", "5"), ("DOOR_CLIENT_SECONDS", "60")])
             // A crowd may wait for a machine that runs other tests.
             .envs([("DOOR_QUEUE_SECONDS", "120"), ("DOOR_SERVER_SECONDS", "125")])
             .stdin(Stdio::null())
