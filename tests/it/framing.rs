@@ -35,7 +35,7 @@ const INNOCENTS: usize = 8;
 /// A server's threads and its connections to others are let go some seconds after their last use.
 const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 /// The server library ends a thread that has had nothing to do for 5 s, and a replica's own
-/// connections to itself keep some busy. One with a connection shows by its descriptors.
+/// connections to itself keep some busy. One with a connection shows by its socket.
 const IDLE_THREADS: usize = 24;
 
 fn all() -> Vec<Vector> {
@@ -58,7 +58,7 @@ fn all() -> Vec<Vector> {
 fn nothing_passes_the_door() {
     let (database, replicas) = replicas(2);
     let addrs: Vec<SocketAddr> = replicas.iter().map(|replica| replica.addr).collect();
-    let rest: Vec<Held> = replicas.iter().map(|replica| Held::at_rest(replica.pid())).collect();
+    let rest: Vec<usize> = replicas.iter().map(threads).collect();
     let Some(door) = Door::start(&addrs) else {
         return;
     };
@@ -74,7 +74,7 @@ fn nothing_passes_the_door() {
 #[test]
 fn nothing_confuses_a_replica() {
     let (database, replicas) = replicas(1);
-    let rest = [Held::at_rest(replicas[0].pid())];
+    let rest = [threads(&replicas[0])];
     let vectors: Vec<Vector> = all().into_iter().filter(|vector| !vector.is_costly).collect();
     let addr = replicas[0].addr;
     let target = Target { addr, reader: Reader::Replica, patience: patience() };
@@ -190,54 +190,25 @@ fn judge(failures: &[String]) {
     assert!(failures.is_empty(), "{} wrong:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// What a process holds for its clients.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    threads: usize,
-    descriptors: usize,
-}
-
-impl Held {
-    fn by(pid: u32) -> Held {
-        let count = |what: &str| {
-            read_dir(format!("/proc/{pid}/{what}")).map_or(usize::MAX, Iterator::count)
-        };
-        Held { threads: count("task"), descriptors: count("fd") }
-    }
-
-    /// The least of some looks, since a health check passes between two, once it stays the same:
-    /// the last connection to the database may be on its way.
-    fn at_rest(pid: u32) -> Held {
-        let least = || {
-            let looks = (0..50).map(|_| {
-                thread::sleep(Duration::from_millis(10));
-                Held::by(pid)
-            });
-            looks.min_by_key(|held| held.descriptors).expect("a look")
-        };
-        let (mut before, mut now) = (least(), least());
-        while before.descriptors != now.descriptors {
-            (before, now) = (now, least());
-        }
-        now
-    }
-}
-
-/// What a replica still holds beyond what it did at rest, once it had time to let it go.
-fn kept(replicas: &[Process], rest: &[Held]) -> Vec<String> {
+/// What a replica still holds for its clients, once it had time to let it go; `rest` is how many
+/// threads it had before they came.
+fn kept(replicas: &[Process], rest: &[usize]) -> Vec<String> {
     let begun = Instant::now();
     let kept = replicas.iter().zip(rest).filter_map(|(replica, rest)| {
         loop {
-            let held = Held::by(replica.pid());
-            let threads = rest.threads + IDLE_THREADS;
-            if held.threads <= threads && held.descriptors <= rest.descriptors {
+            let (threads, sockets) = (threads(replica), replica.client_sockets());
+            if threads <= rest + IDLE_THREADS && sockets == 0 {
                 return None;
             }
             if begun.elapsed() > SETTLED_WITHIN {
-                return Some(format!("{held:?} is kept, {rest:?} was at rest"));
+                return Some(format!("{threads} threads and {sockets} sockets, {rest} at rest"));
             }
             thread::sleep(Duration::from_millis(20));
         }
     });
     kept.collect()
+}
+
+fn threads(replica: &Process) -> usize {
+    read_dir(format!("/proc/{}/task", replica.pid())).expect("its threads").count()
 }

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+use std::fs::{self, read_dir};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::process::Command;
@@ -148,6 +150,26 @@ impl Process {
             addr.is_some()
         });
         Process { addr: addr.unwrap(), child }
+    }
+
+    /// How many sockets it holds for its clients, whose connections may have ended: those that
+    /// neither listen nor lead to the database, which the tests reach by a Unix socket. What it
+    /// holds for itself comes and goes, so that a count of all descriptors would tell nothing.
+    pub(crate) fn client_sockets(&self) -> usize {
+        let entries = read_dir(format!("/proc/{}/fd", self.pid())).expect("its descriptors");
+        let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+        let inode = |link: &str| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
+        let mut held: HashSet<String> = links.filter_map(|link| inode(link.to_str()?)).collect();
+        for (table, inode, listens) in [("unix", 6, None), ("tcp", 9, Some((3, "0A")))] {
+            let table = fs::read_to_string(format!("/proc/net/{table}")).expect("the sockets");
+            for line in table.lines() {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                if listens.is_none_or(|(column, state)| words.get(column) == Some(&state)) {
+                    words.get(inode).map(|inode| held.remove(*inode));
+                }
+            }
+        }
+        held.len()
     }
 }
 
