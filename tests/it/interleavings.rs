@@ -24,6 +24,7 @@ const LEASES: Trial = Trial {
         ("expired", "trial.runs(true, '-1 min')"),
         ("orphaned", "trial.runs(false, '-1 min')"),
         ("set_back", "trial.was_set_back()"),
+        ("waiting_set_back", "trial.waits_set_back()"),
         ("ended_for_1", "trial.ends_for(1, true)"),
         ("ended_for_2", "trial.ends_for(2, true)"),
         ("ended_paused_for_1", "trial.ends_for(1, false)"),
@@ -78,6 +79,18 @@ fn a_claim_with_a_weaker_lock_is_found_out() {
         let findings = LEASES.of(&tester, &[[&claim, &claim], [&claim, named(&all, STEP)]]);
         println!("CLAIM with {weaker:?}: {findings}");
         assert!(!findings.broken.is_empty(), "CLAIM with {weaker:?} was not found out");
+    }
+}
+
+#[test]
+fn a_new_slot_for_a_row_that_was_written_meanwhile_is_found_out() {
+    let Some(tester) = Tester::find() else { return };
+    let all = statements::leases();
+    let mend = named(&all, "MEND_SLOTS").with(" and job.written_at = anew.written_at", "");
+    for other in ["PATCH", "RUN_NOW"] {
+        let findings = LEASES.of(&tester, &[[&mend, named(&all, other)]]);
+        println!("MEND_SLOTS of whatever is there, with {other}: {findings}");
+        assert!(!findings.broken.is_empty(), "with {other} it was not found out");
     }
 }
 

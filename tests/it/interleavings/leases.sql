@@ -111,6 +111,14 @@ begin
 end
 $$;
 
+-- The same of a job that waits for a slot of that clock.
+create function trial.waits_set_back() returns void language plpgsql as $$
+begin
+    perform trial.waits('75 min');
+    update cron_jobs set written_at = now() + interval '1 h';
+end
+$$;
+
 -- The lease ends before this session acts, and not before the other one does.
 create function trial.ends_for(session int, enabled boolean) returns void language plpgsql as $$
 begin
@@ -153,6 +161,13 @@ union all
     where job.id = 1 and exists (
         select from cron_runs run
         where run.job_id = 1 and run.scheduled_at = before.slot and run.outcome = 'succeeded')
+union all
+    select 'a job waits for a slot of the schedule that it had'
+    from cron_jobs job join trial.before using (slot)
+    where job.id = 1 and job.schedule <> before.schedule and slot > clock_timestamp()
+union all
+    select 'a job that was asked for waits for its slot'
+    from cron_jobs where slot > requested_at and locked_until = slot
 union all
     select 'a run was closed twice'
     from trial.ends where what = 'closed' group by token having count(*) > 1
