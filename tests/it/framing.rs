@@ -37,6 +37,8 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 /// The server library ends a thread that has had nothing to do for 5 s, and a replica's own
 /// connections to itself keep some busy. One with a connection shows by its socket.
 const IDLE_THREADS: usize = 24;
+/// What it opens for itself later on: sessions of the database, four each, and spare ones.
+const OWN_DESCRIPTORS: usize = 128;
 
 fn all() -> Vec<Vector> {
     let tables = [
@@ -58,7 +60,7 @@ fn all() -> Vec<Vector> {
 fn nothing_passes_the_door() {
     let (database, replicas) = replicas(2);
     let addrs: Vec<SocketAddr> = replicas.iter().map(|replica| replica.addr).collect();
-    let rest: Vec<usize> = replicas.iter().map(threads).collect();
+    let rest: Vec<Held> = replicas.iter().map(Held::by).collect();
     let Some(door) = Door::start(&addrs) else {
         return;
     };
@@ -74,7 +76,7 @@ fn nothing_passes_the_door() {
 #[test]
 fn nothing_confuses_a_replica() {
     let (database, replicas) = replicas(1);
-    let rest = [threads(&replicas[0])];
+    let rest = [Held::by(&replicas[0])];
     let vectors: Vec<Vector> = all().into_iter().filter(|vector| !vector.is_costly).collect();
     let addr = replicas[0].addr;
     let target = Target { addr, reader: Reader::Replica, patience: patience() };
@@ -191,17 +193,19 @@ fn judge(failures: &[String]) {
 }
 
 /// What a replica still holds for its clients, once it had time to let it go; `rest` is how many
-/// threads it had before they came.
-fn kept(replicas: &[Process], rest: &[usize]) -> Vec<String> {
+/// threads and descriptors it had before they came.
+fn kept(replicas: &[Process], rest: &[Held]) -> Vec<String> {
     let begun = Instant::now();
     let kept = replicas.iter().zip(rest).filter_map(|(replica, rest)| {
         loop {
-            let (threads, sockets) = (threads(replica), replica.client_sockets());
-            if threads <= rest + IDLE_THREADS && sockets == 0 {
+            let (held, sockets) = (Held::by(replica), replica.client_sockets());
+            let of_its_own = held.threads <= rest.threads + IDLE_THREADS
+                && held.descriptors <= rest.descriptors + OWN_DESCRIPTORS;
+            if of_its_own && sockets == 0 {
                 return None;
             }
             if begun.elapsed() > SETTLED_WITHIN {
-                return Some(format!("{threads} threads and {sockets} sockets, {rest} at rest"));
+                return Some(format!("{held:?} and {sockets} sockets are kept, of {rest:?}"));
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -209,6 +213,17 @@ fn kept(replicas: &[Process], rest: &[usize]) -> Vec<String> {
     kept.collect()
 }
 
-fn threads(replica: &Process) -> usize {
-    read_dir(format!("/proc/{}/task", replica.pid())).expect("its threads").count()
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    threads: usize,
+    descriptors: usize,
+}
+
+impl Held {
+    fn by(replica: &Process) -> Held {
+        let count = |what: &str| {
+            read_dir(format!("/proc/{}/{what}", replica.pid())).expect("a process").count()
+        };
+        Held { threads: count("task"), descriptors: count("fd") }
+    }
 }

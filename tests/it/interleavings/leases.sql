@@ -164,7 +164,7 @@ union all
 union all
     select 'a job waits for a slot of the schedule that it had'
     from cron_jobs job join trial.before using (slot)
-    where job.id = 1 and job.schedule <> before.schedule and slot > clock_timestamp()
+    where job.id = 1 and job.schedule <> before.schedule and job.locked_until = slot
 union all
     select 'a job that was asked for waits for its slot'
     from cron_jobs where slot > requested_at and locked_until = slot

@@ -16,6 +16,9 @@ use balanced::shutdown::Signal;
 use super::child::Child;
 use super::{get, target, until};
 
+/// In the kernel's table of connections.
+const LISTENS: &str = "0A";
+
 /// A replica in this process, without a signal handler and without migrations.
 pub(crate) struct Local {
     pub(crate) addr: SocketAddr,
@@ -152,22 +155,27 @@ impl Process {
         Process { addr: addr.unwrap(), child }
     }
 
-    /// How many sockets it holds for its clients, whose connections may have ended: those that
-    /// neither listen nor lead to the database, which the tests reach by a Unix socket. What it
-    /// holds for itself comes and goes, so that a count of all descriptors would tell nothing.
+    /// How many sockets it holds for its clients: all but those that listen or lead to the
+    /// database, which the tests reach by a Unix socket. One whose connection has ended is in no
+    /// table of the kernel, so what is in a table is taken away from all. Its own connections to
+    /// itself are counted for moments: a test waits for a number.
     pub(crate) fn client_sockets(&self) -> usize {
-        let entries = read_dir(format!("/proc/{}/fd", self.pid())).expect("its descriptors");
+        let process = format!("/proc/{}", self.pid());
+        let entries = read_dir(format!("{process}/fd")).expect("its descriptors");
         let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-        let inode = |link: &str| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
-        let mut held: HashSet<String> = links.filter_map(|link| inode(link.to_str()?)).collect();
-        for (table, inode, listens) in [("unix", 6, None), ("tcp", 9, Some((3, "0A")))] {
-            let table = fs::read_to_string(format!("/proc/net/{table}")).expect("the sockets");
-            for line in table.lines() {
-                let words: Vec<&str> = line.split_whitespace().collect();
-                if listens.is_none_or(|(column, state)| words.get(column) == Some(&state)) {
-                    words.get(inode).map(|inode| held.remove(*inode));
-                }
-            }
+        let number =
+            |link: &str| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
+        let mut held: HashSet<String> = links.filter_map(|link| number(link.to_str()?)).collect();
+        // Of a process that has ended there are none.
+        let table = |name: &str| fs::read(format!("{process}/net/{name}")).expect("its sockets");
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        // … state inode path, in the last columns of the one; … state … inode in the other.
+        for line in String::from_utf8_lossy(&table("unix")).lines().map(words) {
+            line.get(6).map(|inode| held.remove(inode));
+        }
+        for line in String::from_utf8_lossy(&table("tcp")).lines().map(words) {
+            let listens = line.get(3).is_some_and(|state| state == LISTENS);
+            line.get(9).filter(|_| listens).map(|inode| held.remove(inode));
         }
         held.len()
     }
