@@ -4,9 +4,11 @@
 //! Nothing here knows a table. Nobody else opens a connection.
 
 mod attempt;
+mod cut;
 mod dedicated;
 mod error;
 mod host;
+mod primary;
 mod probe;
 mod pulse;
 mod session;
@@ -207,9 +209,8 @@ impl Connection<'_> {
                 none => none.insert(self.db.session(attempt)?),
             };
             attempt.send().map_err(|GivenUp| Error::unsent("the request was given up"))?;
-            let in_flight = self.db.pulse.begin();
             let result = work(session).map_err(Error::from);
-            in_flight.end();
+            self.db.pulse.returned();
             match result {
                 Ok(done) => {
                     session.used_now();

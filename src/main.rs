@@ -88,6 +88,7 @@ fn serve() -> Result<(), Failure> {
         shutdown: shutdown.clone(),
     };
     let server = serve_http(listener, &options, &pulse, &metrics, api)?;
+    target.watch(&pulse, &shutdown).map_err(no_thread)?;
     let probed = (target.clone(), Arc::clone(&pulse));
     Probe::start(probed.0, limits, probed.1, shutdown.clone()).map_err(no_thread)?;
     let cron = match migrate::run_until_done(&target, MIGRATIONS, &shutdown) {

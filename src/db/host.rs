@@ -1,11 +1,14 @@
 //! One host of the database, and tries to connect to it that may hang. The driver bounds the way to
 //! the socket only: a server that is frozen takes the connection, by its kernel, and is silent.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::io;
+use std::net::ToSocketAddrs;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -13,14 +16,17 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use postgres::Client;
-use postgres::config::SslMode;
+use postgres::config::{Host as Named, SslMode, TargetSessionAttrs};
 use postgres::error::SqlState;
 use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::cut::{self, Place};
 use super::error::Error;
 
+/// Where a server listens unless told.
+const PORT: u16 = 5432;
 /// What the driver needs to open a connection: a socket, and those of its event loop.
 const DESCRIPTORS_TO_CONNECT: usize = 6;
 /// The longest that a server may take to let somebody in, once it has taken the connection.
@@ -41,6 +47,8 @@ pub(super) struct Host {
     rest: Mutex<Option<Rest>>,
     /// When somebody was last let in.
     opened: Mutex<Option<Instant>>,
+    /// Where its connections may lead.
+    places: Mutex<BTreeSet<Place>>,
 }
 
 /// The time between two tries, while they fail.
@@ -66,8 +74,50 @@ enum State {
 impl Host {
     /// The parameters are to name one host.
     pub(super) fn new(parameters: postgres::Config, tls: MakeRustlsConnect) -> Host {
-        let (rest, opened) = (Mutex::default(), Mutex::default());
-        Host { parameters, tls, hanging: Arc::default(), rest, opened }
+        let (rest, opened, places) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Host { parameters, tls, hanging: Arc::default(), rest, opened, places }
+    }
+
+    /// The same server, also where it takes no changes.
+    pub(super) fn standby_or_not(&self) -> Host {
+        let mut parameters = self.parameters.clone();
+        parameters.target_session_attrs(TargetSessionAttrs::Any);
+        Host::new(parameters, self.tls.clone())
+    }
+
+    /// As it is called in the URL.
+    pub(super) fn name(&self) -> String {
+        let port = self.port();
+        match (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first()) {
+            (Some(Named::Tcp(name)), _) => format!("{name}:{port}"),
+            (Some(Named::Unix(folder)), _) => socket_in(folder, port).display().to_string(),
+            (None, Some(address)) => format!("{address}:{port}"),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// A name may lead elsewhere the next time.
+    fn note_the_places(&self) {
+        let (port, mut places) = (self.port(), self.places.lock());
+        match (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first()) {
+            (_, Some(address)) => places.extend([Place::Address(*address, port)]),
+            (Some(Named::Unix(folder)), _) => places.extend([Place::File(socket_in(folder, port))]),
+            (Some(Named::Tcp(name)), _) => {
+                let found = (name.as_str(), port).to_socket_addrs().into_iter().flatten();
+                places.extend(found.map(|found| Place::Address(found.ip(), port)));
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.parameters.get_ports().first().copied().unwrap_or(PORT)
+    }
+
+    /// Ends all connections to it from outside of the driver, which would wait for a frozen server.
+    pub(super) fn cut(&self) {
+        let places = self.places.lock().clone();
+        cut::all_connections_to(|place| places.contains(place));
     }
 
     /// Whether a try to connect has hung, and still does.
@@ -129,6 +179,7 @@ impl Host {
     /// Where TLS is only preferred, a server that offers it and then fails at it is asked again in
     /// plain text, as libpq does; the driver by itself gives up.
     fn connect(&self, pinned: &str) -> Result<Client, postgres::Error> {
+        self.note_the_places();
         let connect = |parameters: postgres::Config| {
             PostgresConnectionManager::new(parameters, self.tls.clone()).connect()
         };
@@ -182,6 +233,11 @@ impl Try {
         *state = State::Ended(Box::new(result));
         self.ended.notify_one();
     }
+}
+
+/// As libpq names it.
+fn socket_in(folder: &Path, port: u16) -> PathBuf {
+    folder.join(format!(".s.PGSQL.{port}"))
 }
 
 fn silent() -> Error {

@@ -53,7 +53,10 @@ impl Probe {
             // What was tried on this connection does not hold any more.
             self.connection.close();
         }
-        match self.round_trip() {
+        self.pulse.asks();
+        let asked = self.round_trip();
+        self.pulse.asks_no_more();
+        match asked {
             Ok(()) => {
                 if self.pulse.check().is_err() {
                     info!("event=database_ready");
@@ -78,7 +81,6 @@ impl Probe {
     }
 
     fn round_trip(&mut self) -> Result<(), Error> {
-        let in_flight = self.pulse.begin();
         // The second connection that it takes may not be had; what was tried before still holds.
         match self.connection.try_whether_sessions_keep_apart() {
             Err(error) if error.is_of_mixed_sessions() || !self.pulse.is_fit() => {
@@ -92,7 +94,6 @@ impl Probe {
             // The database has read its own half-way, as near as can be known.
             Ok(row.map(|row| (row, clock + asked.elapsed() / 2)))
         });
-        in_flight.end();
         let Some((row, clock)) = answer? else {
             return Ok(());
         };

@@ -2,14 +2,15 @@
 //! statement has returned. Read by whoever must not wait for the database to learn that.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::Attempt;
 
-/// With statements in flight and none returned for this long, the database hangs.
+/// While the probe waits for its answer and no statement has returned for this long, the database
+/// hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// An outage younger than this may be a restart: requests wait for its end.
 const OUTAGE_PATIENCE: Duration = Duration::from_secs(1);
@@ -20,9 +21,10 @@ const ANSWER_AGE_MAX: Duration = Duration::from_millis(2_500);
 /// What is known of the database. Shared by all threads of a replica.
 pub struct Pulse {
     started: Instant,
-    in_flight: AtomicUsize,
-    /// Milliseconds since `started`: the last return, or the last time that flight began.
-    moved_ms: AtomicU64,
+    /// Milliseconds since `started` when the probe began to ask; zero while it does not.
+    asked_ms: AtomicU64,
+    /// The same of the last statement that returned, whoever sent it.
+    returned_ms: AtomicU64,
     health: Mutex<Health>,
 }
 
@@ -64,21 +66,18 @@ pub enum Trouble {
         /// What the driver said.
         reason: String,
     },
-    /// Statements have been sent and none has returned for this long.
+    /// The probe waits, and no statement has returned for this long.
     Silent(Duration),
     /// What is sent may be worked on in another's session.
     Unfit(String),
 }
 
-/// A statement under way; ended by [`InFlight::end`] or, when its thread panics, by its drop.
-pub struct InFlight<'a>(&'a Pulse);
-
 impl Default for Pulse {
     fn default() -> Pulse {
         Pulse {
             started: Instant::now(),
-            in_flight: AtomicUsize::new(0),
-            moved_ms: AtomicU64::new(0),
+            asked_ms: AtomicU64::new(0),
+            returned_ms: AtomicU64::new(0),
             health: Mutex::new(Health {
                 way: Way::Fit,
                 answered: None,
@@ -115,12 +114,19 @@ impl Pulse {
         self.health.lock().way == Way::Fit
     }
 
-    /// Notes that a statement goes out.
-    pub fn begin(&self) -> InFlight<'_> {
-        if self.in_flight.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.moved();
-        }
-        InFlight(self)
+    /// Notes that the probe asks: if nothing returns from now on, the database hangs.
+    pub(super) fn asks(&self) {
+        self.asked_ms.store(self.now_ms(), Ordering::Release);
+    }
+
+    /// Notes that the probe does not wait for an answer any more.
+    pub(super) fn asks_no_more(&self) {
+        self.asked_ms.store(0, Ordering::Release);
+    }
+
+    /// Notes that a statement has returned, whatever came of it.
+    pub(super) fn returned(&self) {
+        self.returned_ms.store(self.now_ms(), Ordering::Release);
     }
 
     /// Notes that the probe had its answer in a session of its own: the database works.
@@ -218,30 +224,20 @@ impl Pulse {
         }
     }
 
-    /// How long statements have been in flight without one of them returning.
+    /// For how long the probe has waited without any statement returning. While it does not ask,
+    /// nothing is known: the whole process may have been stopped.
     fn silence(&self) -> Duration {
-        if self.in_flight.load(Ordering::Acquire) == 0 {
+        let asked = self.asked_ms.load(Ordering::Acquire);
+        if asked == 0 {
             return Duration::ZERO;
         }
-        let moved = Duration::from_millis(self.moved_ms.load(Ordering::Acquire));
-        self.started.elapsed().saturating_sub(moved)
+        let last = asked.max(self.returned_ms.load(Ordering::Acquire));
+        Duration::from_millis(self.now_ms().saturating_sub(last))
     }
 
-    fn moved(&self) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved_ms.store(now, Ordering::Release);
-    }
-}
-
-impl InFlight<'_> {
-    /// Notes that the statement returned.
-    pub fn end(self) {}
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.moved();
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    /// Never zero.
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 }
 
@@ -299,13 +295,18 @@ mod tests {
     }
 
     #[test]
-    fn silence_counts_only_while_something_is_in_flight() {
+    fn silence_counts_while_the_probe_asks_and_from_the_last_return() {
+        let short = Duration::from_millis(20);
         let pulse = Pulse::default();
+        std::thread::sleep(short);
         assert_eq!(pulse.silence(), Duration::ZERO);
-        let first = pulse.begin();
-        let second = pulse.begin();
-        first.end();
-        drop(second);
+        pulse.asks();
+        std::thread::sleep(short);
+        let silence = pulse.silence();
+        assert!(silence >= short, "{silence:?}");
+        pulse.returned();
+        assert!(pulse.silence() < silence);
+        pulse.asks_no_more();
         assert_eq!(pulse.silence(), Duration::ZERO);
     }
 }

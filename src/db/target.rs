@@ -10,10 +10,18 @@ use std::time::Duration;
 use postgres::Client;
 use postgres::config::{Host as Place, LoadBalanceHosts};
 
+use super::dedicated::Dedicated;
 use super::error::Error;
 use super::host::Host;
+use super::primary::{Primaries, Watch};
+use super::pulse::Pulse;
 use super::session::Limits;
 use super::trust::{Trust, connector};
+use crate::shutdown::{Signal, spawn_vital};
+
+/// For how long a host may think about which server it is.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+const STACK_BYTES: usize = 256 * 1024;
 
 /// Where and how to connect.
 #[derive(Clone)]
@@ -21,6 +29,8 @@ pub struct Target {
     /// In the order of the URL; at least one.
     hosts: Arc<[Arc<Host>]>,
     any_order: bool,
+    /// Which of them nobody is to connect to.
+    primaries: Arc<Primaries>,
 }
 
 impl Target {
@@ -60,26 +70,61 @@ impl Target {
         let count = max(parameters.get_hosts().len(), parameters.get_hostaddrs().len());
         let host = |index| Arc::new(Host::new(alone(&parameters, index), tls.clone()));
         let any_order = parameters.get_load_balance_hosts() == LoadBalanceHosts::Random;
-        Ok(Target { hosts: (0..count).map(host).collect(), any_order })
+        Ok(Target::of((0..count).map(host).collect(), any_order))
+    }
+
+    fn of(hosts: Arc<[Arc<Host>]>, any_order: bool) -> Target {
+        let names = hosts.iter().map(|host| host.name()).collect();
+        Target { hosts, any_order, primaries: Arc::new(Primaries::new(names)) }
+    }
+
+    /// Starts asking which host is the primary, where several are named.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub fn watch(&self, pulse: &Arc<Pulse>, shutdown: &Signal) -> std::io::Result<()> {
+        if self.hosts.len() == 1 {
+            return Ok(());
+        }
+        self.primaries.begin();
+        let told = Arc::default();
+        for (host, asked) in self.hosts.iter().enumerate() {
+            let alone = Target::of([Arc::new(asked.standby_or_not())].into(), false);
+            let watch = Watch {
+                host,
+                connection: Dedicated::new(alone, Limits::within(ANSWER_MAX)),
+                primaries: Arc::clone(&self.primaries),
+                pulse: Arc::clone(pulse),
+                told: Arc::clone(&told),
+            };
+            let (hosts, shutdown) = (Arc::clone(&self.hosts), shutdown.clone());
+            spawn_vital("primary", STACK_BYTES, move || {
+                watch.run(&shutdown, |host| hosts[host].cut());
+            })?;
+        }
+        Ok(())
     }
 
     /// Opens one connection outside of the pool, to the first host that lets us in, and pins its
     /// session, with this mark. Who has hung is asked last.
     ///
     /// # Errors
-    /// What the driver says of the last host that was asked, or the system.
+    /// What the driver says of the last host that was asked, or the system; why nobody is to
+    /// connect to it.
     pub fn open(&self, limits: Limits, mark: u64) -> Result<Client, Error> {
+        self.primaries.wait_for_the_first_look();
         let first = match self.any_order {
             true => RandomState::new().hash_one(()) as usize % self.hosts.len(),
             false => 0,
         };
-        let (before, from) = self.hosts.split_at(first);
-        let mut hosts: Vec<&Arc<Host>> = from.iter().chain(before).collect();
-        hosts.sort_by_key(|host| host.hangs());
+        let mut hosts: Vec<usize> = (first..self.hosts.len()).chain(0..first).collect();
+        hosts.sort_by_key(|host| self.hosts[*host].hangs());
         let mut result = Err(Error::unsent("no host is named"));
         for host in hosts {
-            result = host.open(limits.pinned(mark));
-            if result.is_ok() {
+            let admitted = self.primaries.admit(host);
+            result = admitted.and_then(|()| self.hosts[host].open(limits.pinned(mark)));
+            // It may have been found out meanwhile.
+            if result.is_ok() && self.primaries.admit(host).is_ok() {
                 break;
             }
         }

@@ -84,18 +84,18 @@ fn judge_jobs(database: &Database) {
     assert_eq!(database.number(open), JOBS, "a run of the old primary is left open");
 }
 
-#[test]
-fn replicas_find_a_promoted_standby_by_themselves_and_nothing_acknowledged_is_lost() {
+/// The standby is promoted while clients are at work, after the primary met with `accident`.
+fn judge_failover<T>(accident: impl FnOnce(&Postgres) -> T) {
     let pair = Pair::start();
     let mut replicas = pair.replicas();
     let addrs: Vec<SocketAddr> = replicas.iter().map(|replica| replica.addr).collect();
     let seed = seed("FAILOVER_SEED");
     let bank = Bank::open(addrs[0]);
     let database = pair.standby.first_database();
-    let mut found = Duration::ZERO;
+    let (mut met, mut found) = (None, Duration::ZERO);
     let audit = bank.work(&addrs, seed, &database, || {
         thread::sleep(Duration::from_secs(1));
-        pair.primary.crash();
+        met = Some(accident(&pair.primary));
         pair.standby.admin().execute("select pg_promote()", &[]).expect("a promotion");
         found = until_found(&addrs);
         thread::sleep(Duration::from_secs(1));
@@ -107,6 +107,43 @@ fn replicas_find_a_promoted_standby_by_themselves_and_nothing_acknowledged_is_lo
     assert!(found < FOUND_MAX, "{found:?}");
     judge_jobs(&database);
     replicas.iter_mut().for_each(|replica| assert!(replica.is_alive(), "{}", replica.log()));
+    let fresh = Process::start(&pair.url(), &[("CRON_ENABLED", "false")]);
+    let changes = || database.number("select count(*) from balance_changes");
+    let before = changes();
+    assert_eq!(post(fresh.addr, "/api/balance", &change(1, 1)).status, 200);
+    assert_eq!(changes(), before + 1, "a fresh replica has taken the old primary");
+    drop(met);
+}
+
+#[test]
+fn replicas_find_a_promoted_standby_by_themselves_and_nothing_acknowledged_is_lost() {
+    judge_failover(Postgres::crash);
+}
+
+/// As under Patroni, where its agent alone was killed: nobody stops the old one.
+#[test]
+fn a_primary_that_goes_on_beside_the_promoted_one_is_left() {
+    judge_failover(|_| ());
+}
+
+/// Its kernel goes on to acknowledge what is sent.
+#[test]
+fn a_primary_that_is_frozen_is_left_once_another_was_promoted() {
+    judge_failover(Postgres::pause);
+}
+
+#[test]
+fn where_nothing_tells_two_primaries_apart_nobody_is_served() {
+    let pair = Pair { primary: Postgres::lend(), standby: Postgres::lend() };
+    let replica = Process::spawn(&mut Process::command(&pair.url(), &[]));
+    let detail = || get(replica.addr, "/health/ready").json()["detail"].to_string();
+    until("both are named", SOON, || detail().contains("both take changes"));
+    let folder = |server: &Postgres| server.folder().display().to_string();
+    assert!([&pair.primary, &pair.standby].iter().all(|one| detail().contains(&folder(one))));
+    assert_eq!(post(replica.addr, "/api/balance", &change(1, 1)).status, 503);
+    pair.standby.stop();
+    until("the other is taken", SOON, || get(replica.addr, "/health/ready").status == 200);
+    assert_eq!(post(replica.addr, "/api/balance", &change(1, 1)).status, 200);
 }
 
 /// A switch-over without an end of the old primary: sessions that can only read are of no use.
