@@ -3,8 +3,10 @@
 
 mod database;
 mod fault;
+mod password;
 mod setting;
 mod tls;
+mod words;
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 pub use database::{Database, Proof};
 pub use fault::{Fault, Faults};
+pub use password::Passwords;
 pub use setting::{SETTINGS, Setting};
 
 /// Everything a replica is told from outside.
@@ -161,7 +164,8 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             self.fault(name, "", rule.to_owned());
             return None;
         };
-        Database::read(&text).map_err(|rule| self.fault(name, &text, rule)).ok()
+        let read = Database::read(&text, &self.look_up);
+        read.map_err(|rule| self.fault(name, &text, rule)).ok()
     }
 
     fn listen_addr(&mut self) -> SocketAddr {

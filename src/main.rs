@@ -119,12 +119,16 @@ fn target(config: &Config) -> Result<Target, Failure> {
              for the database: set sslmode=verify-full and sslrootcert in DATABASE_URL\""
         );
     }
+    if let Some(reason) = &database.passwords.ignored {
+        warn!("event=password_file_ignored reason={reason:?}");
+    }
     let trust = match database.proof.clone() {
         Proof::None => Trust::Anyone,
         Proof::Chain(authorities) => Trust::Chain(authorities),
         Proof::ChainAndName(authorities) => Trust::ChainAndName(authorities),
     };
-    let target = Target::new(&database.parameters, trust, &config.replica_name);
+    let passwords = &database.passwords.of_hosts;
+    let target = Target::new(&database.parameters, passwords, trust, &config.replica_name);
     target.map_err(|error| Failure::Run(error.to_string()))
 }
 

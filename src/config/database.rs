@@ -9,13 +9,17 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::fault::{reason_without_secret, without_secret};
-use super::tls::{Check, Demand, Words};
+use super::password::Passwords;
+use super::tls::{Check, Demand};
+use super::words::{Words, is_url};
 
-/// What `DATABASE_URL` says.
+/// What `DATABASE_URL` says, and the password where it has none.
 #[derive(Clone, Default)]
 pub struct Database {
     /// Where it is, how to log in and whether to encrypt; without any of this program's limits.
     pub parameters: postgres::Config,
+    /// The passwords of its hosts, where `parameters` have none.
+    pub passwords: Passwords,
     /// What its certificate has to prove.
     pub proof: Proof,
 }
@@ -33,39 +37,55 @@ pub enum Proof {
 }
 
 impl Database {
-    /// Reads a URL or a key=value string; else the rule that it breaks.
-    pub(super) fn read(text: &str) -> Result<Database, String> {
-        let words = Words::take(text);
+    /// Reads a URL or a key=value string, and where it has no password what `look_up` knows of one;
+    /// else the rule that it breaks.
+    pub(super) fn read(
+        text: &str,
+        look_up: impl Fn(&str) -> Option<String>,
+    ) -> Result<Database, String> {
+        let words = Words::take(text)?;
         let mut parameters = words.rest.parse::<postgres::Config>().map_err(|error| {
             let shown = without_secret("DATABASE_URL", text);
             let reason = reason_without_secret(&super::chain(&error), &shown);
-            format!("a PostgreSQL URL or key=value string ({reason})")
+            // A password with an '@' and a '?' ends in the query.
+            let hint = match is_url(text) && text.matches('@').count() > 1 {
+                true => "; an '@' of a password? percent-encode it: %40",
+                false => "",
+            };
+            format!("a PostgreSQL URL or key=value string ({reason}{hint})")
         })?;
+        words.apply(&mut parameters)?;
+        check_places(&parameters)?;
+        let Some(user) = parameters.get_user().map(str::to_owned).or_else(system_user) else {
+            // In a container, say; the driver would fail at every try, and not say why.
+            return Err("one that names a user: the one that runs this has no name".to_owned());
+        };
+        let proof = Proof::of(&words, text, &mut parameters)?;
+        let passwords = Passwords::find(&mut parameters, &user, look_up);
+        Ok(Database { parameters, passwords, proof })
+    }
+
+    /// Whether every connection is encrypted and yet may be to anybody.
+    pub fn is_encrypted_only(&self) -> bool {
+        let encrypted = self.parameters.get_ssl_mode() == SslMode::Require;
+        encrypted && matches!(self.proof, Proof::None)
+    }
+}
+
+impl Proof {
+    /// What the words on TLS demand; tells the driver whether to encrypt.
+    fn of(words: &Words, text: &str, parameters: &mut postgres::Config) -> Result<Proof, String> {
         // The driver goes to the address where one is given, even beside a socket folder.
         let is_addressed = !parameters.get_hostaddrs().is_empty();
         let is_socket = |host: &Host| matches!(host, Host::Unix(_)) && !is_addressed;
         let sockets = parameters.get_hosts().iter().filter(|host| is_socket(host)).count();
         let hosts = parameters.get_hosts().len().max(parameters.get_hostaddrs().len());
-        if hosts == 0 {
-            return Err("one that names a host (or a socket folder)".to_owned());
-        }
-        if parameters.get_user().is_none() && !has_a_name() {
-            // In a container, say; the driver would fail at every try, and not say why.
-            return Err("one that names a user: the one that runs this has no name".to_owned());
-        }
-        let addresses = parameters.get_hostaddrs().len();
-        if addresses > 0 && ![0, addresses].contains(&parameters.get_hosts().len()) {
-            return Err("one with as many addresses in hostaddr as it has hosts".to_owned());
-        }
-        if ![0, 1, hosts].contains(&parameters.get_ports().len()) {
-            return Err("one with one port for all hosts, or one for each".to_owned());
-        }
         if sockets == hosts {
             // As in libpq: no server offers TLS there, and nobody but its own host can listen in.
             parameters.ssl_mode(SslMode::Disable).ssl_negotiation(SslNegotiation::Postgres);
-            return Ok(Database { parameters, proof: Proof::None });
+            return Ok(Proof::None);
         }
-        let Demand { mode, check } = words.demand()?;
+        let Demand { mode, check } = Demand::of(words)?;
         if sockets > 0 && mode == SslMode::Require {
             let rule = "of hosts alone, or of socket folders alone: there is no TLS over a socket";
             return Err(rule.to_owned());
@@ -83,24 +103,33 @@ impl Database {
                 false => format!("given an sslrootcert that can be used: {reason}"),
             })
         };
-        let proof = match check {
+        Ok(match check {
             None => Proof::None,
             Some((Check::Chain, file)) => Proof::Chain(authorities(&file)?),
             Some((Check::ChainAndName, file)) => Proof::ChainAndName(authorities(&file)?),
-        };
-        Ok(Database { parameters, proof })
-    }
-
-    /// Whether every connection is encrypted and yet may be to anybody.
-    pub fn is_encrypted_only(&self) -> bool {
-        let encrypted = self.parameters.get_ssl_mode() == SslMode::Require;
-        encrypted && matches!(self.proof, Proof::None)
+        })
     }
 }
 
-/// Whether the system knows a name of the user that runs this.
-fn has_a_name() -> bool {
-    User::from_uid(getuid()).is_ok_and(|user| user.is_some())
+/// As many hosts, addresses and ports as the driver can make sense of.
+fn check_places(parameters: &postgres::Config) -> Result<(), String> {
+    let addresses = parameters.get_hostaddrs().len();
+    let hosts = parameters.get_hosts().len().max(addresses);
+    if hosts == 0 {
+        return Err("one that names a host (or a socket folder)".to_owned());
+    }
+    if addresses > 0 && ![0, addresses].contains(&parameters.get_hosts().len()) {
+        return Err("one with as many addresses in hostaddr as it has hosts".to_owned());
+    }
+    if ![0, 1, hosts].contains(&parameters.get_ports().len()) {
+        return Err("one with one port for all hosts, or one for each".to_owned());
+    }
+    Ok(())
+}
+
+/// The name of the user that runs this, if the system knows one.
+fn system_user() -> Option<String> {
+    User::from_uid(getuid()).ok().flatten().map(|user| user.name)
 }
 
 /// The certificates in a PEM file. A bundle of public authorities may hold some of a form that is

@@ -108,19 +108,28 @@ fn has_a_plain_port(host: &str) -> bool {
 }
 
 /// Options whose values are no secrets.
-const HARMLESS: [&str; 13] = [
+const HARMLESS: [&str; 22] = [
     "application_name",
     "channel_binding",
+    "client_encoding",
     "connect_timeout",
     "dbname",
+    "gssencmode",
     "host",
     "hostaddr",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
     "load_balance_hosts",
     "port",
     "sslmode",
     "sslnegotiation",
     "sslrootcert",
+    "sslsni",
     "target_session_attrs",
+    "tcp_user_timeout",
     "user",
 ];
 

@@ -19,7 +19,8 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "DATABASE_URL",
         "",
-        "required: PostgreSQL URL or key=value string; several hosts, sslmode and sslrootcert work",
+        "required: PostgreSQL URL or key=value string; several hosts, sslmode, sslrootcert work; \
+         PGPASSWORD or ~/.pgpass may have the password",
     ),
     setting("LISTEN_ADDR", "127.0.0.1:3001", "where HTTP is served; port 0 takes any free port"),
     setting("REPLICA_NAME", "", "shown as `server`; the host's name and the port when unset"),

@@ -34,13 +34,15 @@ pub struct Target {
 }
 
 impl Target {
-    /// `database` with this program's own bounds, wherever the URL is silent. A host that vanishes
-    /// without a word would otherwise hold a statement for a quarter of an hour.
+    /// `database` with this program's own bounds, wherever the URL is silent, and with the password
+    /// that a host has for itself. A host that vanishes without a word would otherwise hold a
+    /// statement for a quarter of an hour.
     ///
     /// # Errors
     /// When the library of TLS has no version that it thinks safe.
     pub fn new(
         database: &postgres::Config,
+        passwords: &[Option<Vec<u8>>],
         trust: Trust,
         replica_name: &str,
     ) -> Result<Target, Error> {
@@ -54,6 +56,8 @@ impl Target {
         if parameters.get_keepalives_interval().is_none() {
             parameters.keepalives_idle(Duration::from_secs(5));
             parameters.keepalives_interval(Duration::from_secs(2));
+        }
+        if parameters.get_keepalives_retries().is_none() {
             parameters.keepalives_retries(3);
         }
         if parameters.get_application_name().is_none() {
@@ -68,7 +72,10 @@ impl Target {
         }
         let tls = connector(trust).map_err(|error| Error::unsent(error.to_string()))?;
         let count = max(parameters.get_hosts().len(), parameters.get_hostaddrs().len());
-        let host = |index| Arc::new(Host::new(alone(&parameters, index), tls.clone()));
+        let host = |index| {
+            let own = passwords.get(index).and_then(Option::as_deref);
+            Arc::new(Host::new(alone(&parameters, own, index), tls.clone()))
+        };
         let any_order = parameters.get_load_balance_hosts() == LoadBalanceHosts::Random;
         Ok(Target::of((0..count).map(host).collect(), any_order))
     }
@@ -132,11 +139,12 @@ impl Target {
     }
 }
 
-/// The same parameters with one host alone. The driver has no way to take one out.
-fn alone(all: &postgres::Config, index: usize) -> postgres::Config {
+/// The same parameters with one host alone, and its own password if it has one. The driver has no
+/// way to take a host out.
+fn alone(all: &postgres::Config, own: Option<&[u8]>, index: usize) -> postgres::Config {
     let mut one = postgres::Config::new();
     all.get_user().map(|user| one.user(user));
-    all.get_password().map(|password| one.password(password));
+    own.or(all.get_password()).map(|password| one.password(password));
     all.get_dbname().map(|name| one.dbname(name));
     all.get_options().map(|options| one.options(options));
     all.get_application_name().map(|name| one.application_name(name));
@@ -187,10 +195,10 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            assert_same(&alone(&parsed(&all), index), &parsed(&format!("{one} {rest}")));
+            assert_same(&alone(&parsed(&all), None, index), &parsed(&format!("{one} {rest}")));
         }
         let shared = parsed("host=a,b port=6 user=u");
-        assert_same(&alone(&shared, 1), &parsed("host=b port=6 user=u"));
-        assert_same(&alone(&parsed("host=a,b"), 1), &parsed("host=b"));
+        assert_same(&alone(&shared, None, 1), &parsed("host=b port=6 user=u"));
+        assert_same(&alone(&parsed("host=a,b"), Some(b"p"), 1), &parsed("host=b password=p"));
     }
 }

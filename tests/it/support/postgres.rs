@@ -28,7 +28,8 @@ pub(crate) struct Database {
 
 /// The way to a database, in plain text or to anybody, for a replica of this name.
 pub(crate) fn target(url: &str, replica_name: &str) -> Target {
-    Target::new(&url.parse().expect("a URL"), Trust::Anyone, replica_name).expect("a target")
+    let parameters = url.parse().expect("a URL");
+    Target::new(&parameters, &[], Trust::Anyone, replica_name).expect("a target")
 }
 
 impl Postgres {
