@@ -10,12 +10,11 @@ mod gate;
 mod key;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use postgres::Row;
 
 use crate::db::{Attempt, Db, Error, Session};
-use gate::{Entry, Gate, Turn};
+use gate::Gate;
 pub use key::{IdempotencyKey, KeyFault};
 
 /// A signed amount to add to a user's balance.
@@ -103,11 +102,6 @@ pub struct Balances {
     gate: Gate,
 }
 
-/// For how long a thread begins changes for others before it lets their threads, and its own
-/// client, have their answers. On a disk so slow that one change takes longer, each is answered
-/// at once.
-const COMBINED_TIME: Duration = Duration::from_millis(1);
-
 /// The guards cannot overflow: a balance is at least 0, so adding what is at most 0 to it, or
 /// taking what is at least 0 from the largest number, stays in 64 bits.
 const CHANGE: &str = "\
@@ -187,36 +181,13 @@ impl Balances {
     /// # Errors
     /// A fault of the database, with what is known of the change.
     pub fn change(&self, attempt: &Arc<Attempt>, change: &Change) -> Result<Answer, Error> {
-        match self.gate.enter(change, attempt) {
-            Entry::Turn(turn) => self.lead(turn, attempt, change),
-            Entry::Answered(result) => result,
-        }
-    }
-
-    /// Applies the own change, then those that have come to wait for a turn meanwhile.
-    ///
-    /// Waking a thread takes a good part of the time that a change does: so the others are woken
-    /// when the next one has this turn, and the time that they wait for it is bounded.
-    fn lead(&self, turn: Turn<'_>, attempt: &Attempt, change: &Change) -> Result<Answer, Error> {
+        let turn = self.gate.enter(change.user_id, attempt)?;
         let mut connection = self.db.connection(attempt)?;
-        let begun = Instant::now();
-        let own = connection.run(attempt, |session| apply(session, change));
-        turn.note(change, &own);
-        let mut answers = Vec::new();
-        while begun.elapsed() < COMBINED_TIME && connection.is_usable() {
-            let Some(other) = turn.next() else { break };
-            let result = connection.run(other.attempt(), |session| apply(session, other.change()));
-            turn.note(other.change(), &result);
-            let failed = result.is_err();
-            answers.push((other, result));
-            if failed {
-                break;
-            }
-        }
+        let result = connection.run(attempt, |session| apply(session, change));
+        turn.note(change, &result);
+        // Given back first: who gets the turn has it to take.
         drop(connection);
-        drop(turn);
-        answers.into_iter().for_each(|(other, result)| other.answer(result));
-        own
+        result
     }
 }
 

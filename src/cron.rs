@@ -130,6 +130,7 @@ impl Cron {
         let manager = Manager::new(target.clone(), limits).behind(looked.clone());
         let steps = Arc::new(Db::open(manager, STEPS_POOL_SIZE, Arc::clone(pulse)));
         let held = Arc::new(Held::new(shutdown.clone()));
+        pulse.jobs_can_be_claimed(Err("it has not looked for due jobs yet".to_owned()));
         let connection = Dedicated::new(target.clone(), limits);
         let shared = (&steps, &held, metrics);
         let scheduler = scheduler(options, functions, connection, shared, looked);

@@ -41,6 +41,8 @@ pub struct Readings {
     pub database_up: bool,
     /// Whether this replica should get requests.
     pub ready: bool,
+    /// Whether it can claim jobs, if it is to.
+    pub jobs_ready: Option<bool>,
     /// This machine's clock minus the database's, while it is known.
     pub clock_skew_seconds: Option<f64>,
     /// Whether the database keeps what it has committed if its machine crashes, while it is known.
@@ -58,6 +60,7 @@ pub struct Readings {
 struct LookedAt {
     database_up: IntGauge,
     ready: IntGauge,
+    jobs_ready: Gauge,
     clock_skew: Gauge,
     durable: Gauge,
     pool: IntGaugeVec,
@@ -105,6 +108,10 @@ impl LookedAt {
                 .gauge("database_up", "Whether the database works, as readiness has it: 1 or 0.")?,
             ready: families
                 .gauge("balanced_ready", "Whether this replica should get requests: 1 or 0.")?,
+            jobs_ready: families.real(
+                "balanced_jobs_ready",
+                "Whether this replica can claim jobs: 1 or 0, NaN where it is told to run none.",
+            )?,
             clock_skew: families.real(
                 "database_clock_skew_seconds",
                 "This machine's clock minus the database's, NaN while that is unknown; nothing is \
@@ -130,15 +137,18 @@ impl LookedAt {
     fn set(&self, readings: &Readings) {
         self.database_up.set(i64::from(readings.database_up));
         self.ready.set(i64::from(readings.ready));
+        self.jobs_ready.set(truth(readings.jobs_ready));
         self.clock_skew.set(readings.clock_skew_seconds.unwrap_or(f64::NAN));
-        self.durable.set(
-            readings.database_durable.map_or(f64::NAN, |durable| f64::from(u8::from(durable))),
-        );
+        self.durable.set(truth(readings.database_durable));
         self.pool.with_label_values(&["in_use"]).set(i64::from(readings.pool_in_use));
         self.pool.with_label_values(&["idle"]).set(i64::from(readings.pool_idle));
         self.pool_max.set(i64::from(readings.pool_max));
         self.pool_waiting.set(whole(readings.pool_waiting));
     }
+}
+
+fn truth(known: Option<bool>) -> f64 {
+    known.map_or(f64::NAN, |known| f64::from(u8::from(known)))
 }
 
 fn whole(number: usize) -> i64 {

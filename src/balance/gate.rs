@@ -2,10 +2,7 @@
 //!
 //! The database holds a row's lock through the commit's flush, so a crowd of sessions that wait for
 //! it only adds cost. Here the changes of one user wait before they take a connection, each in the
-//! thread of its own request. A change is still one statement and one commit of its own; but the
-//! thread that has a turn also applies what has come to wait meanwhile, so that between two changes
-//! nobody has to be woken first. That is flat combining (Hendler, Incze, Shavit and Tzafrir,
-//! "Flat combining and the synchronization-parallelism tradeoff", SPAA 2010).
+//! thread of its own request.
 //!
 //! There are as many turns as keep the row busy: while one change is flushed, the next has already
 //! come to the database and waits for the row there. Where other replicas change the same user
@@ -22,8 +19,6 @@ use parking_lot::{Condvar, Mutex};
 use super::{Answer, Change, Outcome};
 use crate::db::{Attempt, Error};
 use rivals::Rivals;
-
-type Result = std::result::Result<Answer, Error>;
 
 /// Users that share a stripe wait for each other; more stripes cost nothing but memory.
 const STRIPES: usize = 1024;
@@ -45,38 +40,20 @@ struct Stripe {
     rivals: Rivals,
 }
 
-/// A change that waits, shared by its own thread and one that may apply it.
+/// A change that waits, known to its own thread and to those that have a turn.
 struct Ticket {
-    change: Change,
     attempt: Arc<Attempt>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Waiting,
-    /// In the hands of a thread that has a turn.
-    Applying,
-    /// A turn was passed to the ticket's own thread.
+    /// A turn was passed to the ticket's thread.
     Turn,
-    Answered(Result),
     /// Its thread waits no longer.
     Left,
-}
-
-/// How a ticket's wait ended.
-enum Waited {
-    Turn,
-    Answered(Result),
-    InVain,
-}
-
-/// What the wait at the gate gave.
-pub(super) enum Entry<'a> {
-    /// The caller applies its change itself.
-    Turn(Turn<'a>),
-    /// Somebody else has applied it, or the attempt ended first.
-    Answered(Result),
 }
 
 /// A right to change users of one stripe. Passed on, or given back, by its drop.
@@ -84,9 +61,6 @@ pub(super) struct Turn<'a> {
     stripe: &'a Mutex<Stripe>,
     gate: &'a Gate,
 }
-
-/// A waiting change taken over by a thread that has a turn.
-pub(super) struct Other(Arc<Ticket>);
 
 impl Gate {
     /// For changes that share so many connections: one user's take at most half of them.
@@ -102,9 +76,12 @@ impl Gate {
         if stripe.rivals.are_likely() { 1 } else { self.turns_max }
     }
 
-    /// Waits for a turn at this change's user, or for somebody who applies the change.
-    pub(super) fn enter(&self, change: &Change, attempt: &Arc<Attempt>) -> Entry<'_> {
-        let stripe = &self.stripes[stripe_of(change.user_id)];
+    /// Waits for a turn at this user.
+    ///
+    /// # Errors
+    /// When the attempt ends first.
+    pub(super) fn enter(&self, user_id: i64, attempt: &Arc<Attempt>) -> Result<Turn<'_>, Error> {
+        let stripe = &self.stripes[stripe_of(user_id)];
         let ticket = {
             let mut stripe = stripe.lock();
             if stripe.turns < self.turns_max(&stripe) {
@@ -112,7 +89,6 @@ impl Gate {
                 None
             } else {
                 let ticket = Arc::new(Ticket {
-                    change: change.clone(),
                     attempt: Arc::clone(attempt),
                     state: Mutex::new(State::Waiting),
                     changed: Condvar::new(),
@@ -121,40 +97,32 @@ impl Gate {
                 Some(ticket)
             }
         };
-        let Some(ticket) = ticket else { return Entry::Turn(Turn { stripe, gate: self }) };
-        match ticket.wait() {
-            Waited::Turn => Entry::Turn(Turn { stripe, gate: self }),
-            Waited::Answered(result) => Entry::Answered(result),
-            Waited::InVain => {
-                // Turns may not move for long: nothing of this wait may stay behind.
-                stripe.lock().waiting.retain(|other| !Arc::ptr_eq(other, &ticket));
-                Entry::Answered(Err(Error::unsent("no turn at this user in time")))
-            }
-        }
+        let Some(ticket) = ticket.filter(|ticket| !ticket.gets_a_turn()) else {
+            return Ok(Turn { stripe, gate: self });
+        };
+        // Turns may not move for long: nothing of this wait may stay behind.
+        stripe.lock().waiting.retain(|other| !Arc::ptr_eq(other, &ticket));
+        Err(Error::unsent("no turn at this user in time"))
     }
 }
 
 impl Ticket {
-    fn wait(&self) -> Waited {
+    /// Waits for a turn; false when the attempt ends first.
+    fn gets_a_turn(&self) -> bool {
         let mut state = self.state.lock();
-        loop {
-            match std::mem::replace(&mut *state, State::Left) {
-                State::Turn => return Waited::Turn,
-                State::Answered(result) => return Waited::Answered(result),
-                State::Waiting if self.attempt.is_over() => return Waited::InVain,
-                other => *state = other,
-            }
+        while *state == State::Waiting && !self.attempt.is_over() {
             self.changed.wait_for(&mut state, SLICE);
         }
+        std::mem::replace(&mut *state, State::Left) == State::Turn
     }
 
-    /// Moves on from waiting; false when the ticket's thread has left, or may: a turn is not
-    /// spent on those whose time is over.
-    fn take(&self, to: State) -> bool {
+    /// Passes a turn on; false when the ticket's thread has left, or may: a turn is not spent on
+    /// those whose time is over.
+    fn takes_the_turn(&self) -> bool {
         let mut state = self.state.lock();
-        let waits = matches!(*state, State::Waiting) && !self.attempt.is_over();
+        let waits = *state == State::Waiting && !self.attempt.is_over();
         if waits {
-            *state = to;
+            *state = State::Turn;
         }
         self.changed.notify_one();
         waits
@@ -162,19 +130,8 @@ impl Ticket {
 }
 
 impl Turn<'_> {
-    /// The change that has waited longest, to be applied by the caller.
-    pub(super) fn next(&self) -> Option<Other> {
-        let mut stripe = self.stripe.lock();
-        loop {
-            let ticket = stripe.waiting.pop_front()?;
-            if ticket.take(State::Applying) {
-                return Some(Other(ticket));
-            }
-        }
-    }
-
     /// Notes what became of a change.
-    pub(super) fn note(&self, change: &Change, result: &Result) {
+    pub(super) fn note(&self, change: &Change, result: &Result<Answer, Error>) {
         if let Ok(Answer { outcome: Outcome::Changed { balance }, replayed: false }) = result {
             let found = balance - change.amount;
             self.stripe.lock().rivals.note(change.user_id, found, *balance);
@@ -188,35 +145,9 @@ impl Drop for Turn<'_> {
         stripe.turns -= 1;
         while stripe.turns < self.gate.turns_max(&stripe) {
             let Some(ticket) = stripe.waiting.pop_front() else { break };
-            if ticket.take(State::Turn) {
+            if ticket.takes_the_turn() {
                 stripe.turns += 1;
             }
-        }
-    }
-}
-
-impl Other {
-    pub(super) fn change(&self) -> &Change {
-        &self.0.change
-    }
-
-    pub(super) fn attempt(&self) -> &Attempt {
-        &self.0.attempt
-    }
-
-    pub(super) fn answer(self, result: Result) {
-        *self.0.state.lock() = State::Answered(result);
-        self.0.changed.notify_one();
-    }
-}
-
-impl Drop for Other {
-    /// Only a panic ends the work on a change without an answer.
-    fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        if matches!(*state, State::Applying) {
-            *state = State::Answered(Err(Error::unanswered("the thread that applied it panicked")));
-            self.0.changed.notify_one();
         }
     }
 }

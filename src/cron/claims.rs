@@ -78,9 +78,11 @@ impl Claims {
         match self.try_to_poll(connection, until) {
             Ok(interrupted) => {
                 self.told.failing = false;
+                self.pulse.jobs_can_be_claimed(self.told.lack.clone().map_or(Ok(()), Err));
                 interrupted
             }
             Err(error) => {
+                self.pulse.jobs_can_be_claimed(Err(error.reason().to_owned()));
                 self.metrics.runs.due_unknown();
                 if !std::mem::replace(&mut self.told.failing, true) {
                     warn!("event=poll_failed reason={:?}", error.reason());

@@ -1,5 +1,5 @@
-//! Connections ended from outside of the driver: it offers no way to end one that waits for a server
-//! that is frozen, whose kernel goes on acknowledging what is sent.
+//! Connections ended from outside of the driver: it offers no way to end one that waits for a
+//! server that is frozen, whose kernel goes on acknowledging what is sent.
 //!
 //! A descriptor's number is of use only as long as nobody closes it. So it is asked where it leads
 //! just before; in the instant between the two another connection could get the number, if this one

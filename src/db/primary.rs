@@ -1,7 +1,7 @@
 //! Which of several hosts is the primary. A server that nobody could stop goes on taking changes
-//! beside the one that was promoted in its place, and whoever is connected to it stays. So each host
-//! is asked, twice a second, on a connection of its own, for what PostgreSQL tells servers of one
-//! origin apart by: the system's identifier, and the timeline, which rises with each promotion.
+//! beside the one that was promoted in its place, and whoever is connected to it stays. So each
+//! host is asked, twice a second, on a connection of its own, for what PostgreSQL tells servers of
+//! one origin apart by: the system's identifier, and the timeline, which rises with each promotion.
 //!
 //! Of several that take changes the one with the highest timeline is right, and connections to the
 //! others are ended at once, from outside of the driver, which may be waiting for a frozen one.

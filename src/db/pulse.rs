@@ -36,6 +36,8 @@ struct Health {
     demoted: Option<Instant>,
     clock_skew_seconds: Option<f64>,
     durable: Option<bool>,
+    /// Whether jobs can be claimed, and why not; none where this replica runs no jobs.
+    jobs: Option<Result<(), String>>,
 }
 
 /// What is known of the way to the database.
@@ -85,6 +87,7 @@ impl Default for Pulse {
                 demoted: None,
                 clock_skew_seconds: None,
                 durable: None,
+                jobs: None,
             }),
         }
     }
@@ -172,6 +175,17 @@ impl Pulse {
     /// away.
     pub fn is_durable(&self) -> Option<bool> {
         self.health.lock().durable
+    }
+
+    /// Notes whether this replica has all that it needs to claim jobs, or why not.
+    pub fn jobs_can_be_claimed(&self, answer: Result<(), String>) {
+        self.health.lock().jobs = Some(answer);
+    }
+
+    /// Whether this replica has all that it needs to claim jobs, or why not; none where it runs no
+    /// jobs.
+    pub fn can_jobs_be_claimed(&self) -> Option<Result<(), String>> {
+        self.health.lock().jobs.clone()
     }
 
     /// Notes that a server takes no changes any more, as a connection has shown that was opened at

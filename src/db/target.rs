@@ -128,10 +128,11 @@ impl Target {
         hosts.sort_by_key(|host| self.hosts[*host].hangs());
         let mut result = Err(Error::unsent("no host is named"));
         for host in hosts {
-            let admitted = self.primaries.admit(host);
-            result = admitted.and_then(|()| self.hosts[host].open(limits.pinned(mark)));
+            let admitted = || self.primaries.admit(host);
+            let opened = admitted().and_then(|()| self.hosts[host].open(limits.pinned(mark)));
             // It may have been found out meanwhile.
-            if result.is_ok() && self.primaries.admit(host).is_ok() {
+            result = opened.and_then(|client| admitted().map(|()| client));
+            if result.is_ok() {
                 break;
             }
         }

@@ -57,6 +57,16 @@ impl Readiness {
         self.migrated.store(true, Ordering::Release);
     }
 
+    /// Requests are served; whether jobs are run, too.
+    fn of_both(&self) -> Health {
+        let (jobs, detail) = match self.pulse.can_jobs_be_claimed() {
+            None => ("off", None),
+            Some(Ok(())) => ("ready", None),
+            Some(Err(reason)) => ("not_ready", Some(reason)),
+        };
+        Health { jobs: Some(jobs), detail, ..Health::of("ready") }
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.shutdown.has_begun() {
             return Err("this replica is shutting down".to_owned());
@@ -118,9 +128,9 @@ impl Api {
             return Err(Problem::database_unavailable(db::Outcome::NotApplied));
         }
         match route {
-            Route::Live => Ok(Reply::json(200, &Health { status: "live" })),
+            Route::Live => Ok(Reply::json(200, &Health::of("live"))),
             Route::Ready => match self.readiness.check() {
-                Ok(()) => Ok(Reply::json(200, &Health { status: "ready" })),
+                Ok(()) => Ok(Reply::json(200, &self.readiness.of_both())),
                 Err(reason) => Err(Problem::not_ready(&reason)),
             },
             Route::ChangeBalance | Route::CreateUser if call.has_precondition() => {
@@ -169,6 +179,7 @@ impl Api {
         let readings = Readings {
             database_up: pulse.check().is_ok(),
             ready: self.readiness.check().is_ok(),
+            jobs_ready: pulse.can_jobs_be_claimed().map(|answer| answer.is_ok()),
             clock_skew_seconds: pulse.clock_skew_seconds(),
             database_durable: pulse.is_durable(),
             pool_in_use: pool.in_use,
@@ -199,6 +210,17 @@ impl Api {
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs: Option<&'static str>,
+    /// Why no job is claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+impl Health {
+    fn of(status: &'static str) -> Health {
+        Health { status, jobs: None, detail: None }
+    }
 }
 
 /// What `POST /api/balance` asks for. Pure.

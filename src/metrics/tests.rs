@@ -5,6 +5,7 @@ use super::*;
 const READINGS: Readings = Readings {
     database_up: true,
     ready: false,
+    jobs_ready: None,
     clock_skew_seconds: None,
     database_durable: Some(false),
     pool_in_use: 3,
@@ -54,6 +55,7 @@ fn readings_are_those_of_the_moment() {
         &[
             "database_up 1",
             "balanced_ready 0",
+            "balanced_jobs_ready NaN",
             "database_clock_skew_seconds NaN",
             "database_durable 0",
             "db_pool_connections{state=\"in_use\"} 3",

@@ -12,5 +12,6 @@ mod floods;
 mod hang;
 mod house;
 mod network;
+mod patroni;
 mod slow;
 mod startup;

@@ -35,6 +35,8 @@ fn with_fewer_connections_than_it_would_take_a_replica_serves_and_runs_every_job
         until("it is ready", SOON, || get(replica.addr, "/health/ready").status == 200);
         assert_eq!(post(replica.addr, "/api/balance", &change(1, -2)).status, 200);
         database.wait_for("each job was run", SOON, 10, ALL_WERE_RUN);
+        let jobs = || get(replica.addr, "/health/ready").json()["jobs"].to_string();
+        until("it is ready for jobs", SOON, || jobs() == "\"ready\"");
         let others = "select count(*) from cron_runs where outcome <> 'succeeded'";
         assert_eq!(database.number(others), 0, "{connections}: {}", replica.log());
     }
@@ -58,4 +60,23 @@ fn without_a_connection_for_steps_no_job_is_claimed_and_the_servers_word_is_told
     database.connect().batch_execute(more).unwrap();
     let steps = "select least(count(*), 1) from fenced";
     database.wait_for("it makes steps", SOON, 1, steps);
+}
+
+/// Two are what its health and its leases take.
+#[test]
+fn a_replica_that_can_claim_no_job_says_so_beside_that_it_is_ready() {
+    let database = Postgres::shared().migrated();
+    let replica = replica(&database, 2);
+    let ready = || get(replica.addr, "/health/ready");
+    until("it says why", SOON, || {
+        let (status, answer) = (ready().status, ready().json());
+        let reason = answer["detail"].to_string();
+        status == 200
+            && answer["jobs"] == "not_ready"
+            && reason.contains("too many connections for role")
+    });
+    assert_eq!(database.number("select count(*) from cron_runs"), 0);
+    database.connect().batch_execute("alter role few_2 connection limit 20").unwrap();
+    until("it is ready for jobs", SOON, || ready().json()["jobs"] == "ready");
+    database.wait_for("each job was run", SOON, 10, ALL_WERE_RUN);
 }

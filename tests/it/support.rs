@@ -24,7 +24,7 @@ pub(crate) use random::{Random, seed};
 pub(crate) use record::Record;
 pub(crate) use replica::{Local, LocalOptions, Process};
 pub(crate) use scheduler::{Scheduler, endless, only, options};
-pub(crate) use witness::{witness, witness_command};
+pub(crate) use witness::{witness, witness_beside, witness_command};
 
 /// Waits until something is so, and fails with its name when it is not so in time.
 pub(crate) fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {

@@ -13,20 +13,21 @@ fn within(millis: u64) -> Arc<Attempt> {
     Arc::new(Attempt::within(Duration::from_millis(millis)))
 }
 
-fn applied(balance: i64) -> Result {
+fn applied(balance: i64) -> Result<Answer, Error> {
     Ok(Answer { outcome: Outcome::Changed { balance }, replayed: false })
 }
 
-fn turn<'a>(gate: &'a Gate, change: &Change, attempt: &Arc<Attempt>) -> Turn<'a> {
-    match gate.enter(change, attempt) {
-        Entry::Turn(turn) => turn,
-        Entry::Answered(_) => panic!("nobody else can have answered"),
-    }
+fn turn(gate: &Gate, user_id: i64) -> Turn<'_> {
+    gate.enter(user_id, &within(60_000)).expect("a turn")
+}
+
+fn is_kept_out(gate: &Gate, user_id: i64) -> bool {
+    gate.enter(user_id, &within(5)).is_err()
 }
 
 /// All turns but one: who takes that one is alone.
-fn all_but_one<'a>(gate: &'a Gate, user_id: i64) -> Vec<Turn<'a>> {
-    (1..TURNS_MAX).map(|_| turn(gate, &change(user_id, 9), &within(60_000))).collect()
+fn all_but_one(gate: &Gate, user_id: i64) -> Vec<Turn<'_>> {
+    (1..TURNS_MAX).map(|_| turn(gate, user_id)).collect()
 }
 
 fn waiting(gate: &Gate, user_id: i64) -> usize {
@@ -43,43 +44,22 @@ fn until(done: impl Fn() -> bool) {
 fn a_change_waits_for_its_own_user_only_and_no_longer_than_its_attempt() {
     let gate = Gate::new(8);
     let _others = all_but_one(&gate, 1);
-    let first = turn(&gate, &change(1, 5), &within(60_000));
-    let late = gate.enter(&change(1, 5), &within(5));
-    assert!(matches!(late, Entry::Answered(Err(_))), "not applied");
-    drop(turn(&gate, &change(2, 5), &within(60_000)));
+    let first = turn(&gate, 1);
+    assert!(is_kept_out(&gate, 1));
+    drop(turn(&gate, 2));
     drop(first);
-    drop(turn(&gate, &change(1, 5), &within(60_000)));
-}
-
-#[test]
-fn who_has_the_turn_can_apply_what_waits() {
-    let gate = Gate::new(8);
-    let _others = all_but_one(&gate, 1);
-    let first = turn(&gate, &change(1, 5), &within(60_000));
-    thread::scope(|scope| {
-        let other = scope.spawn(|| gate.enter(&change(1, 7), &within(60_000)));
-        until(|| waiting(&gate, 1) == 1);
-        let taken = first.next().expect("one waits");
-        assert_eq!(taken.change(), &change(1, 7));
-        taken.answer(applied(12));
-        assert!(first.next().is_none());
-        match other.join().unwrap() {
-            Entry::Answered(result) => assert_eq!(result.unwrap(), applied(12).unwrap()),
-            Entry::Turn(_) => panic!("it was answered"),
-        }
-    });
+    drop(turn(&gate, 1));
 }
 
 #[test]
 fn the_turn_is_passed_on_by_its_drop_and_not_to_those_who_have_left() {
     let gate = Gate::new(8);
     let others = all_but_one(&gate, 1);
-    let first = turn(&gate, &change(1, 5), &within(60_000));
+    let first = turn(&gate, 1);
     thread::scope(|scope| {
-        let leaver = scope.spawn(|| gate.enter(&change(1, 6), &within(1)));
-        assert!(matches!(leaver.join().unwrap(), Entry::Answered(Err(_))));
+        assert!(is_kept_out(&gate, 1));
         assert_eq!(waiting(&gate, 1), 0, "who has left leaves nothing behind");
-        let next = scope.spawn(|| drop(turn(&gate, &change(1, 7), &within(60_000))));
+        let next = scope.spawn(|| drop(turn(&gate, 1)));
         until(|| waiting(&gate, 1) == 1);
         drop(first);
         next.join().unwrap();
@@ -92,36 +72,32 @@ fn the_turn_is_passed_on_by_its_drop_and_not_to_those_who_have_left() {
 fn the_turn_is_not_spent_on_those_whose_time_is_over() {
     let gate = Gate::new(8);
     let _others = all_but_one(&gate, 1);
-    let first = turn(&gate, &change(1, 5), &within(60_000));
+    let first = turn(&gate, 1);
     let given_up = within(60_000);
     thread::scope(|scope| {
-        let late = scope.spawn(|| gate.enter(&change(1, 6), &given_up));
+        let late = scope.spawn(|| gate.enter(1, &given_up).is_err());
         until(|| waiting(&gate, 1) == 1);
         given_up.give_up();
-        assert!(first.next().is_none());
-        assert!(matches!(late.join().unwrap(), Entry::Answered(Err(_))));
+        drop(first);
+        assert!(late.join().unwrap());
     });
+    assert_eq!(gate.stripes[stripe_of(1)].lock().turns, TURNS_MAX - 1);
 }
 
 #[test]
-fn a_panic_while_applying_answers_unknown_and_passes_the_turn_on() {
+fn a_panic_passes_the_turn_on() {
     let gate = Gate::new(8);
     let _others = all_but_one(&gate, 1);
     thread::scope(|scope| {
-        let leader = scope.spawn(|| {
-            let turn = turn(&gate, &change(1, 5), &within(60_000));
+        let first = scope.spawn(|| {
+            let _turn = turn(&gate, 1);
             until(|| waiting(&gate, 1) == 1);
-            let _other = turn.next();
             panic!("as a bug would");
         });
         until(|| gate.stripes[stripe_of(1)].lock().turns == TURNS_MAX);
-        let Entry::Answered(Err(error)) = gate.enter(&change(1, 7), &within(60_000)) else {
-            panic!("answered with an error");
-        };
-        assert_eq!(error.outcome(), crate::db::Outcome::Unknown);
-        assert!(leader.join().is_err());
+        drop(turn(&gate, 1));
+        assert!(first.join().is_err());
     });
-    drop(turn(&gate, &change(1, 5), &within(60_000)));
 }
 
 #[test]
@@ -131,7 +107,7 @@ fn beside_rivals_there_is_one_turn_and_again_more_without_them() {
     let note = |turn: &Turn<'_>, balance| turn.note(&change(1, 1), &applied(balance));
     (0..100).for_each(|change| note(&turns[0], change * 7));
     thread::scope(|scope| {
-        let next = scope.spawn(|| turn(&gate, &change(1, 7), &within(60_000)));
+        let next = scope.spawn(|| turn(&gate, 1));
         until(|| waiting(&gate, 1) == 1);
         while turns.len() > 1 {
             turns.pop();
@@ -140,24 +116,23 @@ fn beside_rivals_there_is_one_turn_and_again_more_without_them() {
         turns.pop();
         turns.push(next.join().unwrap());
     });
-    let late = gate.enter(&change(1, 7), &within(5));
-    assert!(matches!(late, Entry::Answered(Err(_))), "a second turn beside rivals");
+    assert!(is_kept_out(&gate, 1), "a second turn beside rivals");
     (0..100).for_each(|balance| note(&turns[0], balance));
     turns.extend(all_but_one(&gate, 1));
     assert_eq!(gate.stripes[stripe_of(1)].lock().turns, TURNS_MAX);
 }
 
-/// Every change is applied by exactly one thread, and never more than there are turns at once,
-/// whatever becomes of their number meanwhile.
+/// Never more than there are turns are inside at once, whatever becomes of their number meanwhile,
+/// and everybody gets in.
 #[test]
-fn a_crowd_is_applied_by_few_at_a_time_and_none_twice() {
+fn a_crowd_comes_in_few_at_a_time_and_all_of_it() {
     const THREADS: usize = 16;
     const CHANGES: usize = 500;
     let gate = Gate::new(8);
     let (inside, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let was_alone = [AtomicBool::new(false), AtomicBool::new(false)];
     let start = Barrier::new(THREADS);
-    let apply = |turn: &Turn<'_>| {
+    let apply = |turn: Turn<'_>| {
         assert!(inside.fetch_add(1, Ordering::SeqCst) < TURNS_MAX, "too many at once");
         let count = done.fetch_add(1, Ordering::SeqCst) + 1;
         inside.fetch_sub(1, Ordering::SeqCst);
@@ -167,38 +142,16 @@ fn a_crowd_is_applied_by_few_at_a_time_and_none_twice() {
         turn.note(&change(1, 1), &applied(seen));
         let alone = !turn.stripe.lock().rivals.are_likely();
         was_alone[usize::from(alone)].store(true, Ordering::SeqCst);
-        applied(balance)
     };
-    let answers: Vec<i64> = thread::scope(|scope| {
-        let crowd: Vec<_> = (0..THREADS)
-            .map(|_| {
-                scope.spawn(|| {
-                    start.wait();
-                    let one = || match gate.enter(&change(1, 1), &within(60_000)) {
-                        Entry::Answered(result) => result,
-                        Entry::Turn(turn) => {
-                            let own = apply(&turn);
-                            for _ in 0..3 {
-                                let Some(other) = turn.next() else { break };
-                                other.answer(apply(&turn));
-                            }
-                            own
-                        }
-                    };
-                    (0..CHANGES).map(|_| one().unwrap().outcome).collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        let outcomes = crowd.into_iter().flat_map(|thread| thread.join().unwrap());
-        outcomes
-            .map(|outcome| match outcome {
-                Outcome::Changed { balance } => balance,
-                other => panic!("{other:?}"),
-            })
-            .collect()
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                start.wait();
+                (0..CHANGES).for_each(|_| apply(turn(&gate, 1)));
+            });
+        }
     });
-    let distinct: std::collections::HashSet<i64> = answers.iter().copied().collect();
-    assert_eq!((answers.len(), distinct.len()), (THREADS * CHANGES, THREADS * CHANGES));
+    assert_eq!(done.into_inner(), THREADS * CHANGES);
     assert!(was_alone.iter().all(|seen| seen.load(Ordering::SeqCst)), "the limit has not moved");
     let stripe = gate.stripes[stripe_of(1)].lock();
     assert_eq!((stripe.turns, stripe.waiting.len()), (0, 0));
@@ -208,10 +161,8 @@ fn a_crowd_is_applied_by_few_at_a_time_and_none_twice() {
 fn one_user_takes_at_most_half_of_the_connections() {
     for (connections, turns) in [(1, 1), (2, 1), (3, 1), (4, 2), (6, 3), (100, TURNS_MAX)] {
         let gate = Gate::new(connections);
-        let _taken: Vec<_> =
-            (0..turns).map(|_| turn(&gate, &change(1, 5), &within(60_000))).collect();
-        let late = gate.enter(&change(1, 5), &within(5));
-        assert!(matches!(late, Entry::Answered(Err(_))), "{connections} connections");
+        let _taken: Vec<_> = (0..turns).map(|_| turn(&gate, 1)).collect();
+        assert!(is_kept_out(&gate, 1), "{connections} connections");
     }
 }
 

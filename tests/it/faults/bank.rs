@@ -25,11 +25,12 @@ struct Told {
     user_id: i64,
     amount: i64,
     answer: Option<(u16, i64)>,
+    at: Instant,
 }
 
 /// What one client did.
 #[derive(Default)]
-struct Report {
+pub(super) struct Report {
     told: Vec<Told>,
     reads: usize,
     retries: usize,
@@ -45,6 +46,10 @@ pub(super) struct Audit {
     pub(super) retries: usize,
     /// The longest that any client had to go on trying.
     pub(super) longest: Duration,
+    /// The longest time in which nobody's change was applied.
+    pub(super) gap: Duration,
+    /// Acknowledged and not there.
+    pub(super) lost: usize,
 }
 
 struct Teller<'a> {
@@ -72,8 +77,18 @@ impl Bank {
         database: &Database,
         disturb: impl FnOnce(),
     ) -> Audit {
+        self.audit(database, &self.reports(addrs, seed, disturb), None)
+    }
+
+    /// What the clients were told until `disturb` had ended.
+    pub(super) fn reports(
+        &self,
+        addrs: &[SocketAddr],
+        seed: u64,
+        disturb: impl FnOnce(),
+    ) -> Vec<Report> {
         let stop = AtomicBool::new(false);
-        let reports: Vec<Report> = thread::scope(|scope| {
+        thread::scope(|scope| {
             let (stop, users) = (&stop, &self.users);
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|index| {
@@ -91,11 +106,17 @@ impl Bank {
             disturb();
             drop(end);
             clients.into_iter().map(|client| client.join().expect("a client")).collect()
-        });
-        self.audit(database, &reports)
+        })
     }
 
-    fn audit(&self, database: &Database, reports: &[Report]) -> Audit {
+    /// Holds every change of the database against what the clients were told. What they were told
+    /// until `may_be_lost` may have been lost by the database since.
+    pub(super) fn audit(
+        &self,
+        database: &Database,
+        reports: &[Report],
+        may_be_lost: Option<Instant>,
+    ) -> Audit {
         database.assert_books_balance();
         assert_eq!(database.number("select count(*) from users where balance < 0"), 0);
         let mut ledger = self.ledger(database);
@@ -106,11 +127,16 @@ impl Bank {
             reads: reports.iter().map(|report| report.reads).sum(),
             retries: reports.iter().map(|report| report.retries).sum(),
             longest: reports.iter().map(|report| report.longest).max().unwrap_or_default(),
+            gap: gap(reports),
+            lost: 0,
         };
-        for Told { user_id, amount, answer } in reports.iter().flat_map(|report| &report.told) {
+        for Told { user_id, amount, answer, at } in reports.iter().flat_map(|report| &report.told) {
             let rows = ledger.remove(&(*user_id, *amount)).unwrap_or_default();
             let what = format!("the change of {amount} of user {user_id}, told {answer:?}");
             match answer {
+                Some((200, _)) if rows.is_empty() && may_be_lost.is_some_and(|end| *at < end) => {
+                    audit.lost += 1;
+                }
                 Some((200, balance)) => {
                     assert_eq!(rows, [*balance], "{what}: acknowledged, so applied exactly once");
                     audit.applied += 1;
@@ -143,6 +169,14 @@ impl Bank {
     }
 }
 
+fn gap(reports: &[Report]) -> Duration {
+    let all = reports.iter().flat_map(|report| &report.told);
+    let applied = all.filter(|told| matches!(told.answer, Some((200, _))));
+    let mut instants: Vec<Instant> = applied.map(|told| told.at).collect();
+    instants.sort_unstable();
+    instants.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+}
+
 impl Teller<'_> {
     fn work(&mut self, index: usize, users: &[i64]) {
         for serial in 0.. {
@@ -166,12 +200,11 @@ impl Teller<'_> {
                 _ => self.until_answered(head, &[&key], body),
             };
             let answer = answer.map(|answer| {
-                let told = (answer.status, answer.balance());
-                let expected = told.0 == 200 || answer.code() == "insufficient_funds";
-                assert!(expected && told.1 >= 0, "{amount}: {}", answer.json());
-                told
+                let expected = answer.status == 200 || answer.code() == "insufficient_funds";
+                assert!(expected && answer.balance() >= 0, "{amount}: {}", answer.json());
+                (answer.status, answer.balance())
             });
-            self.report.told.push(Told { user_id, amount, answer });
+            self.report.told.push(Told { user_id, amount, answer, at: Instant::now() });
         }
     }
 

@@ -88,7 +88,7 @@ impl Postgres {
 
     /// Its first database, which ends with the server.
     pub(crate) fn first_database(&self) -> Database {
-        Database { name: String::new(), url: self.url.clone() }
+        Database::at(self.url.clone())
     }
 
     /// An empty database.
@@ -198,6 +198,11 @@ impl Database {
 
     pub(crate) fn connect(&self) -> Client {
         Client::connect(&self.url, NoTls).expect("the test's database")
+    }
+
+    /// One that outlives the test, at this URL.
+    pub(crate) fn at(url: String) -> Database {
+        Database { name: String::new(), url }
     }
 
     /// One number, by SQL.

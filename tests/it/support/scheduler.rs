@@ -25,7 +25,9 @@ impl Scheduler {
         let target = target(database_url, &options.server);
         let pulse = Arc::new(Pulse::default());
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let cron = Cron::start(options, functions, &target, &pulse, &metrics, &Signal::new());
+        let shutdown = Signal::new();
+        target.watch(&pulse, &shutdown).expect("threads");
+        let cron = Cron::start(options, functions, &target, &pulse, &metrics, &shutdown);
         Scheduler(cron.expect("threads"), metrics)
     }
 
@@ -34,6 +36,7 @@ impl Scheduler {
         let readings = Readings {
             database_up: true,
             ready: true,
+            jobs_ready: None,
             clock_skew_seconds: None,
             database_durable: None,
             pool_in_use: 0,

@@ -12,6 +12,8 @@ use super::child::Child;
 use super::{Database, Scheduler, options};
 
 const URL: &str = "WITNESS_DATABASE_URL";
+/// Where steps are noted that know no lease, if elsewhere.
+const STEPS_URL: &str = "WITNESS_STEPS_URL";
 const NAME: &str = "WITNESS_NAME";
 const LEASE_MS: &str = "WITNESS_LEASE_MS";
 const STEP: Duration = Duration::from_millis(20);
@@ -40,7 +42,8 @@ fn process() {
     let mut options = options(&std::env::var(NAME).unwrap());
     options.lease = Duration::from_millis(std::env::var(LEASE_MS).unwrap().parse().unwrap());
     let functions = {
-        let (polite, stubborn, brief) = (url.clone(), url.clone(), url.clone());
+        let steps_url = std::env::var(STEPS_URL).unwrap_or_else(|_| url.clone());
+        let (polite, stubborn, brief) = (steps_url.clone(), steps_url.clone(), steps_url);
         Functions::new()
             .with("witness", move |context| steps(&polite, context, true))
             .with("stubborn", move |context| steps(&stubborn, context, false))
@@ -103,6 +106,12 @@ fn step(client: &mut Client, context: &Context) {
 /// Starts such a process.
 pub(crate) fn witness(database: &Database, name: &str, lease: Duration) -> Child {
     Child::spawn(&mut witness_command(database, name, lease))
+}
+
+/// Its jobs in one database, and the trace of their steps in another.
+pub(crate) fn witness_beside(url: &str, steps: &Database, name: &str, lease: Duration) -> Child {
+    let mut command = witness_command(steps, name, lease);
+    Child::spawn(command.env(URL, url).env(STEPS_URL, steps.url()))
 }
 
 pub(crate) fn witness_command(database: &Database, name: &str, lease: Duration) -> Command {
