@@ -220,6 +220,7 @@ fn scheduler(
         clock: None,
         leases_have_ended: false,
         perhaps_set_back: true,
+        lack: None,
         no_thread: None,
         told: Told::default(),
     };

@@ -31,12 +31,18 @@
 //! - `few_connections` (warn) connections, hint: they allow few
 //! - `cron_off` (info) hint: this replica runs no jobs
 //! - `tls_not_verified` (warn) hint: whoever answers is taken for the database
+//! - `password_file_ignored` (warn) reason: others may read it, or it cannot be read
 //!
 //! The database:
 //!
 //! - `database_away` (warn) reason, retry_ms, hint: once for an outage
 //! - `database_ready` (info): the first answer, or the first after an outage
 //! - `database_not_durable` (warn) hint: a crash of its machine can lose what was acknowledged
+//! - `host_left` (warn) host, reason: its connections are ended, for another is the primary or
+//!   nobody knows which is
+//! - `host_taken_again` (info) host
+//! - `host_not_asked` (warn) host, reason: it lets nobody ask which server it is
+//! - `hosts_not_compared` (warn) reason, hint: this database does not let anybody tell
 //! - `pool_connection_lost` (debug) reason
 //! - `migrations_waiting` (info, warn) reason: another replica applies them, or a table is locked
 //! - `migration_applied` (info) migration

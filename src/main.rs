@@ -186,6 +186,7 @@ fn migrate_only() -> Result<(), Failure> {
     let config = settings()?;
     let shutdown = shutdown_on_signal()?;
     let target = target(&config)?;
+    target.watch(&Arc::new(Pulse::untried()), &shutdown).map_err(no_thread)?;
     migrate::run(&target, MIGRATIONS, &shutdown).map_err(|fault| Failure::Run(fault.to_string()))
 }
 

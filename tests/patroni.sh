@@ -2,10 +2,11 @@
 # Patroni's faults, by hand: three nodes and etcd on loopback. See tests/it/faults/patroni.rs.
 set -euo pipefail
 
-unset "${!PG@}" "${!PATRONI_@}"
 readonly NODES=3 START_SECONDS_MAX=120
 # Node N's PostgreSQL listens on $PORT + N, its agent on $PORT + 10 + N, etcd on $PORT + 20.
-readonly PORT=${PATRONI_PORT:-25430}
+readonly PORT=${BALANCED_PATRONI_PORT:-25430}
+# A developer's own settings are about other servers.
+unset "${!PG@}" "${!PATRONI_@}"
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
 help() {
@@ -22,7 +23,7 @@ Usage: tests/patroni.sh [TEST…]
   agent FOLDER N           starts the agent of node N again
   --help                   prints this
 
-PATRONI_PORT ($PORT) is the first of 30 ports that it takes.
+BALANCED_PATRONI_PORT ($PORT) is the first of 30 ports that it takes, FAILOVER_SEED repeats a run.
 HELP
 }
 
@@ -59,6 +60,13 @@ watchdog: {mode: off}
 YAML
 }
 
+in_folder() {
+    local cwd
+    for cwd in /proc/[0-9]*/cwd; do
+        [[ $(readlink -- "$cwd") != "$folder"/* ]] || basename "${cwd%/cwd}"
+    done
+}
+
 start_agent() {
     "${as_owner[@]}" patroni "$folder/$1/patroni.yml" >>"$folder/$1/agent.log" 2>&1 &
     echo $! >"$folder/$1/agent.pid"
@@ -72,12 +80,11 @@ primaries() {
     true
 }
 
-# What each process file names, and the children of the servers, which end with them.
+# Every process that was started here: each works in the folder, or was told of it.
 end() {
-    local file
-    for file in "$folder"/*/agent.pid "$folder"/etcd.pid "$folder"/*/data/postmaster.pid; do
-        [[ ! -f $file ]] || kill -CONT "$(head -1 "$file")" 2>/dev/null || true
-        [[ ! -f $file ]] || kill -KILL "$(head -1 "$file")" 2>/dev/null || true
+    local pid
+    for pid in $(pgrep -f -- "$folder/") $(in_folder); do
+        kill -KILL "$pid" 2>/dev/null || true
     done
     { wait; } 2>/dev/null
     sleep 1

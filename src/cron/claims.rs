@@ -35,6 +35,8 @@ pub(super) struct Claims {
     pub(super) leases_have_ended: bool,
     /// Whether rows may have been written before the database's clock was set back.
     pub(super) perhaps_set_back: bool,
+    /// Why there is no connection for steps.
+    pub(super) lack: Option<String>,
     /// When the system last had no thread left for a run.
     pub(super) no_thread: Option<Instant>,
     pub(super) told: Told,
@@ -48,8 +50,8 @@ pub(super) struct Told {
     unknown: Vec<String>,
     /// The last poll failed.
     failing: bool,
-    /// Why there was no connection for steps.
-    lack: Option<String>,
+    /// That there was no connection for steps.
+    lack: bool,
     /// Writes that were refused, poll after poll.
     refusals: u64,
 }
@@ -78,7 +80,7 @@ impl Claims {
         match self.try_to_poll(connection, until) {
             Ok(interrupted) => {
                 self.told.failing = false;
-                self.pulse.jobs_can_be_claimed(self.told.lack.clone().map_or(Ok(()), Err));
+                self.pulse.jobs_can_be_claimed(self.lack.clone().map_or(Ok(()), Err));
                 interrupted
             }
             Err(error) => {
@@ -107,7 +109,8 @@ impl Claims {
             self.free(connection, *job_id)?;
         }
         let (mut left, mut refused) = (offers.due, 0);
-        while left > 0 && self.may_claim() && !self.lacks_steps() {
+        self.look_for_steps();
+        while left > 0 && self.may_claim() && self.lack.is_none() {
             if is_over() || self.held.has_ended() {
                 interrupted = true;
                 break;
@@ -128,11 +131,12 @@ impl Claims {
                 Err(error) => return Err(error),
             }
             left -= 1;
+            self.look_for_steps();
         }
         if self.told.refusals == refusals {
             self.told.refusals = 0;
         }
-        match self.told.lack.is_some() {
+        match self.lack.is_some() {
             true => self.metrics.runs.due_unknown(),
             false => self.metrics.runs.due(usize::try_from(left).unwrap_or_default()),
         }
@@ -186,22 +190,33 @@ impl Claims {
     }
 
     /// A run that can make no step would only keep others from it.
-    fn lacks_steps(&mut self) -> bool {
-        let lack = self.runner.steps.lack();
-        match &lack {
-            Some(Lack::Refused(reason)) if self.told.lack.as_ref() != Some(reason) => {
-                self.told.lack = Some(reason.clone());
-                warn!(
-                    "event=claims_stop reason={reason:?} hint=\"a run needs a connection for its \
-                     steps: no job is claimed before there is one\""
-                );
+    fn look_for_steps(&mut self) {
+        let before = self.lack.take();
+        match self.runner.steps.lack() {
+            Some(Lack::Refused(reason)) => {
+                if before.as_ref() != Some(&reason) {
+                    warn!(
+                        "event=claims_stop reason={reason:?} hint=\"a run needs a connection for \
+                         its steps: no job is claimed before there is one\""
+                    );
+                }
+                self.told.lack = true;
+                self.lack = Some(reason);
             }
-            None if self.told.lack.take().is_some() => {
-                info!("event=claims_go_on reason=\"there is a connection for steps\"");
+            Some(Lack::UnderWay) => {
+                self.lack = Some("a connection for steps is being opened".to_owned());
             }
-            _ => {}
+            None => {
+                if std::mem::take(&mut self.told.lack) {
+                    info!("event=claims_go_on reason=\"there is a connection for steps\"");
+                }
+            }
         }
-        lack.is_some()
+    }
+
+    /// Notes why nothing is looked for now.
+    pub(super) fn rest(&self, reason: &str) {
+        self.pulse.jobs_can_be_claimed(Err(reason.to_owned()));
     }
 
     fn note_a_jump(&mut self, jump: Option<f64>) {

@@ -44,28 +44,39 @@ impl Scheduler {
             // Whoever holds fewer may be next.
             self.poll_at = Instant::now();
         }
-        if self.may_poll() && Instant::now() >= self.poll_at && self.held.begin_claiming() {
-            let renewal = self.renewals.next().unwrap_or(Instant::now() + self.renewals.pause());
-            let interrupted = self.claims.poll(&mut self.connection, renewal);
-            self.held.end_claiming();
-            if std::mem::take(&mut self.claims.leases_have_ended) {
-                self.renewals.at = Instant::now();
-            }
-            // Without jitter the phases of two replicas stay as they are, and one of them comes
-            // first to every job.
-            let pause = self.poll.mul_f64(0.5 + self.random.fraction());
-            self.poll_at = Instant::now() + if interrupted { Duration::ZERO } else { pause };
+        if let Err(reason) = self.may_poll() {
+            self.claims.rest(reason);
+        } else if Instant::now() >= self.poll_at && self.held.begin_claiming() {
+            self.poll();
         }
     }
 
+    fn poll(&mut self) {
+        let renewal = self.renewals.next().unwrap_or(Instant::now() + self.renewals.pause());
+        let interrupted = self.claims.poll(&mut self.connection, renewal);
+        self.held.end_claiming();
+        if std::mem::take(&mut self.claims.leases_have_ended) {
+            self.renewals.at = Instant::now();
+        }
+        // Without jitter the phases of two replicas stay as they are, and one of them comes first
+        // to every job.
+        let pause = self.poll.mul_f64(0.5 + self.random.fraction());
+        self.poll_at = Instant::now() + if interrupted { Duration::ZERO } else { pause };
+    }
+
     /// What would be claimed while no lease is renewed would be lost as well.
-    fn may_poll(&self) -> bool {
-        !self.held.is_draining() && !self.renewals.are_failing() && self.claims.may_ask()
+    fn may_poll(&self) -> Result<(), &'static str> {
+        match () {
+            () if self.held.is_draining() => Err("this replica is shutting down"),
+            () if self.renewals.are_failing() => Err("leases cannot be renewed"),
+            () if !self.claims.may_ask() => Err("sessions may not keep apart"),
+            () => Ok(()),
+        }
     }
 
     /// When there is something to do again.
     fn next(&self) -> Instant {
-        let poll = self.may_poll().then_some(self.poll_at);
+        let poll = self.may_poll().ok().map(|()| self.poll_at);
         let all = [self.renewals.next(), self.ends.next(), poll];
         all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + self.poll)
     }

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{Shutdown, SockaddrLike, SockaddrStorage, getpeername, shutdown};
 
@@ -22,10 +22,17 @@ pub(super) enum Place {
     File(PathBuf),
 }
 
+impl Place {
+    /// The server and its clients may name a socket's folder by different links.
+    pub(super) fn of_file(path: &Path) -> Place {
+        Place::File(path.canonicalize().unwrap_or_else(|_| path.to_owned()))
+    }
+}
+
 /// Ends every connection of this process to such a place: whoever waits on it is told at once that
-/// it has ended.
-pub(super) fn all_connections_to(is_left: impl Fn(&Place) -> bool) {
-    let Ok(entries) = fs::read_dir(DESCRIPTORS) else { return };
+/// it has ended. False where the system does not let us look, as without a free descriptor.
+pub(super) fn all_connections_to(is_left: impl Fn(&Place) -> bool) -> bool {
+    let Ok(entries) = fs::read_dir(DESCRIPTORS) else { return false };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(descriptor) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -35,6 +42,7 @@ pub(super) fn all_connections_to(is_left: impl Fn(&Place) -> bool) {
             let _ = shutdown(descriptor, Shutdown::Both);
         }
     }
+    true
 }
 
 fn place(storage: SockaddrStorage) -> Option<Place> {
@@ -45,5 +53,5 @@ fn place(storage: SockaddrStorage) -> Option<Place> {
     if let Some(v6) = storage.as_sockaddr_in6() {
         return Some(Place::Address(v6.ip().into(), v6.port()));
     }
-    storage.as_unix_addr()?.path().map(|path| Place::File(path.to_owned()))
+    storage.as_unix_addr()?.path().map(Place::of_file)
 }

@@ -31,6 +31,9 @@ impl Dedicated {
         &mut self,
         work: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {
+        // It may lead to a host that was left, and not have been found when that was.
+        let left = |session: &mut Session| self.target.has_left_since(session.opened());
+        self.session.take_if(left);
         let looked = self.session.as_mut().map_or(Ok(()), |session| session.look(LOOK_PAUSE));
         if let Err(error) = looked {
             self.session = None;

@@ -98,26 +98,30 @@ impl Host {
 
     /// A name may lead elsewhere the next time.
     fn note_the_places(&self) {
-        let (port, mut places) = (self.port(), self.places.lock());
-        match (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first()) {
-            (_, Some(address)) => places.extend([Place::Address(*address, port)]),
-            (Some(Named::Unix(folder)), _) => places.extend([Place::File(socket_in(folder, port))]),
-            (Some(Named::Tcp(name)), _) => {
-                let found = (name.as_str(), port).to_socket_addrs().into_iter().flatten();
-                places.extend(found.map(|found| Place::Address(found.ip(), port)));
-            }
-            (None, None) => {}
-        }
+        let port = self.port();
+        let found: Vec<Place> =
+            match (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first()) {
+                (_, Some(address)) => vec![Place::Address(*address, port)],
+                (Some(Named::Unix(folder)), _) => vec![Place::of_file(&socket_in(folder, port))],
+                (Some(Named::Tcp(name)), _) => {
+                    let found = (name.as_str(), port).to_socket_addrs().into_iter().flatten();
+                    found.map(|found| Place::Address(found.ip(), port)).collect()
+                }
+                (None, None) => Vec::new(),
+            };
+        // Only now, since finding an address may take long.
+        self.places.lock().extend(found);
     }
 
     fn port(&self) -> u16 {
         self.parameters.get_ports().first().copied().unwrap_or(PORT)
     }
 
-    /// Ends all connections to it from outside of the driver, which would wait for a frozen server.
-    pub(super) fn cut(&self) {
+    /// Ends all connections to it from outside of the driver, which would wait for a frozen server;
+    /// false where that cannot be done now.
+    pub(super) fn cut(&self) -> bool {
         let places = self.places.lock().clone();
-        cut::all_connections_to(|place| places.contains(place));
+        cut::all_connections_to(|place| places.contains(place))
     }
 
     /// Whether a try to connect has hung, and still does.

@@ -7,29 +7,18 @@
 //! others are ended at once, from outside of the driver, which may be waiting for a frozen one.
 //! Where the timeline does not tell, nobody is connected to, and an operator decides.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod watch;
+
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use log::{info, warn};
 use parking_lot::{Condvar, Mutex};
 
-use super::{Dedicated, Error, Pulse};
-use crate::shutdown::{Phase, Signal};
+use super::Error;
+pub(super) use watch::Watch;
 
-/// Between two questions to a host.
-pub(super) const PAUSE: Duration = Duration::from_millis(500);
 /// At the start nobody is connected to before all have answered; for so long at most.
 const FIRST_LOOK_MAX: Duration = Duration::from_secs(3);
-
-/// No row on a standby, where the functions would fail. The timeline is in the name of the file
-/// that is written now; what the control file says is older.
-const IDENTIFY: &str = "\
-select (select system_identifier from pg_control_system()) as system,
-    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as timeline,
-    pg_postmaster_start_time() as started
-where not pg_is_in_recovery()";
 
 /// A server that takes changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,18 +50,43 @@ pub(super) struct Primaries {
 
 struct State {
     known: Vec<Known>,
-    /// By host, why.
+    /// By host, why nobody is to connect to it.
     barred: Vec<Option<String>>,
+    /// By host, why its connections were ended.
+    left: Vec<Option<String>>,
+    /// While the timeline does not tell: the hosts that have answered since that began.
+    confirmed: Vec<usize>,
     /// The system and its highest timeline of which was heard.
     highest: Option<(i64, u32)>,
     /// Until when nobody is connected to who was not asked.
     first_look: Option<Instant>,
+    /// When a host was last left.
+    left_at: Option<Instant>,
 }
+
+/// What the hosts' answers say.
+enum Verdict {
+    /// By host, why nobody is to connect to it.
+    Outdated(Vec<Option<String>>),
+    /// These two take changes, and the timeline does not tell which is right.
+    Undecided([usize; 2]),
+}
+
+/// By host, why it is left, or nothing where it is taken again.
+type Changes = Vec<(usize, Option<String>)>;
 
 impl Primaries {
     pub(super) fn new(names: Vec<String>) -> Primaries {
-        let (known, barred) = (vec![Known::Unasked; names.len()], vec![None; names.len()]);
-        let state = State { known, barred, highest: None, first_look: None };
+        let nothing = vec![None; names.len()];
+        let state = State {
+            known: vec![Known::Unasked; names.len()],
+            barred: nothing.clone(),
+            left: nothing,
+            confirmed: Vec::new(),
+            highest: None,
+            first_look: None,
+            left_at: None,
+        };
         Primaries { names, state: Mutex::new(state), has_changed: Condvar::new() }
     }
 
@@ -103,27 +117,27 @@ impl Primaries {
         }
     }
 
-    /// Notes what a host has answered; those whose connections are to be ended.
-    fn note(&self, host: usize, known: Known) -> Vec<usize> {
+    /// Whether a host was left since this instant: a connection from before may lead to it.
+    pub(super) fn has_left_since(&self, opened: Instant) -> bool {
+        self.state.lock().left_at.is_some_and(|left| opened <= left)
+    }
+
+    /// Notes what a host has answered; what that changes.
+    fn note(&self, host: usize, known: Known) -> Changes {
         let mut state = self.state.lock();
         state.known[host] = known;
-        let barred = state.judge(&self.names);
-        let before = std::mem::replace(&mut state.barred, barred.clone());
-        drop(state);
-        self.has_changed.notify_all();
-        let mut ended = Vec::new();
-        for (host, (before, now)) in before.iter().zip(barred).enumerate() {
-            let name = &self.names[host];
-            match now {
-                Some(reason) if before.as_ref() != Some(&reason) => {
-                    warn!("event=host_left host={name} reason={reason:?}");
-                    ended.push(host);
-                }
-                None if before.is_some() => info!("event=host_taken_again host={name}"),
-                _ => {}
-            }
+        let left = state.settle(host, &self.names);
+        let before = std::mem::replace(&mut state.left, left.clone());
+        let changes: Changes = (0..)
+            .zip(before.into_iter().zip(left))
+            .filter(|(_, (before, now))| before != now)
+            .map(|(host, (_, now))| (host, now))
+            .collect();
+        if changes.iter().any(|(_, reason)| reason.is_some()) {
+            state.left_at = Some(Instant::now());
         }
-        ended
+        self.has_changed.notify_all();
+        changes
     }
 
     /// What is known of a host that does not answer now.
@@ -136,26 +150,47 @@ impl Primaries {
 }
 
 impl State {
-    /// By host, why nobody is to connect to it.
-    fn judge(&mut self, names: &[String]) -> Vec<Option<String>> {
-        let taking: Vec<(usize, Server)> = (0..names.len())
-            .filter_map(|host| match self.known[host] {
-                Known::Takes(server) => Some((host, server)),
-                _ => None,
-            })
-            .collect();
-        for (place, (host, one)) in taking.iter().enumerate() {
-            let undecided = |other: &&(usize, Server)| {
-                let is_same = one.started == other.1.started;
-                (one.system != other.1.system || one.timeline == other.1.timeline) && !is_same
-            };
-            if let Some((other, _)) = taking[place + 1..].iter().find(undecided) {
-                let (one, other) = (&names[*host], &names[*other]);
+    /// Decides anew, after this host's answer, to whom nobody is to connect; by host, why its
+    /// connections are to be ended. Where the timeline does not tell, both are asked again first:
+    /// of two names of one server that has just started again, one still says what it said before.
+    fn settle(&mut self, host: usize, names: &[String]) -> Vec<Option<String>> {
+        match self.judge() {
+            Verdict::Outdated(reasons) => {
+                self.confirmed.clear();
+                self.barred.clone_from(&reasons);
+                reasons
+            }
+            Verdict::Undecided(two) => {
+                let [one, other] = two.map(|host| &names[host]);
                 let reason = format!(
                     "{one} and {other} both take changes, and neither was promoted after the \
                      other: stop one of them, or take it out of DATABASE_URL"
                 );
-                return vec![Some(reason); names.len()];
+                let is_new = self.confirmed.is_empty();
+                self.barred = vec![Some(reason); names.len()];
+                // The first place is taken by the answer that raised the doubt.
+                self.confirmed.push(if is_new { names.len() } else { host });
+                match two.iter().all(|host| self.confirmed.contains(host)) {
+                    true => self.barred.clone(),
+                    false => self.left.clone(),
+                }
+            }
+        }
+    }
+
+    fn judge(&mut self) -> Verdict {
+        let taking = self.known.iter().enumerate().filter_map(|(host, known)| match known {
+            Known::Takes(server) => Some((host, *server)),
+            _ => None,
+        });
+        let taking: Vec<(usize, Server)> = taking.collect();
+        for (place, (host, one)) in taking.iter().enumerate() {
+            let undecided = |(_, other): &&(usize, Server)| {
+                let is_same = one.started == other.started;
+                (one.system != other.system || one.timeline == other.timeline) && !is_same
+            };
+            if let Some((other, _)) = taking[place + 1..].iter().find(undecided) {
+                return Verdict::Undecided([*host, *other]);
             }
         }
         for (_, server) in &taking {
@@ -163,69 +198,19 @@ impl State {
             let timeline = system.map_or(0, |(_, timeline)| timeline).max(server.timeline);
             self.highest = Some((server.system, timeline));
         }
-        let outdated = |known: &Known| match (known, self.highest) {
-            (Known::Takes(server) | Known::Took(server), Some((system, highest))) => {
-                let timeline = server.timeline;
-                (server.system == system && timeline < highest).then(|| {
-                    format!(
-                        "another server was promoted in its place: its timeline is {timeline}, \
-                         and {highest} is the latest"
-                    )
-                })
-            }
-            _ => None,
-        };
-        self.known.iter().map(outdated).collect()
-    }
-}
-
-/// Asks one host.
-pub(super) struct Watch {
-    pub(super) host: usize,
-    /// To that host alone, be it a standby or not.
-    pub(super) connection: Dedicated,
-    pub(super) primaries: Arc<Primaries>,
-    pub(super) pulse: Arc<Pulse>,
-    /// Whether it was said that hosts do not tell; by any of them.
-    pub(super) told: Arc<AtomicBool>,
-}
-
-impl Watch {
-    /// Goes on until the process ends. Ends all connections of hosts that are left, by `cut`.
-    pub(super) fn run(mut self, shutdown: &Signal, cut: impl Fn(usize)) {
-        loop {
-            let known = self.ask();
-            let left = self.primaries.note(self.host, known);
-            if !left.is_empty() {
-                self.pulse.demoted(Instant::now());
-            }
-            left.into_iter().for_each(&cut);
-            if shutdown.wait_for_phase(Phase::Ended, PAUSE) {
-                return;
-            }
-        }
+        Verdict::Outdated(self.known.iter().map(|known| self.outdated(known)).collect())
     }
 
-    fn ask(&mut self) -> Known {
-        match self.connection.run(|session| session.query_opt(IDENTIFY, &[])) {
-            Ok(None) => Known::Nothing,
-            Ok(Some(row)) => {
-                let timeline = u32::from_str_radix(row.get("timeline"), 16).unwrap_or_default();
-                let (system, started) = (row.get("system"), row.get("started"));
-                Known::Takes(Server { system, timeline, started })
-            }
-            Err(error) if !error.is_passing() => {
-                if !self.told.swap(true, Ordering::Relaxed) {
-                    warn!(
-                        "event=hosts_not_compared reason={:?} hint=\"a server that goes on taking \
-                         changes beside a promoted one cannot be found out\"",
-                        error.reason()
-                    );
-                }
-                Known::Nothing
-            }
-            Err(_) => self.primaries.last_known(self.host),
-        }
+    fn outdated(&self, known: &Known) -> Option<String> {
+        let (Known::Takes(server) | Known::Took(server)) = known else { return None };
+        let (system, highest) = self.highest?;
+        let timeline = server.timeline;
+        (server.system == system && timeline < highest).then(|| {
+            format!(
+                "another server was promoted in its place: its timeline is {timeline}, and \
+                 {highest} was seen; if it is the right one all the same, restart the replicas"
+            )
+        })
     }
 }
 
@@ -246,20 +231,27 @@ mod tests {
         [0, 1].map(|host| primaries.admit(host).is_ok())
     }
 
+    /// The hosts that an answer makes be left.
+    fn left_by(primaries: &Primaries, host: usize, known: Known) -> Vec<usize> {
+        let changes = primaries.note(host, known);
+        changes.into_iter().filter(|(_, reason)| reason.is_some()).map(|(host, _)| host).collect()
+    }
+
     #[test]
     fn of_two_that_take_changes_the_later_promoted_is_right_for_good() {
         let primaries = two();
-        assert!(primaries.note(0, takes(7, 1, 10)).is_empty());
-        assert!(primaries.note(1, Known::Nothing).is_empty());
-        assert_eq!(primaries.note(1, takes(7, 2, 20)), [0]);
+        let left = |host, known| left_by(&primaries, host, known);
+        assert!(left(0, takes(7, 1, 10)).is_empty());
+        assert!(left(1, Known::Nothing).is_empty());
+        assert_eq!(left(1, takes(7, 2, 20)), [0]);
         assert_eq!(admitted(&primaries), [false, true]);
-        assert!(primaries.note(1, primaries.last_known(1)).is_empty());
+        assert!(left(1, primaries.last_known(1)).is_empty());
         assert_eq!(admitted(&primaries), [false, true], "the right one is away for a moment");
-        assert!(primaries.note(0, takes(7, 1, 10)).is_empty());
+        assert!(left(0, takes(7, 1, 10)).is_empty());
         assert_eq!(admitted(&primaries), [false, true]);
-        assert_eq!(primaries.note(0, takes(7, 3, 30)), [1], "and is promoted in its turn");
+        assert_eq!(left(0, takes(7, 3, 30)), [1], "and is promoted in its turn");
         assert_eq!(admitted(&primaries), [true, false]);
-        assert!(primaries.note(1, Known::Nothing).is_empty());
+        assert!(left(1, Known::Nothing).is_empty());
         assert_eq!(admitted(&primaries), [true, true], "a standby does no harm");
     }
 
@@ -267,8 +259,16 @@ mod tests {
     fn what_the_timeline_does_not_tell_is_for_an_operator() {
         for other in [takes(7, 1, 20), takes(8, 1, 20), takes(8, 2, 20)] {
             let primaries = two();
-            primaries.note(0, takes(7, 1, 10));
-            assert_eq!(primaries.note(1, other), [0, 1], "{other:?}");
+            let left = |host, known| left_by(&primaries, host, known);
+            left(0, takes(7, 1, 10));
+            assert!(left(1, other).is_empty(), "{other:?}");
+            assert_eq!(
+                admitted(&primaries),
+                [false, false],
+                "a doubt is enough to connect to none"
+            );
+            assert!(left(0, takes(7, 1, 10)).is_empty());
+            assert_eq!(left(1, other), [0, 1], "both have said it again");
             let reason = primaries.admit(0).expect_err("barred").reason().to_owned();
             assert!(reason.contains("a:1 and b:2"), "{reason}");
             primaries.note(0, Known::Nothing);
@@ -279,11 +279,15 @@ mod tests {
     #[test]
     fn two_names_of_one_server_are_one() {
         let primaries = two();
-        primaries.note(0, takes(7, 1, 10));
-        assert!(primaries.note(1, takes(7, 1, 10)).is_empty());
+        let left = |host, known| left_by(&primaries, host, known);
+        left(0, takes(7, 1, 10));
+        assert!(left(1, takes(7, 1, 10)).is_empty());
         assert_eq!(admitted(&primaries), [true, true]);
-        assert_eq!(primaries.note(1, takes(7, 2, 20)), [0], "an address that has moved");
-        assert!(primaries.note(0, takes(7, 2, 20)).is_empty());
+        assert!(left(1, takes(7, 1, 15)).is_empty(), "it was started again");
+        assert!(left(0, takes(7, 1, 15)).is_empty());
+        assert_eq!(admitted(&primaries), [true, true]);
+        assert_eq!(left(1, takes(7, 2, 20)), [0], "an address that has moved");
+        assert!(left(0, takes(7, 2, 20)).is_empty());
         assert_eq!(admitted(&primaries), [true, true]);
     }
 }

@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn silence_counts_while_the_probe_asks_and_from_the_last_return() {
-        let short = Duration::from_millis(20);
+        let short = Duration::from_millis(200);
         let pulse = Pulse::default();
         std::thread::sleep(short);
         assert_eq!(pulse.silence(), Duration::ZERO);

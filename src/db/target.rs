@@ -5,7 +5,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use postgres::Client;
 use postgres::config::{Host as Place, LoadBalanceHosts};
@@ -22,6 +23,8 @@ use crate::shutdown::{Signal, spawn_vital};
 /// For how long a host may think about which server it is.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 const STACK_BYTES: usize = 256 * 1024;
+/// What the driver has where the URL says nothing.
+const DRIVERS_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Where and how to connect.
 #[derive(Clone)]
@@ -53,8 +56,10 @@ impl Target {
         if parameters.get_tcp_user_timeout().is_none() {
             parameters.tcp_user_timeout(Duration::from_secs(5));
         }
-        if parameters.get_keepalives_interval().is_none() {
+        if parameters.get_keepalives_idle() == DRIVERS_IDLE {
             parameters.keepalives_idle(Duration::from_secs(5));
+        }
+        if parameters.get_keepalives_interval().is_none() {
             parameters.keepalives_interval(Duration::from_secs(2));
         }
         if parameters.get_keepalives_retries().is_none() {
@@ -94,7 +99,7 @@ impl Target {
             return Ok(());
         }
         self.primaries.begin();
-        let told = Arc::default();
+        let told: Arc<AtomicBool> = Arc::default();
         for (host, asked) in self.hosts.iter().enumerate() {
             let alone = Target::of([Arc::new(asked.standby_or_not())].into(), false);
             let watch = Watch {
@@ -103,6 +108,7 @@ impl Target {
                 primaries: Arc::clone(&self.primaries),
                 pulse: Arc::clone(pulse),
                 told: Arc::clone(&told),
+                told_of_this: false,
             };
             let (hosts, shutdown) = (Arc::clone(&self.hosts), shutdown.clone());
             spawn_vital("primary", STACK_BYTES, move || {
@@ -110,6 +116,11 @@ impl Target {
             })?;
         }
         Ok(())
+    }
+
+    /// Whether a host was left since this instant: a connection from before may lead to it.
+    pub(super) fn has_left_since(&self, opened: Instant) -> bool {
+        self.primaries.has_left_since(opened)
     }
 
     /// Opens one connection outside of the pool, to the first host that lets us in, and pins its

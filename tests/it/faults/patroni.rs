@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{self, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,8 +37,25 @@ const ETCD_AWAY: Duration = Duration::from_secs(50);
 struct Cluster {
     folder: PathBuf,
     port: u16,
-    _keeper: process::Child,
-    _open: ChildStdin,
+    keeper: process::Child,
+    open: Option<ChildStdin>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.open.take());
+        // The next one takes the same ports.
+        let _ = self.keeper.wait();
+    }
+}
+
+/// Goes on, or starts again, what an accident has stopped.
+struct Mend<'a>(Option<Box<dyn FnOnce() + 'a>>);
+
+impl Drop for Mend<'_> {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(|mend| mend());
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +79,7 @@ impl Cluster {
         let mut lines = BufReader::new(keeper.stdout.take().expect("a pipe")).lines();
         let mut line = || lines.next().expect("tests/patroni.sh lend printed too little").unwrap();
         let (folder, port) = (line().into(), line().parse().expect("a port"));
-        Cluster { folder, port, _keeper: keeper, _open: open }
+        Cluster { folder, port, keeper, open: Some(open) }
     }
 
     /// Whichever takes changes.
@@ -122,8 +140,8 @@ impl Cluster {
     }
 
     /// Does the harm to the primary; what ends it.
-    fn meet(&self, accident: Accident, leader: u16) -> Box<dyn FnOnce() + '_> {
-        match accident {
+    fn meet(&self, accident: Accident, leader: u16) -> Mend<'_> {
+        let mend: Box<dyn FnOnce() + '_> = match accident {
             Accident::SwitchOver => {
                 let addr = SocketAddr::from(([127, 0, 0, 1], self.port + 10 + leader));
                 let body = format!("{{\"leader\":\"node{leader}\"}}");
@@ -161,7 +179,8 @@ impl Cluster {
                 signal("-CONT", &etcd);
                 Box::new(|| ())
             }
-        }
+        };
+        Mend(Some(mend))
     }
 
     fn wait_until_healed(&self) {
@@ -173,23 +192,28 @@ impl Cluster {
 
     /// The instant at which another node takes changes than did, as soon as it can be seen.
     fn promotion(&self, leader: u16, stop: &AtomicBool) -> Option<Instant> {
-        let mut clients: Vec<(u16, Option<Client>)> =
-            (1..=NODES).filter(|node| *node != leader).map(|node| (node, None)).collect();
-        while !stop.load(Ordering::Relaxed) {
-            for (node, client) in &mut clients {
-                if client.is_none() {
-                    *client = self.connect(*node);
-                }
-                let Some(asked) = client else { continue };
-                match asked.query_one("select pg_is_in_recovery()", &[]) {
-                    Ok(row) if !row.get::<_, bool>(0) => return Some(Instant::now()),
-                    Ok(_) => {}
-                    Err(_) => *client = None,
-                }
+        let seen = OnceLock::new();
+        thread::scope(|scope| {
+            for node in (1..=NODES).filter(|node| *node != leader) {
+                let seen = &seen;
+                scope.spawn(move || {
+                    let mut client = None;
+                    while seen.get().is_none() && !stop.load(Ordering::Relaxed) {
+                        client = client.or_else(|| self.connect(node));
+                        let asked = "select pg_is_in_recovery()";
+                        match client.as_mut().map(|client| client.query_one(asked, &[])) {
+                            Some(Ok(row)) if !row.get::<_, bool>(0) => {
+                                let _ = seen.set(Instant::now());
+                            }
+                            Some(Ok(_)) => {}
+                            Some(Err(_)) | None => client = None,
+                        }
+                        thread::sleep(Duration::from_millis(10));
+                    }
+                });
             }
-            thread::sleep(Duration::from_millis(10));
-        }
-        None
+        });
+        seen.into_inner()
     }
 }
 
@@ -227,16 +251,16 @@ fn judge(mode: &str, accidents: &[Accident]) {
     let replica = |_| Process::start(&cluster.url(), &settings);
     let mut replicas: Vec<Process> = (0..REPLICAS).map(replica).collect();
     let addrs: Vec<SocketAddr> = replicas.iter().map(|replica| replica.addr).collect();
-    let bank = Bank::open(addrs[0]);
     let steps = Postgres::shared().empty().with_witness_table();
     let mut witnesses = witnesses(&cluster, &steps);
     let jobs = i64::try_from(JOBS).unwrap();
     steps.wait_for("all jobs run", HEALED_WITHIN, jobs, ALL_RUN);
     for accident in accidents {
         let leader = cluster.leader();
+        let bank = Bank::open(addrs[0]);
         let (stop, mut mend, mut promoted, mut found) = (AtomicBool::new(false), None, None, None);
         steps.connect().batch_execute("truncate witness").expect("no steps");
-        let reports = bank.reports(&addrs, seed("PATRONI_SEED"), || {
+        let reports = bank.reports(&addrs, seed("FAILOVER_SEED"), || {
             thread::scope(|scope| {
                 let promotion = scope.spawn(|| cluster.promotion(leader, &stop));
                 let end = SetOnDrop(&stop);
@@ -273,7 +297,7 @@ fn judge(mode: &str, accidents: &[Accident]) {
             audit.unacknowledged,
             audit.retries,
         );
-        mend.into_iter().for_each(|mend| mend());
+        drop(mend);
         cluster.wait_until_healed();
         replicas.iter_mut().for_each(|replica| assert!(replica.is_alive(), "{}", replica.log()));
         witnesses.iter_mut().for_each(|child| assert!(child.is_alive(), "{}", child.log()));

@@ -1,0 +1,110 @@
+//! Who asks a host which server it is, and ends the connections to those that are left.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::{Known, Primaries, Server};
+use crate::db::{Dedicated, Error, Pulse};
+use crate::shutdown::{Phase, Signal};
+
+/// Between two questions to a host.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// No row on a standby, where the functions would fail. The timeline is in the name of the file
+/// that is written now; what the control file says is older.
+const IDENTIFY: &str = "\
+select (select system_identifier from pg_control_system()) as system,
+    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as timeline,
+    pg_postmaster_start_time() as started
+where not pg_is_in_recovery()";
+
+/// Asks one host.
+pub(in crate::db) struct Watch {
+    pub(in crate::db) host: usize,
+    /// To that host alone, be it a standby or not.
+    pub(in crate::db) connection: Dedicated,
+    pub(in crate::db) primaries: Arc<Primaries>,
+    pub(in crate::db) pulse: Arc<Pulse>,
+    /// Whether it was said that hosts do not tell; by any of them.
+    pub(in crate::db) told: Arc<AtomicBool>,
+    /// Whether it was said that this one lets nobody ask.
+    pub(in crate::db) told_of_this: bool,
+}
+
+impl Watch {
+    /// Goes on until the process ends. Ends all connections of hosts that are left, by `cut`, which
+    /// says whether it could.
+    pub(in crate::db) fn run(mut self, shutdown: &Signal, cut: impl Fn(usize) -> bool) {
+        let mut to_be_cut: Vec<usize> = Vec::new();
+        loop {
+            let known = self.ask();
+            let changes = self.primaries.note(self.host, known);
+            let left = changes.iter().filter(|(_, reason)| reason.is_some());
+            to_be_cut.extend(left.map(|(host, _)| *host));
+            if !to_be_cut.is_empty() {
+                self.pulse.demoted(Instant::now());
+                to_be_cut.retain(|host| !cut(*host));
+            }
+            // Afterwards: whoever reads the log may have stopped reading.
+            changes.iter().for_each(|(host, reason)| self.tell(*host, reason.as_deref()));
+            if shutdown.wait_for_phase(Phase::Ended, PAUSE) {
+                return;
+            }
+        }
+    }
+
+    fn tell(&self, host: usize, reason: Option<&str>) {
+        let name = &self.primaries.names[host];
+        match reason {
+            Some(reason) => warn!("event=host_left host={name} reason={reason:?}"),
+            None => info!("event=host_taken_again host={name}"),
+        }
+    }
+
+    fn ask(&mut self) -> Known {
+        // That a connection was lost says nothing of the server: it may just have been left.
+        let mut answer = self.identify();
+        if answer.as_ref().is_err_and(Error::is_passing) {
+            self.connection.close();
+            answer = self.identify();
+        }
+        match answer {
+            Ok(server) => {
+                self.told_of_this = false;
+                server.map_or(Known::Nothing, Known::Takes)
+            }
+            Err(error) if !error.is_passing() => {
+                if !self.told.swap(true, Ordering::Relaxed) {
+                    warn!(
+                        "event=hosts_not_compared reason={:?} hint=\"a server that goes on taking \
+                         changes beside a promoted one cannot be found out\"",
+                        error.reason()
+                    );
+                }
+                Known::Nothing
+            }
+            Err(error) => {
+                if !error.is_of_a_server_that_is_away() && !self.told_of_this {
+                    self.told_of_this = true;
+                    let name = &self.primaries.names[self.host];
+                    warn!("event=host_not_asked host={name} reason={:?}", error.reason());
+                }
+                self.primaries.last_known(self.host)
+            }
+        }
+    }
+
+    /// The server, if it takes changes.
+    fn identify(&mut self) -> Result<Option<Server>, Error> {
+        self.connection.run(|session| {
+            let Some(row) = session.query_opt(IDENTIFY, &[])? else { return Ok(None) };
+            let timeline: String = row.try_get("timeline")?;
+            let timeline = u32::from_str_radix(&timeline, 16).unwrap_or_default();
+            let (system, started) = (row.try_get("system")?, row.try_get("started")?);
+            Ok(Some(Server { system, timeline, started }))
+        })
+    }
+}
