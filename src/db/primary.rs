@@ -106,6 +106,11 @@ impl Primaries {
         }
     }
 
+    /// Whether the host has not been heard of yet.
+    pub(super) fn is_unasked(&self, host: usize) -> bool {
+        self.state.lock().known[host] == Known::Unasked
+    }
+
     /// Why nobody is to connect to this host.
     ///
     /// # Errors

@@ -124,7 +124,7 @@ impl Target {
     }
 
     /// Opens one connection outside of the pool, to the first host that lets us in, and pins its
-    /// session, with this mark. Who has hung is asked last.
+    /// session, with this mark. Who hangs, or has not said yet which server it is, is asked last.
     ///
     /// # Errors
     /// What the driver says of the last host that was asked, or the system; why nobody is to
@@ -136,7 +136,7 @@ impl Target {
             false => 0,
         };
         let mut hosts: Vec<usize> = (first..self.hosts.len()).chain(0..first).collect();
-        hosts.sort_by_key(|host| self.hosts[*host].hangs());
+        hosts.sort_by_key(|host| self.hosts[*host].hangs() || self.primaries.is_unasked(*host));
         let mut result = Err(Error::unsent("no host is named"));
         for host in hosts {
             let admitted = || self.primaries.admit(host);
