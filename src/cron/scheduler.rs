@@ -66,12 +66,16 @@ impl Scheduler {
 
     /// What would be claimed while no lease is renewed would be lost as well.
     fn may_poll(&self) -> Result<(), &'static str> {
-        match () {
-            () if self.held.is_draining() => Err("this replica is shutting down"),
-            () if self.renewals.are_failing() => Err("leases cannot be renewed"),
-            () if !self.claims.may_ask() => Err("sessions may not keep apart"),
-            () => Ok(()),
+        if self.held.is_draining() {
+            return Err("this replica is shutting down");
         }
+        if self.renewals.are_failing() {
+            return Err("leases cannot be renewed");
+        }
+        if !self.claims.may_ask() {
+            return Err("on the way to the database sessions may not keep apart");
+        }
+        Ok(())
     }
 
     /// When there is something to do again.

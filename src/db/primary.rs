@@ -54,7 +54,9 @@ struct State {
     barred: Vec<Option<String>>,
     /// By host, why its connections were ended.
     left: Vec<Option<String>>,
-    /// While the timeline does not tell: the hosts that have answered since that began.
+    /// Whether the timeline does not tell.
+    is_in_doubt: bool,
+    /// The hosts that have answered since then.
     confirmed: Vec<usize>,
     /// The system and its highest timeline of which was heard.
     highest: Option<(i64, u32)>,
@@ -82,6 +84,7 @@ impl Primaries {
             known: vec![Known::Unasked; names.len()],
             barred: nothing.clone(),
             left: nothing,
+            is_in_doubt: false,
             confirmed: Vec::new(),
             highest: None,
             first_look: None,
@@ -161,6 +164,7 @@ impl State {
     fn settle(&mut self, host: usize, names: &[String]) -> Vec<Option<String>> {
         match self.judge() {
             Verdict::Outdated(reasons) => {
+                self.is_in_doubt = false;
                 self.confirmed.clear();
                 self.barred.clone_from(&reasons);
                 reasons
@@ -171,10 +175,11 @@ impl State {
                     "{one} and {other} both take changes, and neither was promoted after the \
                      other: stop one of them, or take it out of DATABASE_URL"
                 );
-                let is_new = self.confirmed.is_empty();
                 self.barred = vec![Some(reason); names.len()];
-                // The first place is taken by the answer that raised the doubt.
-                self.confirmed.push(if is_new { names.len() } else { host });
+                let is_known = std::mem::replace(&mut self.is_in_doubt, true);
+                if is_known && !self.confirmed.contains(&host) {
+                    self.confirmed.push(host);
+                }
                 match two.iter().all(|host| self.confirmed.contains(host)) {
                     true => self.barred.clone(),
                     false => self.left.clone(),
