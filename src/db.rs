@@ -75,7 +75,8 @@ impl Db {
     /// A pool of `size` connections. Never fails: connections are made in the background, and
     /// remade for as long as the database is away.
     pub fn open(manager: Manager, size: u32, pulse: Arc<Pulse>) -> Db {
-        let builder = r2d2::Pool::builder().max_size(size).connection_timeout(POOL_PATIENCE);
+        let builder = r2d2::Pool::builder().max_size(size).min_idle(Some(1));
+        let builder = builder.connection_timeout(POOL_PATIENCE);
         // Whoever gets a connection looks at it: not for as long as somebody waits for one.
         let last_failure = Arc::default();
         let quiet = Quiet(Arc::clone(&last_failure));

@@ -13,5 +13,6 @@ mod hang;
 mod house;
 mod network;
 mod patroni;
+mod pooler;
 mod slow;
 mod startup;

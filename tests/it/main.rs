@@ -29,7 +29,6 @@ mod openapi;
 mod outage;
 mod pages;
 mod pinned;
-mod pooler;
 mod preconditions;
 mod refused;
 mod replicas;

@@ -1,15 +1,18 @@
 //! A pooler between the replicas and the database: one by session works, and one that mixes
 //! sessions is refused by name. Left out where there is no PgBouncer.
+//!
+//! `POOLER_SECONDS` is how long clients work through one by session (3 unless told).
 
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Uid;
 
-use crate::support::{Child, Database, Postgres, Process, change, get, post, until};
+use super::bank::Bank;
+use crate::support::{Child, Database, Postgres, Process, change, get, post, seconds, seed, until};
 
 /// As long as somebody who has set it up waits for a word.
 const SOON: Duration = Duration::from_secs(5);
@@ -129,4 +132,34 @@ fn a_pooler_that_begins_to_mix_sessions_is_found_out() {
     until("it serves again", SOON * 4, || {
         post(replica.addr, "/api/balance", &change(1, -2)).status == 200
     });
+}
+
+/// Fewer connections than the replicas would take: each has what it needs, and waits for the rest.
+#[test]
+fn five_replicas_share_a_pool_of_20_sessions() {
+    let Some((mut pooler, database)) = Pooler::find("shared") else { return };
+    pooler.start("session", 20);
+    let settings = [("JOB_MIN_SECONDS", "0"), ("CRON_HANDICAP_MS", "100")];
+    let command = || Process::command(&pooler.url(), &settings);
+    let mut replicas: Vec<Process> = (0..5).map(|_| Process::spawn(&mut command())).collect();
+    let addrs: Vec<SocketAddr> = replicas.iter().map(|replica| replica.addr).collect();
+    for addr in &addrs {
+        until("it is ready for all", SOON * 6, || {
+            let ready = get(*addr, "/health/ready");
+            ready.status == 200 && ready.json()["jobs"] == "ready"
+        });
+    }
+    let bank = Bank::open(addrs[0]);
+    let audit = bank.work(&addrs, seed("POOLER_SEED"), &database, || {
+        std::thread::sleep(seconds("POOLER_SECONDS", 3));
+    });
+    println!("{} applied, {} reads, {} retries", audit.applied, audit.reads, audit.retries);
+    for addr in &addrs {
+        assert_eq!(post(*addr, "/api/balance", &change(1, 1)).status, 200);
+    }
+    let all = "select count(distinct job) from cron_runs where outcome = 'succeeded'";
+    database.wait_for("each job was run", SOON * 6, 10, all);
+    let others = "select count(*) from cron_runs where outcome <> 'succeeded'";
+    assert_eq!(database.number(others), 0);
+    replicas.iter_mut().for_each(|replica| assert!(replica.is_alive(), "{}", replica.log()));
 }
