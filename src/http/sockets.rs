@@ -3,20 +3,24 @@
 //!
 //! A descriptor's number is of use only as long as nobody closes it. So each use first asks whose
 //! it is. In the instant between the two another connection could get the number, if this one ended
-//! just then; what could happen to that one is that it ends early.
+//! just then; what could happen to that one is that it ends early. What reads or writes bytes does
+//! so on a descriptor of its own, which nobody else closes: [`Pinned`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
+use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
 
-use nix::Error;
 use nix::sys::socket::{
-    MsgFlags, Shutdown, SockaddrLike, SockaddrStorage, getpeername, getsockname, recv, send,
-    shutdown,
+    ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockaddrLike, SockaddrStorage,
+    getpeername, getsockname, recv, recvmsg, send, sendmsg, shutdown,
 };
+use nix::unistd::close;
+use nix::{Error, cmsg_space};
 use parking_lot::Mutex;
 
 /// Where the system shows a process its own descriptors, by number.
@@ -35,6 +39,15 @@ pub(super) struct Sockets {
     looks: Mutex<()>,
     /// A descriptor kept for a look where clients hold all others.
     spare: Mutex<Option<File>>,
+    /// Those that are pinned, which no look counts. Changed by whoever holds `looks`.
+    pinned: Mutex<HashSet<RawFd>>,
+}
+
+/// A descriptor of our own of one connection's socket: its number is nobody else's until it is
+/// dropped.
+pub(super) struct Pinned<'a> {
+    descriptor: RawFd,
+    sockets: &'a Sockets,
 }
 
 #[derive(Default)]
@@ -70,7 +83,8 @@ pub(super) struct Look {
 impl Sockets {
     pub(super) fn of_port(port: u16) -> Sockets {
         let spare = Mutex::new(File::open(NOTHING).ok());
-        Sockets { port, seen: Mutex::default(), looks: Mutex::default(), spare }
+        let (seen, looks, pinned) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Sockets { port, seen, looks, spare, pinned }
     }
 
     /// Looks at every descriptor: some milliseconds where there are thousands. None where the
@@ -87,6 +101,7 @@ impl Sockets {
         let entries = fs::read_dir(DESCRIPTORS);
         for entry in entries.ok()?.flatten() {
             let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let number = number.filter(|number| !self.pinned.lock().contains(number));
             let ours = number.filter(|number| local_port(*number) == Some(self.port));
             match ours.map(|descriptor| (descriptor, peer(descriptor))) {
                 Some((descriptor, Some(peer))) => {
@@ -127,10 +142,63 @@ impl Sockets {
         self.socket(peer, pair?)
     }
 
+    /// A descriptor of our own of this socket; none when its connection has ended, or where the
+    /// system has none left.
+    pub(super) fn pin(&self, socket: &Socket) -> Option<Pinned<'_>> {
+        let looks = self.looks.lock();
+        let descriptor = duplicate(socket.descriptor()?).ok()?;
+        self.pinned.lock().insert(descriptor);
+        drop(looks);
+        let pinned = Pinned { descriptor, sockets: self };
+        // What was duplicated may have been another's by then.
+        (inode(descriptor) == Some(socket.inode)).then_some(pinned)
+    }
+
     /// The socket that a look found; none when its connection has ended since then.
     pub(super) fn socket(&self, peer: SocketAddr, pair: Pair) -> Option<Socket> {
         let inode = inode(holder(&pair, peer)?)?;
         Some(Socket { pair, inode, peer, port: self.port })
+    }
+}
+
+impl Pinned<'_> {
+    /// Writes past the library, which would first read a body that nobody wants. Only where every
+    /// earlier answer of the connection has been written. Waits for a client that takes nothing, if
+    /// `patient`.
+    pub(super) fn send(&self, mut bytes: &[u8], patient: bool) {
+        let wait = if patient { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+        while !bytes.is_empty() {
+            match send(self.descriptor, bytes, MsgFlags::MSG_NOSIGNAL | wait) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(Error::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Takes what the client still sends, at most so many bytes, until it ends the connection or
+    /// somebody calls [`Socket::end`]; true when it has ended.
+    pub(super) fn discard(&self, most_bytes: usize) -> bool {
+        let (mut buffer, mut taken) = (vec![0; BUFFER_BYTES], 0);
+        while taken < most_bytes {
+            match recv(self.descriptor, &mut buffer, MsgFlags::empty()) {
+                Ok(0) => return true,
+                Ok(more) => taken += more,
+                Err(Error::EINTR) => {}
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+}
+
+impl Drop for Pinned<'_> {
+    /// Its number may be the library's at once, and is then to be looked at.
+    fn drop(&mut self) {
+        let _looks = self.sockets.looks.lock();
+        self.sockets.pinned.lock().remove(&self.descriptor);
+        // Nothing could be done where it fails.
+        let _ = close(self.descriptor);
     }
 }
 
@@ -165,35 +233,6 @@ impl Socket {
     pub(super) fn is_closed(&self) -> bool {
         let mut descriptors = self.pair.iter().copied().flatten();
         descriptors.all(|descriptor| inode(descriptor) != Some(self.inode))
-    }
-
-    /// Writes past the library, which would first read a body that nobody wants. Only where every
-    /// earlier answer of the connection has been written. Waits for a client that takes nothing, if
-    /// `patient`.
-    pub(super) fn send(&self, mut bytes: &[u8], patient: bool) {
-        let wait = if patient { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
-        while let (false, Some(descriptor)) = (bytes.is_empty(), self.descriptor()) {
-            match send(descriptor, bytes, MsgFlags::MSG_NOSIGNAL | wait) {
-                Ok(sent) => bytes = &bytes[sent..],
-                Err(Error::EINTR) => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Takes what the client still sends, at most so many bytes, until it ends the connection or
-    /// somebody calls [`Socket::end`]; true when it has ended.
-    pub(super) fn discard(&self, most_bytes: usize) -> bool {
-        let (mut buffer, mut taken) = (vec![0; BUFFER_BYTES], 0);
-        while let (true, Some(descriptor)) = (taken < most_bytes, self.descriptor()) {
-            match recv(descriptor, &mut buffer, MsgFlags::empty()) {
-                Ok(0) => return true,
-                Ok(more) => taken += more,
-                Err(Error::EINTR) => {}
-                Err(_) => return true,
-            }
-        }
-        taken < most_bytes
     }
 
     /// Whether the client has said that it sends no more. A descriptor that is at its end is not
@@ -246,6 +285,23 @@ impl Socket {
     }
 }
 
+/// Another descriptor of the same: sent to ourselves, since only what is owned can be duplicated
+/// otherwise, and the library owns these.
+fn duplicate(descriptor: RawFd) -> Result<RawFd, Error> {
+    let (from, to) = UnixDatagram::pair().map_err(|_| Error::EMFILE)?;
+    let (mut byte, mut space) = ([0], cmsg_space!(RawFd));
+    let own = [ControlMessage::ScmRights(&[descriptor])];
+    sendmsg::<()>(from.as_raw_fd(), &[IoSlice::new(&byte)], &own, MsgFlags::empty(), None)?;
+    let mut bytes = [IoSliceMut::new(&mut byte)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(to.as_raw_fd(), &mut bytes, Some(&mut space), flags)?;
+    let received = message.cmsgs()?.find_map(|own| match own {
+        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
+        _ => None,
+    });
+    received.ok_or(Error::EMFILE)
+}
+
 fn holder(pair: &Pair, of: SocketAddr) -> Option<RawFd> {
     pair.iter().copied().flatten().find(|descriptor| peer(*descriptor) == Some(of))
 }
@@ -281,21 +337,24 @@ mod tests {
 
     use super::*;
 
-    fn connection() -> (TcpStream, TcpStream, Socket) {
+    fn connection() -> (TcpStream, TcpStream, Sockets, Socket) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, peer) = listener.accept().unwrap();
         let sockets = Sockets::of_port(listener.local_addr().unwrap().port());
         let socket = sockets.of(peer).expect("the socket");
-        (client, server, socket)
+        (client, server, sockets, socket)
     }
 
     #[test]
     fn a_connection_is_found_answered_and_ended_from_outside() {
-        let (mut client, server, socket) = connection();
+        let (mut client, server, sockets, socket) = connection();
+        let pinned = sockets.pin(&socket).expect("a descriptor");
+        let of_pair = |look: Look| look.open.into_values().next();
+        assert_eq!(of_pair(sockets.look().unwrap()), Some(socket.pair), "it is in no look");
         client.write_all(b"what nobody reads").unwrap();
         assert!(!socket.is_at_its_end());
-        socket.send(b"an answer", true);
+        pinned.send(b"an answer", true);
         assert!(socket.can_send());
         socket.end_sending();
         assert!(!socket.can_send());
@@ -303,14 +362,16 @@ mod tests {
         client.read_to_string(&mut text).unwrap();
         assert_eq!(text, "an answer");
         drop(client);
-        assert!(socket.discard(1 << 20));
-        assert!(socket.is_at_its_end());
         drop(server);
+        assert!(pinned.discard(1 << 20));
+        assert!(socket.is_at_its_end());
+        drop(pinned);
+        assert!(socket.is_closed() && sockets.pin(&socket).is_none());
     }
 
     #[test]
     fn what_is_ended_wakes_its_reader() {
-        let (_client, mut server, socket) = connection();
+        let (_client, mut server, _, socket) = connection();
         let reader = std::thread::spawn(move || server.read(&mut [0; 8]).unwrap());
         socket.end_reading();
         assert_eq!(reader.join().unwrap(), 0);

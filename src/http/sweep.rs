@@ -53,7 +53,8 @@ impl Sweep {
                 Overdue::Body => socket.end_reading(),
                 Overdue::Farewell => self.inbox.tell(&socket),
                 Overdue::Silent => {
-                    socket.send(&self.late(), false);
+                    let pinned = self.inbox.sockets.pin(&socket);
+                    pinned.iter().for_each(|it| it.send(&self.late(), false));
                     self.end(&socket);
                 }
                 Overdue::Everything => self.end(&socket),
