@@ -52,7 +52,7 @@ impl Inbox {
             connection: "Connection: close\r\n",
             head_only: client.is_head(),
         };
-        let pinned = self.sockets.pin(&socket);
+        let pinned = socket.pin();
         pinned.iter().for_each(|it| it.send(&reply.to_bytes(&envelope), patient));
         self.tell(&socket);
         // Where the client has ended it, a new connection may have its address and descriptor.
