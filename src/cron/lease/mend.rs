@@ -42,7 +42,9 @@ with ahead as (
     set locked_until = clock_timestamp()
             + case when is_held then cron_jobs.locked_until - cron_jobs.written_at
                 else interval '0' end,
-        requested_at = least(requested_at, clock_timestamp()), offered_at = null
+        requested_at = case when cron_jobs.requested_at is not null or not is_held
+            then least(cron_jobs.requested_at, clock_timestamp()) end,
+        offered_at = null
     from ahead where cron_jobs.id = ahead.id and not waits
     returning 1
 )
