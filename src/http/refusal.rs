@@ -52,10 +52,12 @@ impl Inbox {
             connection: "Connection: close\r\n",
             head_only: client.is_head(),
         };
-        socket.send(&reply.to_bytes(&envelope), patient);
+        let pinned = socket.pin();
+        pinned.iter().for_each(|it| it.send(&reply.to_bytes(&envelope), patient));
         self.tell(&socket);
         // Where the client has ended it, a new connection may have its address and descriptor.
-        if !patient || !socket.discard(DISCARDED_BYTES_MAX) {
+        let has_ended = patient && pinned.is_some_and(|it| it.discard(DISCARDED_BYTES_MAX));
+        if !has_ended {
             socket.end();
         }
         client.discard();

@@ -1,30 +1,30 @@
 //! The sockets of the open connections, found among the descriptors of this process, since the
 //! server library keeps them to itself: to end one, and to see which have gone.
 //!
-//! A descriptor's number is of use only as long as nobody closes it. So each use first asks whose
-//! it is. In the instant between the two another connection could get the number, if this one ended
-//! just then; what could happen to that one is that it ends early.
+//! A descriptor's number is of use only as long as nobody closes it: in the instant after a look
+//! whose it is, another connection can get the number, if this one ends just then. So whatever
+//! reads, writes or ends does so on a descriptor of its own, which nobody else closes: [`Pinned`].
+//! A mere question may be answered for that other one; then this connection has ended, and each
+//! caller bears either answer.
+
+mod pins;
+mod socket;
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::time::Instant;
 
-use nix::Error;
-use nix::sys::socket::{
-    MsgFlags, Shutdown, SockaddrLike, SockaddrStorage, getpeername, getsockname, recv, send,
-    shutdown,
-};
 use parking_lot::Mutex;
+
+use pins::Pins;
+pub(super) use socket::{Pair, Socket};
+use socket::{is_at_its_end, local_port, peer};
 
 /// Where the system shows a process its own descriptors, by number.
 const DESCRIPTORS: &str = "/dev/fd";
-const NOTHING: &str = "/dev/null";
-const BUFFER_BYTES: usize = 16 * 1024;
-/// In the kernel's table of connections.
-const ESTABLISHED: &str = "01";
 
 /// The connections that clients have opened to one port of this process.
 pub(super) struct Sockets {
@@ -33,28 +33,13 @@ pub(super) struct Sockets {
     seen: Mutex<Seen>,
     /// Held by whoever looks: those who wait for it may find what they want in that look.
     looks: Mutex<()>,
-    /// A descriptor kept for a look where clients hold all others.
-    spare: Mutex<Option<File>>,
+    pins: Arc<Pins>,
 }
 
 #[derive(Default)]
 struct Seen {
     begun: Option<Instant>,
     open: HashMap<SocketAddr, Pair>,
-}
-
-/// The library reads from one descriptor and writes to the other; both are the same socket's. A
-/// request that nobody has taken from it yet keeps the second.
-pub(super) type Pair = [Option<RawFd>; 2];
-
-/// The socket of one connection.
-#[derive(Clone)]
-pub(super) struct Socket {
-    pair: Pair,
-    /// Its number in the kernel, which no other gets while this one is open.
-    inode: u64,
-    pub(super) peer: SocketAddr,
-    port: u16,
 }
 
 /// What a look at all descriptors found.
@@ -67,10 +52,15 @@ pub(super) struct Look {
     pub(super) beside: usize,
 }
 
+enum Found {
+    Open(SocketAddr),
+    Kept,
+}
+
 impl Sockets {
     pub(super) fn of_port(port: u16) -> Sockets {
-        let spare = Mutex::new(File::open(NOTHING).ok());
-        Sockets { port, seen: Mutex::default(), looks: Mutex::default(), spare }
+        let (seen, looks) = (Mutex::default(), Mutex::default());
+        Sockets { port, seen, looks, pins: Pins::new() }
     }
 
     /// Looks at every descriptor: some milliseconds where there are thousands. None where the
@@ -83,24 +73,34 @@ impl Sockets {
     fn look_alone(&self) -> Option<Look> {
         let begun = Instant::now();
         let mut look = Look { open: HashMap::new(), kept: 0, beside: 0 };
-        drop(self.spare.lock().take());
-        let entries = fs::read_dir(DESCRIPTORS);
-        for entry in entries.ok()?.flatten() {
-            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            let ours = number.filter(|number| local_port(*number) == Some(self.port));
-            match ours.map(|descriptor| (descriptor, peer(descriptor))) {
-                Some((descriptor, Some(peer))) => {
+        self.pins.lend();
+        let Ok(entries) = fs::read_dir(DESCRIPTORS) else {
+            self.pins.replenish();
+            return None;
+        };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        for number in names.filter_map(|name| name.to_str()?.parse().ok()) {
+            match self.pins.unless_pinned(number, |number| self.found(number)) {
+                Some(Found::Open(peer)) => {
                     let pair = look.open.entry(peer).or_default();
-                    *pair = [Some(descriptor), pair[0]];
+                    *pair = [Some(number), pair[0]];
                 }
-                // A listening socket has no end to read to.
-                Some((descriptor, None)) if is_at_its_end(descriptor) => look.kept += 1,
-                _ => look.beside += 1,
+                Some(Found::Kept) => look.kept += 1,
+                None => look.beside += 1,
             }
         }
-        *self.spare.lock() = File::open(NOTHING).ok();
+        self.pins.replenish();
         *self.seen.lock() = Seen { begun: Some(begun), open: look.open.clone() };
         Some(look)
+    }
+
+    fn found(&self, descriptor: RawFd) -> Option<Found> {
+        if local_port(descriptor) != Some(self.port) {
+            return None;
+        }
+        // A listening socket has no end to read to.
+        let kept = || is_at_its_end(descriptor).then_some(Found::Kept);
+        peer(descriptor).map(Found::Open).or_else(kept)
     }
 
     /// The socket of this client's connection, which somebody holds.
@@ -129,173 +129,39 @@ impl Sockets {
 
     /// The socket that a look found; none when its connection has ended since then.
     pub(super) fn socket(&self, peer: SocketAddr, pair: Pair) -> Option<Socket> {
-        let inode = inode(holder(&pair, peer)?)?;
-        Some(Socket { pair, inode, peer, port: self.port })
+        Socket::of(pair, peer, self.port, &self.pins)
     }
-}
-
-impl PartialEq for Socket {
-    fn eq(&self, other: &Socket) -> bool {
-        (self.inode, self.peer) == (other.inode, other.peer)
-    }
-}
-
-impl Socket {
-    fn is_whole(&self) -> bool {
-        let ours = |descriptor: RawFd| peer(descriptor) == Some(self.peer);
-        self.pair.iter().all(|descriptor| descriptor.is_some_and(ours))
-    }
-
-    /// One that is still this connection's, unless the connection has ended.
-    fn descriptor(&self) -> Option<RawFd> {
-        holder(&self.pair, self.peer).filter(|descriptor| inode(*descriptor) == Some(self.inode))
-    }
-
-    /// Whether its connection has not ended: nobody else can have the client's address.
-    pub(super) fn is_open(&self) -> bool {
-        self.descriptor().is_some()
-    }
-
-    /// Whether both its descriptors were found.
-    pub(super) fn was_whole(&self) -> bool {
-        self.pair.iter().all(Option::is_some)
-    }
-
-    /// Whether nobody holds it any more, be its connection open or not.
-    pub(super) fn is_closed(&self) -> bool {
-        let mut descriptors = self.pair.iter().copied().flatten();
-        descriptors.all(|descriptor| inode(descriptor) != Some(self.inode))
-    }
-
-    /// Writes past the library, which would first read a body that nobody wants. Only where every
-    /// earlier answer of the connection has been written. Waits for a client that takes nothing, if
-    /// `patient`.
-    pub(super) fn send(&self, mut bytes: &[u8], patient: bool) {
-        let wait = if patient { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
-        while let (false, Some(descriptor)) = (bytes.is_empty(), self.descriptor()) {
-            match send(descriptor, bytes, MsgFlags::MSG_NOSIGNAL | wait) {
-                Ok(sent) => bytes = &bytes[sent..],
-                Err(Error::EINTR) => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Takes what the client still sends, at most so many bytes, until it ends the connection or
-    /// somebody calls [`Socket::end`]; true when it has ended.
-    pub(super) fn discard(&self, most_bytes: usize) -> bool {
-        let (mut buffer, mut taken) = (vec![0; BUFFER_BYTES], 0);
-        while let (true, Some(descriptor)) = (taken < most_bytes, self.descriptor()) {
-            match recv(descriptor, &mut buffer, MsgFlags::empty()) {
-                Ok(0) => return true,
-                Ok(more) => taken += more,
-                Err(Error::EINTR) => {}
-                Err(_) => return true,
-            }
-        }
-        taken < most_bytes
-    }
-
-    /// Whether the client has said that it sends no more. A descriptor that is at its end is not
-    /// enough: the library itself ends the reading of a connection behind its last request.
-    pub(super) fn is_at_its_end(&self) -> bool {
-        self.descriptor().is_none_or(is_at_its_end) && !self.is_established()
-    }
-
-    /// As the kernel's table of connections has it, by the ports.
-    fn is_established(&self) -> bool {
-        let ends_with = |text: Option<&str>, port: u16| {
-            text.is_some_and(|address| address.ends_with(&format!(":{port:04X}")))
-        };
-        let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(fs::read_to_string);
-        let mut lines = tables.iter().flatten().flat_map(|table| table.lines());
-        lines.any(|line| {
-            let mut words = line.split_whitespace().skip(1);
-            ends_with(words.next(), self.port)
-                && ends_with(words.next(), self.peer.port())
-                && words.next() == Some(ESTABLISHED)
-        })
-    }
-
-    /// Whether nobody has told the client that nothing follows.
-    pub(super) fn can_send(&self) -> bool {
-        let nothing = |descriptor| send(descriptor, &[], MsgFlags::MSG_NOSIGNAL).is_ok();
-        self.descriptor().is_some_and(nothing)
-    }
-
-    /// Tells the client that nothing follows.
-    pub(super) fn end_sending(&self) {
-        self.shut(Shutdown::Write);
-    }
-
-    /// Whoever reads from it finds its end.
-    pub(super) fn end_reading(&self) {
-        self.shut(Shutdown::Read);
-    }
-
-    /// Ends the connection.
-    pub(super) fn end(&self) {
-        self.shut(Shutdown::Both);
-    }
-
-    fn shut(&self, how: Shutdown) {
-        if let Some(descriptor) = self.descriptor() {
-            // Fails only when the connection has just ended by itself.
-            let _ = shutdown(descriptor, how);
-        }
-    }
-}
-
-fn holder(pair: &Pair, of: SocketAddr) -> Option<RawFd> {
-    pair.iter().copied().flatten().find(|descriptor| peer(*descriptor) == Some(of))
-}
-
-fn inode(descriptor: RawFd) -> Option<u64> {
-    let entry = fs::metadata(format!("{DESCRIPTORS}/{descriptor}"));
-    entry.ok().map(|entry| entry.ino())
-}
-
-fn is_at_its_end(descriptor: RawFd) -> bool {
-    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    matches!(recv(descriptor, &mut [0], flags), Ok(0) | Err(Error::ECONNRESET | Error::ETIMEDOUT))
-}
-
-fn local_port(descriptor: RawFd) -> Option<u16> {
-    address(getsockname(descriptor).ok()?).map(|address| address.port())
-}
-
-fn peer(descriptor: RawFd) -> Option<SocketAddr> {
-    address(getpeername(descriptor).ok()?)
-}
-
-fn address(storage: SockaddrStorage) -> Option<SocketAddr> {
-    storage.family()?;
-    let v4 = storage.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
-    v4.or_else(|| storage.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
 
     use super::*;
 
-    fn connection() -> (TcpStream, TcpStream, Socket) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    fn connection() -> (TcpStream, TcpStream, Sockets, Socket) {
+        connection_to(&TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    fn connection_to(listener: &TcpListener) -> (TcpStream, TcpStream, Sockets, Socket) {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, peer) = listener.accept().unwrap();
         let sockets = Sockets::of_port(listener.local_addr().unwrap().port());
         let socket = sockets.of(peer).expect("the socket");
-        (client, server, socket)
+        (client, server, sockets, socket)
     }
 
     #[test]
     fn a_connection_is_found_answered_and_ended_from_outside() {
-        let (mut client, server, socket) = connection();
+        let (mut client, server, sockets, socket) = connection();
+        let pinned = socket.pin().expect("a descriptor");
+        let of_pair = |look: Look| look.open.into_values().next();
+        assert_eq!(of_pair(sockets.look().unwrap()), Some(socket.pair), "it is in no look");
         client.write_all(b"what nobody reads").unwrap();
         assert!(!socket.is_at_its_end());
-        socket.send(b"an answer", true);
+        pinned.send(b"an answer", true);
         assert!(socket.can_send());
         socket.end_sending();
         assert!(!socket.can_send());
@@ -303,16 +169,50 @@ mod tests {
         client.read_to_string(&mut text).unwrap();
         assert_eq!(text, "an answer");
         drop(client);
-        assert!(socket.discard(1 << 20));
-        assert!(socket.is_at_its_end());
         drop(server);
+        assert!(pinned.discard(1 << 20));
+        assert!(socket.is_at_its_end());
+        drop(pinned);
+        assert!(socket.is_closed() && socket.pin().is_none());
     }
 
     #[test]
     fn what_is_ended_wakes_its_reader() {
-        let (_client, mut server, socket) = connection();
+        let (_client, mut server, _, socket) = connection();
         let reader = std::thread::spawn(move || server.read(&mut [0; 8]).unwrap());
         socket.end_reading();
         assert_eq!(reader.join().unwrap(), 0);
+    }
+
+    /// The number of a connection that ends passes to another, at whose bytes and end nobody is to
+    /// get who still has the first in hand.
+    #[test]
+    fn what_is_pinned_stays_its_own_when_its_number_passes_to_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (client, server, _, socket) = connection_to(&listener);
+        let pinned = socket.pin().expect("a descriptor");
+        let number = server.as_raw_fd();
+        drop((client, server));
+        let mut others = Vec::new();
+        let (mut client, mut server) = loop {
+            // Other tests of this process take numbers too.
+            let (client, server, ..) = connection_to(&listener);
+            if server.as_raw_fd() == number {
+                break (client, server);
+            }
+            assert!(others.len() < 1_000, "the number does not come back");
+            others.push((client, server));
+        };
+        client.write_all(b"a request").unwrap();
+        assert!(pinned.discard(1 << 20), "the first has ended");
+        pinned.send(b"the first one's answer", true);
+        socket.end();
+        drop(pinned);
+        socket.end();
+        let mut bytes = [0; 9];
+        server.read_exact(&mut bytes).unwrap();
+        server.write_all(b"an answer").unwrap();
+        client.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"an answer");
     }
 }

@@ -53,7 +53,7 @@ impl Sweep {
                 Overdue::Body => socket.end_reading(),
                 Overdue::Farewell => self.inbox.tell(&socket),
                 Overdue::Silent => {
-                    socket.send(&self.late(), false);
+                    socket.pin().iter().for_each(|it| it.send(&self.late(), false));
                     self.end(&socket);
                 }
                 Overdue::Everything => self.end(&socket),

@@ -1,10 +1,9 @@
 //! What the door lets through, what it makes of it, and what it refuses. Behind it stands a
 //! listener that writes down what a replica would be sent.
 
-use std::fs;
 use std::time::Duration;
 
-use crate::support::{Client, Record, change};
+use crate::support::{Client, LISTENS, Record, change, sockets};
 
 const POST: &str = "POST /api/balance HTTP/1.1\r\nHost: x\r\n";
 /// Asks for the end of the connection, so that a test sees that nothing else comes.
@@ -229,10 +228,9 @@ fn a_replica_sees_http_1_with_one_host() {
 #[test]
 fn an_empty_address_is_this_machines_alone() {
     let Some(record) = Record::start() else { return };
-    let port = format!(":{:04X} 0", record.addr.port());
-    let sockets = fs::read_to_string("/proc/net/tcp").unwrap()
-        + &fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
-    let listens = sockets.lines().filter(|line| line.contains(&format!("{port}0000000:0000 0A")));
-    let addrs: Vec<&str> = listens.filter_map(|line| line.split_whitespace().nth(1)).collect();
+    let port = format!(":{:04X}", record.addr.port());
+    let rows = ["tcp", "tcp6"].map(|kind| sockets("self", kind)).concat();
+    let listens = rows.iter().filter(|row| row[1].ends_with(&port) && row[3] == LISTENS);
+    let addrs: Vec<&str> = listens.map(|row| row[1].as_str()).collect();
     assert_eq!(addrs, [format!("0100007F:{:04X}", record.addr.port())]);
 }

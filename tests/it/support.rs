@@ -10,6 +10,7 @@ mod random;
 mod record;
 mod replica;
 mod scheduler;
+mod sockets;
 mod witness;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ pub(crate) use random::{Random, seed};
 pub(crate) use record::Record;
 pub(crate) use replica::{Local, LocalOptions, Process};
 pub(crate) use scheduler::{Scheduler, endless, only, options};
+pub(crate) use sockets::{LISTENS, sockets};
 pub(crate) use witness::{witness, witness_beside, witness_command};
 
 /// Waits until something is so, and fails with its name when it is not so in time.

@@ -169,6 +169,9 @@ union all
     select 'a job that was asked for waits for its slot'
     from cron_jobs where slot > requested_at and locked_until = slot
 union all
+    select 'a job is asked for whose run goes on'
+    from cron_jobs where requested_at is not null and holder = 'old#1'
+union all
     select 'a run was closed twice'
     from trial.ends where what = 'closed' group by token having count(*) > 1
 union all

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::sockets::{LISTENS, WAITS, sockets};
 use super::{get, until};
 
 /// HAProxy with the settings of `deploy/`, in front of some replicas; ended with the test.
@@ -85,11 +86,9 @@ impl Door {
     /// How many clients' connections it has, or keeps after its client has gone.
     pub(crate) fn clients(&self) -> usize {
         let port = format!(":{:04X}", self.addr.port());
-        let table = read_to_string("/proc/net/tcp").expect("the connections");
-        // Columns: number, local address, remote address, state, …; 0A listens, 06 waits in the
-        // kernel.
-        let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        rows.filter(|row| row[1].ends_with(&port) && !matches!(row[3], "0A" | "06")).count()
+        let rows = sockets("self", "tcp");
+        let clients = rows.iter().filter(|row| row[1].ends_with(&port));
+        clients.filter(|row| ![LISTENS, WAITS].contains(&row[3].as_str())).count()
     }
 
     /// Its log: one line for each request that did not go well.

@@ -14,10 +14,8 @@ use balanced::metrics::Metrics;
 use balanced::shutdown::Signal;
 
 use super::child::Child;
+use super::sockets::{LISTENS, sockets};
 use super::{get, target, until};
-
-/// In the kernel's table of connections.
-const LISTENS: &str = "0A";
 
 /// A replica in this process, without a signal handler and without migrations.
 pub(crate) struct Local {
@@ -160,22 +158,18 @@ impl Process {
     /// table of the kernel, so what is in a table is taken away from all. Its own connections to
     /// itself are counted for moments: a test waits for a number.
     pub(crate) fn client_sockets(&self) -> usize {
-        let process = format!("/proc/{}", self.pid());
-        let entries = read_dir(format!("{process}/fd")).expect("its descriptors");
+        let process = self.pid().to_string();
+        let entries = read_dir(format!("/proc/{process}/fd")).expect("its descriptors");
         let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
         let number =
             |link: &str| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
         let mut held: HashSet<String> = links.filter_map(|link| number(link.to_str()?)).collect();
-        // Of a process that has ended there are none.
-        let table = |name: &str| fs::read(format!("{process}/net/{name}")).expect("its sockets");
-        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         // … state inode path, in the last columns of the one; … state … inode in the other.
-        for line in String::from_utf8_lossy(&table("unix")).lines().map(words) {
-            line.get(6).map(|inode| held.remove(inode));
+        for row in sockets(&process, "unix") {
+            row.get(6).map(|inode| held.remove(inode));
         }
-        for line in String::from_utf8_lossy(&table("tcp")).lines().map(words) {
-            let listens = line.get(3).is_some_and(|state| state == LISTENS);
-            line.get(9).filter(|_| listens).map(|inode| held.remove(inode));
+        for row in sockets(&process, "tcp").iter().filter(|row| row[3] == LISTENS) {
+            row.get(9).map(|inode| held.remove(inode));
         }
         held.len()
     }
