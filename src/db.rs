@@ -16,7 +16,7 @@ mod target;
 mod trust;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ const SLICE: Duration = Duration::from_millis(100);
 const TRY_PAUSE: Duration = Duration::from_millis(5);
 /// Bounds the pool's own pause between two tries to connect at half of this.
 const POOL_PATIENCE: Duration = Duration::from_secs(1);
+/// A connection unused for this long is closed.
+const IDLE_MAX: Duration = Duration::from_secs(60);
 /// A connection unused for this long is looked at before it is used.
 const IDLE: Duration = Duration::from_millis(100);
 
@@ -46,7 +48,9 @@ pub struct Db {
     pool: r2d2::Pool<Manager>,
     pulse: Arc<Pulse>,
     waiting: AtomicUsize,
-    last_failure: Arc<Mutex<Option<String>>>,
+    /// The first connection is being opened, however long that takes.
+    asked: AtomicBool,
+    last_failure: LastFailure,
 }
 
 /// How the connections of a pool are used at a moment.
@@ -75,14 +79,19 @@ impl Db {
     /// A pool of `size` connections. Never fails: connections are made in the background, and
     /// remade for as long as the database is away.
     pub fn open(manager: Manager, size: u32, pulse: Arc<Pulse>) -> Db {
-        let builder = r2d2::Pool::builder().max_size(size).min_idle(Some(1));
-        let builder = builder.connection_timeout(POOL_PATIENCE);
+        let builder = r2d2::Pool::builder().max_size(size).connection_timeout(POOL_PATIENCE);
+        // One who needs few leaves the others to those who share the server or a pooler.
+        let builder = builder.min_idle(Some(0)).idle_timeout(Some(IDLE_MAX));
         // Whoever gets a connection looks at it: not for as long as somebody waits for one.
-        let last_failure = Arc::default();
-        let quiet = Quiet(Arc::clone(&last_failure));
-        let builder = builder.test_on_check_out(false).error_handler(Box::new(quiet));
+        let builder = builder.test_on_check_out(false);
+        let record = LastFailure::default();
+        let builder = builder.error_handler(Box::new(record.clone()));
+        let builder = builder.connection_customizer(Box::new(record.clone()));
         let pool = builder.build_unchecked(manager);
-        Db { pool, pulse, waiting: AtomicUsize::new(0), last_failure }
+        let (waiting, asked) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let db = Db { pool, pulse, waiting, asked, last_failure: record };
+        db.lack();
+        db
     }
 
     /// Whether statements return, and why not.
@@ -101,10 +110,18 @@ impl Db {
         }
     }
 
-    /// Why there is no connection at all; none as soon as there is one.
+    /// Why there is no connection at all; none as soon as there is one. Whoever asks has one
+    /// opened, if there is none.
     pub fn lack(&self) -> Option<Lack> {
-        let failure = || self.last_failure.lock().clone().map_or(Lack::UnderWay, Lack::Refused);
-        (self.pool.state().connections == 0).then(failure)
+        if self.pool.state().connections > 0 {
+            self.asked.store(false, Ordering::Relaxed);
+            return None;
+        }
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            // The pool tries until it has one.
+            drop(self.pool.get_timeout(TRY_PAUSE));
+        }
+        Some(self.last_failure.0.lock().clone().map_or(Lack::UnderWay, Lack::Refused))
     }
 
     /// Runs `work` on a connection, for `attempt`.
@@ -240,13 +257,21 @@ impl Connection<'_> {
     }
 }
 
-/// The probe reports an unreachable database, once; the pool's many tries add nothing.
-#[derive(Debug)]
-struct Quiet(Arc<Mutex<Option<String>>>);
+/// Of the tries to open a connection, the last one, if it failed. The probe reports an unreachable
+/// database, once; the pool's many tries add nothing.
+#[derive(Clone, Debug, Default)]
+struct LastFailure(Arc<Mutex<Option<String>>>);
 
-impl r2d2::HandleError<Error> for Quiet {
+impl r2d2::HandleError<Error> for LastFailure {
     fn handle_error(&self, error: Error) {
         debug!("event=pool_connection_lost reason={:?}", error.reason());
         *self.0.lock() = Some(error.reason().to_owned());
+    }
+}
+
+impl r2d2::CustomizeConnection<Session, Error> for LastFailure {
+    fn on_acquire(&self, _: &mut Session) -> Result<(), Error> {
+        *self.0.lock() = None;
+        Ok(())
     }
 }

@@ -17,7 +17,7 @@ use super::route::{NoRoute, Route};
 use crate::balance::{Answer, Balances, Change, IdempotencyKey, Outcome};
 use crate::config::Token;
 use crate::cron::{Functions, History, Jobs, StatusReader};
-use crate::db::{self, Attempt, Db, Pulse, Stage};
+use crate::db::{self, Attempt, Db, Lack, Pulse, Stage};
 use crate::metrics::{self, CONTENT_TYPE, Metrics, Readings};
 use crate::shutdown::Signal;
 use crate::users::{User, Users};
@@ -129,7 +129,7 @@ impl Api {
         }
         match route {
             Route::Live => Ok(Reply::json(200, &Health::of("live"))),
-            Route::Ready => match self.readiness.check() {
+            Route::Ready => match self.check() {
                 Ok(()) => Ok(Reply::json(200, &self.readiness.of_both())),
                 Err(reason) => Err(Problem::not_ready(&reason)),
             },
@@ -156,6 +156,15 @@ impl Api {
         }
     }
 
+    /// Whether requests are served.
+    fn check(&self) -> Result<(), String> {
+        self.readiness.check()?;
+        match self.db.lack() {
+            Some(Lack::Refused(reason)) => Err(format!("requests get no connection: {reason}")),
+            Some(Lack::UnderWay) | None => Ok(()),
+        }
+    }
+
     fn authorize(&self, call: &Call) -> Result<(), Problem> {
         let Some(token) = &self.token else {
             return Ok(());
@@ -178,7 +187,7 @@ impl Api {
         let (pool, pulse) = (self.db.pool_state(), self.db.pulse());
         let readings = Readings {
             database_up: pulse.check().is_ok(),
-            ready: self.readiness.check().is_ok(),
+            ready: self.check().is_ok(),
             jobs_ready: pulse.can_jobs_be_claimed().map(|answer| answer.is_ok()),
             clock_skew_seconds: pulse.clock_skew_seconds(),
             database_durable: pulse.is_durable(),

@@ -62,21 +62,40 @@ fn without_a_connection_for_steps_no_job_is_claimed_and_the_servers_word_is_told
     database.wait_for("it makes steps", SOON, 1, steps);
 }
 
-/// Two are what its health and its leases take.
+/// Three are what its health and its jobs take.
+#[test]
+fn a_replica_without_a_connection_for_requests_is_not_ready() {
+    let database = Postgres::shared().migrated();
+    let replica = replica(&database, 3);
+    let ready = || get(replica.addr, "/health/ready");
+    until("it says why", SOON, || {
+        let answer = ready();
+        answer.status == 503
+            && answer.json()["detail"].to_string().contains("too many connections for role")
+    });
+    database.wait_for("each job was run", SOON, 10, ALL_WERE_RUN);
+    database.connect().batch_execute("alter role few_3 connection limit 5").unwrap();
+    until("it is ready", SOON, || ready().status == 200);
+    assert_eq!(post(replica.addr, "/api/balance", &change(1, -2)).status, 200);
+}
+
 #[test]
 fn a_replica_that_can_claim_no_job_says_so_beside_that_it_is_ready() {
     let database = Postgres::shared().migrated();
-    let replica = replica(&database, 2);
+    let replica = replica(&database, 20);
     let ready = || get(replica.addr, "/health/ready");
+    until("it is ready for both", SOON, || {
+        ready().status == 200 && ready().json()["jobs"] == "ready"
+    });
+    let mut other = database.connect();
+    let mut locked = other.transaction().unwrap();
+    locked.batch_execute("lock table cron_jobs").unwrap();
     until("it says why", SOON, || {
         let (status, answer) = (ready().status, ready().json());
         let reason = answer["detail"].to_string();
-        status == 200
-            && answer["jobs"] == "not_ready"
-            && reason.contains("too many connections for role")
+        status == 200 && answer["jobs"] == "not_ready" && reason.contains("lock")
     });
-    assert_eq!(database.number("select count(*) from cron_runs"), 0);
-    database.connect().batch_execute("alter role few_2 connection limit 20").unwrap();
+    assert_eq!(post(replica.addr, "/api/balance", &change(1, -2)).status, 200);
+    locked.rollback().unwrap();
     until("it is ready for jobs", SOON, || ready().json()["jobs"] == "ready");
-    database.wait_for("each job was run", SOON, 10, ALL_WERE_RUN);
 }

@@ -134,7 +134,8 @@ fn a_pooler_that_begins_to_mix_sessions_is_found_out() {
     });
 }
 
-/// Fewer connections than the replicas would take: each has what it needs, and waits for the rest.
+/// Fewer sessions than the replicas would take: who has what it needs works, and who has not says
+/// so in the pooler's words.
 #[test]
 fn five_replicas_share_a_pool_of_20_sessions() {
     let Some((mut pooler, database)) = Pooler::find("shared") else { return };
@@ -143,23 +144,28 @@ fn five_replicas_share_a_pool_of_20_sessions() {
     let command = || Process::command(&pooler.url(), &settings);
     let mut replicas: Vec<Process> = (0..5).map(|_| Process::spawn(&mut command())).collect();
     let addrs: Vec<SocketAddr> = replicas.iter().map(|replica| replica.addr).collect();
-    for addr in &addrs {
-        until("it is ready for all", SOON * 6, || {
-            let ready = get(*addr, "/health/ready");
-            ready.status == 200 && ready.json()["jobs"] == "ready"
-        });
-    }
-    let bank = Bank::open(addrs[0]);
+    let ready = |addr: &&SocketAddr| get(**addr, "/health/ready").status == 200;
+    until("one is ready", SOON * 6, || addrs.iter().any(|addr| ready(&addr)));
+    let first = *addrs.iter().find(ready).expect("a ready one");
+    let bank = Bank::open(first);
     let audit = bank.work(&addrs, seed("POOLER_SEED"), &database, || {
         std::thread::sleep(seconds("POOLER_SECONDS", 3));
     });
     println!("{} applied, {} reads, {} retries", audit.applied, audit.reads, audit.retries);
-    for addr in &addrs {
-        assert_eq!(post(*addr, "/api/balance", &change(1, 1)).status, 200);
-    }
     let all = "select count(distinct job) from cron_runs where outcome = 'succeeded'";
     database.wait_for("each job was run", SOON * 6, 10, all);
     let others = "select count(*) from cron_runs where outcome <> 'succeeded'";
     assert_eq!(database.number(others), 0);
+    until("each works or says why", SOON * 6, || {
+        addrs.iter().all(|addr| {
+            let (status, answer) =
+                (get(*addr, "/health/ready").status, get(*addr, "/health/ready").json());
+            let is_well = status == 200 && answer["jobs"] == "ready";
+            is_well || !answer["detail"].is_null()
+        })
+    });
+    for addr in &addrs {
+        println!("{}", get(*addr, "/health/ready").json());
+    }
     replicas.iter_mut().for_each(|replica| assert!(replica.is_alive(), "{}", replica.log()));
 }
