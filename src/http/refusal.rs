@@ -55,11 +55,10 @@ impl Inbox {
         let pinned = socket.pin();
         pinned.iter().for_each(|it| it.send(&reply.to_bytes(&envelope), patient));
         self.tell(&socket);
-        // Where the client has ended it, a new connection may have its address and descriptor.
-        let has_ended = patient && pinned.is_some_and(|it| it.discard(DISCARDED_BYTES_MAX));
-        if !has_ended {
-            socket.end();
+        if let Some(pinned) = pinned.filter(|_| patient) {
+            pinned.discard(DISCARDED_BYTES_MAX);
         }
+        socket.end();
         client.discard();
         self.cut_connection(&socket);
     }

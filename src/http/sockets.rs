@@ -2,10 +2,10 @@
 //! server library keeps them to itself: to end one, and to see which have gone.
 //!
 //! A descriptor's number is of use only as long as nobody closes it: in the instant after a look
-//! whose it is, another connection can get the number, if this one ends just then. So whatever
-//! reads, writes or ends does so on a descriptor of its own, which nobody else closes: [`Pinned`].
-//! A mere question may be answered for that other one; then this connection has ended, and each
-//! caller bears either answer.
+//! whose it is, another connection can get the number, if this one ends just then. So whoever takes
+//! bytes from a connection, sends some, or ends it, does so on a descriptor of its own, which
+//! nobody else closes: [`pins::Pinned`]. A mere question may be answered for that other one; then
+//! this connection has ended, and each caller bears either answer.
 
 mod pins;
 mod socket;
@@ -73,12 +73,8 @@ impl Sockets {
     fn look_alone(&self) -> Option<Look> {
         let begun = Instant::now();
         let mut look = Look { open: HashMap::new(), kept: 0, beside: 0 };
-        self.pins.lend();
-        let Ok(entries) = fs::read_dir(DESCRIPTORS) else {
-            self.pins.replenish();
-            return None;
-        };
-        let names = entries.flatten().map(|entry| entry.file_name());
+        let lent = self.pins.lend();
+        let names = fs::read_dir(DESCRIPTORS).ok()?.flatten().map(|entry| entry.file_name());
         for number in names.filter_map(|name| name.to_str()?.parse().ok()) {
             match self.pins.unless_pinned(number, |number| self.found(number)) {
                 Some(Found::Open(peer)) => {
@@ -89,7 +85,7 @@ impl Sockets {
                 None => look.beside += 1,
             }
         }
-        self.pins.replenish();
+        drop(lent);
         *self.seen.lock() = Seen { begun: Some(begun), open: look.open.clone() };
         Some(look)
     }
@@ -169,10 +165,9 @@ mod tests {
         client.read_to_string(&mut text).unwrap();
         assert_eq!(text, "an answer");
         drop(client);
-        drop(server);
-        assert!(pinned.discard(1 << 20));
+        pinned.discard(1 << 20);
         assert!(socket.is_at_its_end());
-        drop(pinned);
+        drop((server, pinned));
         assert!(socket.is_closed() && socket.pin().is_none());
     }
 
@@ -204,7 +199,7 @@ mod tests {
             others.push((client, server));
         };
         client.write_all(b"a request").unwrap();
-        assert!(pinned.discard(1 << 20), "the first has ended");
+        pinned.discard(1 << 20);
         pinned.send(b"the first one's answer", true);
         socket.end();
         drop(pinned);

@@ -229,7 +229,7 @@ fn a_replica_sees_http_1_with_one_host() {
 fn an_empty_address_is_this_machines_alone() {
     let Some(record) = Record::start() else { return };
     let port = format!(":{:04X}", record.addr.port());
-    let rows = ["tcp", "tcp6"].map(|kind| sockets("self", kind)).concat();
+    let rows = ["tcp", "tcp6"].map(|kind| sockets("self", kind).unwrap_or_default()).concat();
     let listens = rows.iter().filter(|row| row[1].ends_with(&port) && row[3] == LISTENS);
     let addrs: Vec<&str> = listens.map(|row| row[1].as_str()).collect();
     assert_eq!(addrs, [format!("0100007F:{:04X}", record.addr.port())]);

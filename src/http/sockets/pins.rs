@@ -9,11 +9,13 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, recv, recvmsg, send, sendmsg, shutdown,
+    ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, recv, recvmsg, send, sendmsg,
 };
 use nix::unistd::close;
 use nix::{Error, cmsg_space};
 use parking_lot::Mutex;
+
+use super::socket::shut;
 
 const NOTHING: &str = "/dev/null";
 /// Descriptors kept for when clients hold all others.
@@ -28,6 +30,8 @@ pub(super) struct Pins(Mutex<State>);
 struct State {
     pinned: HashSet<RawFd>,
     spares: Vec<File>,
+    /// Of the spares, those that somebody uses for a moment.
+    lent: usize,
     /// To send descriptors to ourselves.
     mirror: Option<(UnixDatagram, UnixDatagram)>,
 }
@@ -39,8 +43,11 @@ pub(in super::super) struct Pinned {
     pins: Arc<Pins>,
 }
 
+/// One spare descriptor that the system may give away, until this is dropped.
+pub(super) struct Lent<'a>(&'a Pins);
+
 impl Pins {
-    /// Where the system gives no descriptor now, each use tries again.
+    /// What the system does not give now is asked for again after each use.
     pub(super) fn new() -> Arc<Pins> {
         let pins = Pins::default();
         pins.0.lock().replenish();
@@ -51,21 +58,21 @@ impl Pins {
     pub(super) fn pin(self: &Arc<Pins>, descriptor: RawFd) -> Option<Pinned> {
         let state = &mut *self.0.lock();
         let mut own = state.duplicate(descriptor);
-        if own.is_none() && state.spares.pop().is_some() {
+        if own == Err(Error::EMFILE) && state.spares.pop().is_some() {
             own = state.duplicate(descriptor);
         }
-        state.pinned.extend(own);
-        own.map(|descriptor| Pinned { descriptor, pins: Arc::clone(self) })
+        if own.is_err() {
+            state.replenish();
+        }
+        let descriptor = own.ok()?;
+        state.pinned.insert(descriptor);
+        Some(Pinned { descriptor, pins: Arc::clone(self) })
     }
 
-    /// Gives back a spare descriptor to the system, for a use that ends with
-    /// [`Pins::replenish`].
-    pub(super) fn lend(&self) {
-        self.0.lock().spares.pop();
-    }
-
-    pub(super) fn replenish(&self) {
-        self.0.lock().replenish();
+    pub(super) fn lend(&self) -> Lent<'_> {
+        let mut state = self.0.lock();
+        state.lent += usize::from(state.spares.pop().is_some());
+        Lent(self)
     }
 
     /// What `look` finds at this number, unless it is pinned; it does not become so meanwhile.
@@ -86,25 +93,41 @@ impl State {
         if self.mirror.is_none() {
             self.mirror = UnixDatagram::pair().ok();
         }
-        let missing = SPARES - self.spares.len();
+        let missing = SPARES - self.spares.len() - self.lent;
         self.spares.extend((0..missing).map_while(|_| File::open(NOTHING).ok()));
     }
 
     /// Sends it to ourselves, since only what is owned can be duplicated otherwise, and the
     /// library owns these.
-    fn duplicate(&self, descriptor: RawFd) -> Option<RawFd> {
-        let (from, to) = self.mirror.as_ref()?;
+    fn duplicate(&mut self, descriptor: RawFd) -> Result<RawFd, Error> {
+        let (from, to) = self.mirror.as_ref().ok_or(Error::EMFILE)?;
         let (mut byte, mut space) = ([0], cmsg_space!(RawFd));
         let own = [ControlMessage::ScmRights(&[descriptor])];
         let wait = MsgFlags::MSG_DONTWAIT;
-        sendmsg::<()>(from.as_raw_fd(), &[IoSlice::new(&byte)], &own, wait, None).ok()?;
+        sendmsg::<()>(from.as_raw_fd(), &[IoSlice::new(&byte)], &own, wait, None)?;
         let mut bytes = [IoSliceMut::new(&mut byte)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC | wait;
         let message = recvmsg::<()>(to.as_raw_fd(), &mut bytes, Some(&mut space), flags);
-        message.ok()?.cmsgs().ok()?.find_map(|own| match own {
+        let Ok(message) = message else {
+            // The next one would receive what is left in it.
+            self.mirror = None;
+            return Err(Error::EMFILE);
+        };
+        // Where no descriptor is free, the message comes without it.
+        let mut received = message.cmsgs().map_err(|_| Error::EMFILE)?;
+        let received = received.find_map(|own| match own {
             ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
             _ => None,
-        })
+        });
+        received.ok_or(Error::EMFILE)
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.0.lock();
+        state.lent = state.lent.saturating_sub(1);
+        state.replenish();
     }
 }
 
@@ -124,23 +147,21 @@ impl Pinned {
     }
 
     /// Takes what the client still sends, at most so many bytes, until it ends the connection or
-    /// somebody calls [`super::Socket::end`]; true when it has ended.
-    pub(in super::super) fn discard(&self, most_bytes: usize) -> bool {
+    /// somebody calls [`super::Socket::end`].
+    pub(in super::super) fn discard(&self, most_bytes: usize) {
         let (mut buffer, mut taken) = (vec![0; BUFFER_BYTES], 0);
         while taken < most_bytes {
             match recv(self.descriptor, &mut buffer, MsgFlags::empty()) {
-                Ok(0) => return true,
+                Ok(0) => return,
                 Ok(more) => taken += more,
                 Err(Error::EINTR) => {}
-                Err(_) => return true,
+                Err(_) => return,
             }
         }
-        false
     }
 
     pub(super) fn shut(&self, how: Shutdown) {
-        // Fails only when the connection has just ended by itself.
-        let _ = shutdown(self.descriptor, how);
+        shut(self.descriptor, how);
     }
 }
 
@@ -190,9 +211,12 @@ mod tests {
         };
         assert_eq!(pin(SPARES + 1).len(), SPARES);
         assert_eq!(pin(SPARES + 1).len(), SPARES, "they come back");
-        pins.lend();
-        let _lent = File::open(NOTHING).expect("the one that was lent");
-        pins.replenish();
+        let lent = pins.lend();
+        let taken = File::open(NOTHING).expect("the one that was lent");
         assert_eq!(pin(SPARES + 1).len(), SPARES - 1);
+        drop(taken);
+        let taken = File::open(NOTHING).expect("nobody else has taken it");
+        drop((taken, lent));
+        assert_eq!(pin(SPARES + 1).len(), SPARES, "it is kept again");
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use nix::Error;
 use nix::sys::socket::{
     MsgFlags, Shutdown, SockaddrLike, SockaddrStorage, getpeername, getsockname, recv, send,
+    shutdown,
 };
 
 use super::DESCRIPTORS;
@@ -58,7 +59,9 @@ impl Socket {
     /// A descriptor of our own; none when the connection has ended, or where the system has none
     /// left.
     pub(in super::super) fn pin(&self) -> Option<Pinned> {
-        let pinned = self.pins.pin(self.descriptor()?)?;
+        let pin = || self.pins.pin(self.descriptor()?);
+        // The library may just have closed the first of its two.
+        let pinned = pin().or_else(pin)?;
         // What was duplicated may have been another's by then.
         (inode(pinned.descriptor) == Some(self.inode)).then_some(pinned)
     }
@@ -122,8 +125,18 @@ impl Socket {
     }
 
     fn shut(&self, how: Shutdown) {
-        self.pin().iter().for_each(|pinned| pinned.shut(how));
+        match (self.pin(), self.descriptor()) {
+            (Some(pinned), _) => pinned.shut(how),
+            // It must end although no descriptor is left, and at worst another ends early.
+            (None, Some(descriptor)) => shut(descriptor, how),
+            (None, None) => {}
+        }
     }
+}
+
+/// Fails only when the connection has just ended by itself.
+pub(super) fn shut(descriptor: RawFd, how: Shutdown) {
+    let _ = shutdown(descriptor, how);
 }
 
 fn holder(pair: &Pair, of: SocketAddr) -> Option<RawFd> {

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::sockets::{LISTENS, WAITS, sockets};
+use super::sockets::{LISTENS, TIME_WAIT, sockets};
 use super::{get, until};
 
 /// HAProxy with the settings of `deploy/`, in front of some replicas; ended with the test.
@@ -86,9 +86,9 @@ impl Door {
     /// How many clients' connections it has, or keeps after its client has gone.
     pub(crate) fn clients(&self) -> usize {
         let port = format!(":{:04X}", self.addr.port());
-        let rows = sockets("self", "tcp");
+        let rows = sockets("self", "tcp").expect("the connections");
         let clients = rows.iter().filter(|row| row[1].ends_with(&port));
-        clients.filter(|row| ![LISTENS, WAITS].contains(&row[3].as_str())).count()
+        clients.filter(|row| ![LISTENS, TIME_WAIT].contains(&row[3].as_str())).count()
     }
 
     /// Its log: one line for each request that did not go well.

@@ -164,11 +164,13 @@ impl Process {
         let number =
             |link: &str| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
         let mut held: HashSet<String> = links.filter_map(|link| number(link.to_str()?)).collect();
+        // Of a process that has ended there are none.
+        let table = |kind| sockets(&process, kind).expect("its sockets");
         // … state inode path, in the last columns of the one; … state … inode in the other.
-        for row in sockets(&process, "unix") {
+        for row in table("unix") {
             row.get(6).map(|inode| held.remove(inode));
         }
-        for row in sockets(&process, "tcp").iter().filter(|row| row[3] == LISTENS) {
+        for row in table("tcp").iter().filter(|row| row[3] == LISTENS) {
             row.get(9).map(|inode| held.remove(inode));
         }
         held.len()
