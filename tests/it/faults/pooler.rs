@@ -158,14 +158,10 @@ fn five_replicas_share_a_pool_of_20_sessions() {
     assert_eq!(database.number(others), 0);
     until("each works or says why", SOON * 6, || {
         addrs.iter().all(|addr| {
-            let (status, answer) =
-                (get(*addr, "/health/ready").status, get(*addr, "/health/ready").json());
-            let is_well = status == 200 && answer["jobs"] == "ready";
-            is_well || !answer["detail"].is_null()
+            let ready = get(*addr, "/health/ready");
+            let is_well = ready.status == 200 && ready.json()["jobs"] == "ready";
+            is_well || !ready.json()["detail"].is_null()
         })
     });
-    for addr in &addrs {
-        println!("{}", get(*addr, "/health/ready").json());
-    }
     replicas.iter_mut().for_each(|replica| assert!(replica.is_alive(), "{}", replica.log()));
 }
