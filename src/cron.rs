@@ -128,7 +128,7 @@ impl Cron {
         let limits = Limits::within((options.lease / 6).min(STATEMENT_MAX));
         let looked = Signal::new();
         let manager = Manager::new(target.clone(), limits).behind(looked.clone());
-        let steps = Arc::new(Db::open(manager, STEPS_POOL_SIZE, Arc::clone(pulse)));
+        let steps = Arc::new(Db::open(manager, STEPS_POOL_SIZE, None, Arc::clone(pulse)));
         let held = Arc::new(Held::new(shutdown.clone()));
         pulse.jobs_can_be_claimed(Err("it has not looked for due jobs yet".to_owned()));
         let connection = Dedicated::new(target.clone(), limits);

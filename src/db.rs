@@ -38,8 +38,6 @@ const SLICE: Duration = Duration::from_millis(100);
 const TRY_PAUSE: Duration = Duration::from_millis(5);
 /// Bounds the pool's own pause between two tries to connect at half of this.
 const POOL_PATIENCE: Duration = Duration::from_secs(1);
-/// A connection unused for this long is closed.
-const IDLE_MAX: Duration = Duration::from_secs(60);
 /// A connection unused for this long is looked at before it is used.
 const IDLE: Duration = Duration::from_millis(100);
 
@@ -48,9 +46,7 @@ pub struct Db {
     pool: r2d2::Pool<Manager>,
     pulse: Arc<Pulse>,
     waiting: AtomicUsize,
-    /// The first connection is being opened, however long that takes.
-    asked: AtomicBool,
-    last_failure: LastFailure,
+    opening: Opening,
 }
 
 /// How the connections of a pool are used at a moment.
@@ -76,20 +72,24 @@ pub enum Lack {
 }
 
 impl Db {
-    /// A pool of `size` connections. Never fails: connections are made in the background, and
-    /// remade for as long as the database is away.
-    pub fn open(manager: Manager, size: u32, pulse: Arc<Pulse>) -> Db {
+    /// A pool of at most `size` connections. Never fails: connections are made in the background,
+    /// and remade for as long as the database is away. One that is unused for as long as
+    /// `unused_max` is closed, for others who share the server or a pooler; without it all are kept.
+    pub fn open(
+        manager: Manager,
+        size: u32,
+        unused_max: Option<Duration>,
+        pulse: Arc<Pulse>,
+    ) -> Db {
         let builder = r2d2::Pool::builder().max_size(size).connection_timeout(POOL_PATIENCE);
-        // One who needs few leaves the others to those who share the server or a pooler.
-        let builder = builder.min_idle(Some(0)).idle_timeout(Some(IDLE_MAX));
+        let builder = builder.min_idle(Some(0)).idle_timeout(unused_max).max_lifetime(None);
         // Whoever gets a connection looks at it: not for as long as somebody waits for one.
         let builder = builder.test_on_check_out(false);
-        let record = LastFailure::default();
-        let builder = builder.error_handler(Box::new(record.clone()));
-        let builder = builder.connection_customizer(Box::new(record.clone()));
+        let opening = Opening::default();
+        let builder = builder.error_handler(Box::new(opening.clone()));
+        let builder = builder.connection_customizer(Box::new(opening.clone()));
         let pool = builder.build_unchecked(manager);
-        let (waiting, asked) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let db = Db { pool, pulse, waiting, asked, last_failure: record };
+        let db = Db { pool, pulse, waiting: AtomicUsize::new(0), opening };
         db.lack();
         db
     }
@@ -114,14 +114,26 @@ impl Db {
     /// opened, if there is none.
     pub fn lack(&self) -> Option<Lack> {
         if self.pool.state().connections > 0 {
-            self.asked.store(false, Ordering::Relaxed);
             return None;
         }
-        if !self.asked.swap(true, Ordering::Relaxed) {
-            // The pool tries until it has one.
-            drop(self.pool.get_timeout(TRY_PAUSE));
+        // Once asked the pool tries until it has one.
+        let is_asked = self.opening.is_asked.swap(true, Ordering::Relaxed);
+        if !is_asked && self.pool.get_timeout(TRY_PAUSE).is_ok() {
+            self.opening.is_asked.store(false, Ordering::Relaxed);
+            return None;
         }
-        Some(self.last_failure.0.lock().clone().map_or(Lack::UnderWay, Lack::Refused))
+        Some(self.opening.last_failure.lock().clone().map_or(Lack::UnderWay, Lack::Refused))
+    }
+
+    /// Gives up those that nobody uses and that the server has ended: until then the pool counts
+    /// them.
+    pub fn look(&self) {
+        while let Some(mut session) = self.pool.try_get() {
+            if session.look(IDLE).is_ok() {
+                return;
+            }
+            session.forget();
+        }
     }
 
     /// Runs `work` on a connection, for `attempt`.
@@ -250,28 +262,29 @@ impl Connection<'_> {
             }
         }
     }
-
-    /// Whether more work can be run on it.
-    pub fn is_usable(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.is_usable())
-    }
 }
 
-/// Of the tries to open a connection, the last one, if it failed. The probe reports an unreachable
+/// What is known of the pool's tries to open a connection. The probe reports an unreachable
 /// database, once; the pool's many tries add nothing.
 #[derive(Clone, Debug, Default)]
-struct LastFailure(Arc<Mutex<Option<String>>>);
+struct Opening {
+    /// One was asked for where there was none, and none was opened since.
+    is_asked: Arc<AtomicBool>,
+    /// Why the last try failed, if it did.
+    last_failure: Arc<Mutex<Option<String>>>,
+}
 
-impl r2d2::HandleError<Error> for LastFailure {
+impl r2d2::HandleError<Error> for Opening {
     fn handle_error(&self, error: Error) {
         debug!("event=pool_connection_lost reason={:?}", error.reason());
-        *self.0.lock() = Some(error.reason().to_owned());
+        *self.last_failure.lock() = Some(error.reason().to_owned());
     }
 }
 
-impl r2d2::CustomizeConnection<Session, Error> for LastFailure {
+impl r2d2::CustomizeConnection<Session, Error> for Opening {
     fn on_acquire(&self, _: &mut Session) -> Result<(), Error> {
-        *self.0.lock() = None;
+        *self.last_failure.lock() = None;
+        self.is_asked.store(false, Ordering::Relaxed);
         Ok(())
     }
 }

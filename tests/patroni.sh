@@ -111,8 +111,17 @@ lend() {
     wait_until "all follow" has replica $((NODES - 1))
     [[ $1 == asynchronous ]] || wait_until "one follows synchronously" has synchronous 1
     psql -qh 127.0.0.1 -p "$((PORT + $(primaries primary)))" -U postgres -c 'create database balanced'
+    wait_until "all have the database" have_the_database
     printf '%s\n' "$folder" "$PORT"
     cat >/dev/null
+}
+
+# One that follows may not have begun to read from the primary: a switch-over would lose what it lacks.
+have_the_database() {
+    local node
+    for ((node = 1; node <= NODES; node++)); do
+        psql -qh 127.0.0.1 -p "$((PORT + node))" -U postgres -d balanced -c '' 2>/dev/null || return 1
+    done
 }
 
 has() { (($(primaries "$1" | wc -l) >= $2)); }

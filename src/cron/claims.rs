@@ -80,7 +80,7 @@ impl Claims {
         match self.try_to_poll(connection, until) {
             Ok(interrupted) => {
                 self.told.failing = false;
-                self.pulse.jobs_can_be_claimed(self.lack.clone().map_or(Ok(()), Err));
+                self.pulse.jobs_can_be_claimed(self.obstacle().map_or(Ok(()), Err));
                 interrupted
             }
             Err(error) => {
@@ -109,8 +109,11 @@ impl Claims {
             self.free(connection, *job_id)?;
         }
         let (mut left, mut refused) = (offers.due, 0);
+        if left > 0 {
+            self.runner.steps.look();
+        }
         self.look_for_steps();
-        while left > 0 && self.may_claim() && self.lack.is_none() {
+        while left > 0 && self.may_claim() {
             if is_over() || self.held.has_ended() {
                 interrupted = true;
                 break;
@@ -185,8 +188,13 @@ impl Claims {
     }
 
     fn may_claim(&self) -> bool {
-        let rested = self.no_thread.is_none_or(|since| since.elapsed() >= THREAD_RETRY);
-        rested && self.may_ask() && !self.held.is_draining()
+        self.obstacle().is_none() && self.may_ask() && !self.held.is_draining()
+    }
+
+    /// What a run needs and cannot have now.
+    fn obstacle(&self) -> Option<String> {
+        let no_thread = self.no_thread.is_some_and(|since| since.elapsed() < THREAD_RETRY);
+        self.lack.clone().or(no_thread.then(|| "no thread is left for another run".to_owned()))
     }
 
     /// A run that can make no step would only keep others from it.

@@ -2,6 +2,7 @@
 //! happened.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 use postgres::error::{Severity, SqlState};
 
@@ -44,25 +45,28 @@ pub struct Error {
     left: Left,
     /// Of the server's refusal.
     code: Option<SqlState>,
+    /// Nobody listened.
+    nobody: bool,
 }
 
 impl Error {
     /// Given up before anything was sent.
     pub fn unsent(reason: impl Into<String>) -> Error {
         let reason = reason.into();
-        Error { stage: Stage::Unsent, reason, left: Left::Usable, code: None }
+        Error { stage: Stage::Unsent, reason, left: Left::Usable, code: None, nobody: false }
     }
 
     /// No connection could be opened.
     pub(super) fn not_connected(error: &postgres::Error) -> Error {
         let reason = format!("cannot connect: {}", explain(error));
-        Error { code: error.code().cloned(), ..Error::unsent(reason) }
+        let nobody = [ErrorKind::ConnectionRefused, ErrorKind::NotFound];
+        let nobody = system_error(error).is_some_and(|error| nobody.contains(&error.kind()));
+        Error { code: error.code().cloned(), nobody, ..Error::unsent(reason) }
     }
 
     /// The thread that was to send the work, or had sent it, ended without a word.
     pub fn unanswered(reason: impl Into<String>) -> Error {
-        let reason = reason.into();
-        Error { stage: Stage::Unanswered, reason, left: Left::Broken, code: None }
+        Error { stage: Stage::Unanswered, left: Left::Broken, ..Error::unsent(reason) }
     }
 
     /// A session is not what it was opened as: its statements would run in another's, or another's
@@ -70,8 +74,7 @@ impl Error {
     pub(super) fn mixed() -> Error {
         let reason = "a pooler between here and the database mixes sessions: let it pool by \
                       session (PgBouncer: pool_mode = session), or leave it out";
-        let stage = Stage::Unsent;
-        Error { stage, reason: reason.to_owned(), left: Left::Mixed, code: None }
+        Error { left: Left::Mixed, ..Error::unsent(reason) }
     }
 
     /// How far the work had come.
@@ -114,6 +117,19 @@ impl Error {
         self.code.as_ref().is_none_or(|code| *code == SqlState::CANNOT_CONNECT_NOW)
     }
 
+    /// Whether nobody listens there: the server has ended.
+    pub(super) fn is_of_nobody(&self) -> bool {
+        self.nobody
+    }
+
+    /// Whether the server has refused the statement for what it asks, not for the moment: some
+    /// providers answer with codes that elsewhere are of the moment.
+    pub(super) fn is_of_the_statement(&self) -> bool {
+        let of_the_moment = ["08", "25", "40", "53", "57", "58", "XX"];
+        let class = self.code.as_ref().map(|code| &code.code()[..2]);
+        self.stage == Stage::Refused && class.is_none_or(|class| !of_the_moment.contains(&class))
+    }
+
     /// Whether sessions are mixed up.
     pub(super) fn is_of_mixed_sessions(&self) -> bool {
         self.left == Left::Mixed
@@ -129,12 +145,11 @@ impl From<postgres::Error> for Error {
     fn from(error: postgres::Error) -> Error {
         let reason = explain(&error);
         if is_wrong_type(&error) {
-            let stage = Stage::Refused;
-            return Error { stage, reason, left: Left::Usable, code: None };
+            return Error { stage: Stage::Refused, ..Error::unsent(reason) };
         }
         let Some(refusal) = error.as_db_error() else {
             let stage = if is_broken_pipe(&error) { Stage::Unsent } else { Stage::Unanswered };
-            return Error { stage, reason, left: Left::Broken, code: None };
+            return Error { stage, left: Left::Broken, ..Error::unsent(reason) };
         };
         // A FATAL message can follow a commit (a backend told to end while its commit waits for
         // a standby); an ERROR says that the statement was rolled back.
@@ -153,7 +168,7 @@ impl From<postgres::Error> for Error {
             (false, false) => Left::Broken,
         };
         let stage = if refused { Stage::Refused } else { Stage::Unanswered };
-        Error { stage, reason, left, code: Some(refusal.code().clone()) }
+        Error { stage, left, code: Some(refusal.code().clone()), ..Error::unsent(reason) }
     }
 }
 
@@ -178,8 +193,11 @@ fn is_wrong_type(error: &postgres::Error) -> bool {
 
 /// The write itself failed, so the message's end, and with it the order to commit, was not taken.
 fn is_broken_pipe(error: &postgres::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref());
-    cause.is_some_and(|cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe)
+    system_error(error).is_some_and(|cause| cause.kind() == ErrorKind::BrokenPipe)
+}
+
+pub(super) fn system_error(error: &postgres::Error) -> Option<&std::io::Error> {
+    std::error::Error::source(error).and_then(|source| source.downcast_ref())
 }
 
 /// What the database or the driver said, on one line.

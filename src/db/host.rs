@@ -6,7 +6,7 @@ use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use r2d2_postgres::PostgresConnectionManager;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::cut::{self, Place};
-use super::error::Error;
+use super::error::{Error, system_error};
 
 /// Where a server listens unless told.
 const PORT: u16 = 5432;
@@ -96,21 +96,28 @@ impl Host {
         }
     }
 
-    /// A name may lead elsewhere the next time.
-    fn note_the_places(&self) {
-        let port = self.port();
-        let found: Vec<Place> =
-            match (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first()) {
-                (_, Some(address)) => vec![Place::Address(*address, port)],
-                (Some(Named::Unix(folder)), _) => vec![Place::of_file(&socket_in(folder, port))],
-                (Some(Named::Tcp(name)), _) => {
-                    let found = (name.as_str(), port).to_socket_addrs().into_iter().flatten();
-                    found.map(|found| Place::Address(found.ip(), port)).collect()
-                }
-                (None, None) => Vec::new(),
-            };
+    /// The parameters with the addresses that its name has now, noted as places to which its
+    /// connections may lead: a name may lead elsewhere the next time. Where it has none the driver
+    /// finds the words for that.
+    fn located(&self) -> postgres::Config {
+        let (mut located, port) = (self.parameters.clone(), self.port());
+        let named = (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first());
+        let found: Vec<Place> = match named {
+            (_, Some(address)) => vec![Place::Address(*address, port)],
+            (Some(Named::Unix(folder)), _) => vec![Place::of_file(&socket_in(folder, port))],
+            (Some(Named::Tcp(name)), _) => {
+                let found = (name.as_str(), port).to_socket_addrs().into_iter().flatten();
+                let addresses: BTreeSet<IpAddr> = found.map(|found| found.ip()).collect();
+                // As many names as addresses: the first name is there.
+                addresses.iter().skip(1).for_each(|_| _ = located.host(name));
+                addresses.iter().for_each(|address| _ = located.hostaddr(*address));
+                addresses.into_iter().map(|address| Place::Address(address, port)).collect()
+            }
+            (None, None) => Vec::new(),
+        };
         // Only now, since finding an address may take long.
         self.places.lock().extend(found);
+        located
     }
 
     fn port(&self) -> u16 {
@@ -183,14 +190,14 @@ impl Host {
     /// Where TLS is only preferred, a server that offers it and then fails at it is asked again in
     /// plain text, as libpq does; the driver by itself gives up.
     fn connect(&self, pinned: &str) -> Result<Client, postgres::Error> {
-        self.note_the_places();
+        let located = self.located();
         let connect = |parameters: postgres::Config| {
             PostgresConnectionManager::new(parameters, self.tls.clone()).connect()
         };
         let preferred = self.parameters.get_ssl_mode() == SslMode::Prefer;
-        let mut client = match connect(self.parameters.clone()) {
+        let mut client = match connect(located.clone()) {
             Err(error) if preferred && may_be_for_tls(&error) => {
-                let mut plain = self.parameters.clone();
+                let mut plain = located;
                 plain.ssl_mode(SslMode::Disable);
                 connect(plain)
             }
@@ -253,8 +260,7 @@ fn may_be_for_tls(error: &postgres::Error) -> bool {
     if error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) {
         return true;
     }
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
-    source.is_some_and(|source: &io::Error| {
+    system_error(error).is_some_and(|source| {
         let broken_off = source.kind() == io::ErrorKind::UnexpectedEof;
         broken_off || source.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
     })

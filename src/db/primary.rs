@@ -39,6 +39,8 @@ enum Known {
     Takes(Server),
     /// It did when it was last heard of.
     Took(Server),
+    /// It did, and now nobody listens there.
+    Ended(Server),
 }
 
 /// What is known of all hosts, and whom nobody is to connect to.
@@ -54,9 +56,9 @@ struct State {
     barred: Vec<Option<String>>,
     /// By host, why its connections were ended.
     left: Vec<Option<String>>,
-    /// Whether the timeline does not tell.
-    is_in_doubt: bool,
-    /// The hosts that have answered since then.
+    /// The two of which the timeline does not tell.
+    doubt: Option<[usize; 2]>,
+    /// The hosts that have said again since then that they take changes.
     confirmed: Vec<usize>,
     /// The system and its highest timeline of which was heard.
     highest: Option<(i64, u32)>,
@@ -84,7 +86,7 @@ impl Primaries {
             known: vec![Known::Unasked; names.len()],
             barred: nothing.clone(),
             left: nothing,
-            is_in_doubt: false,
+            doubt: None,
             confirmed: Vec::new(),
             highest: None,
             first_look: None,
@@ -148,9 +150,11 @@ impl Primaries {
         changes
     }
 
-    /// What is known of a host that does not answer now.
-    fn last_known(&self, host: usize) -> Known {
+    /// What is known of a host that does not answer now, perhaps since it has ended.
+    fn last_known(&self, host: usize, has_ended: bool) -> Known {
         match self.state.lock().known[host] {
+            Known::Ended(server) => Known::Ended(server),
+            Known::Takes(server) | Known::Took(server) if has_ended => Known::Ended(server),
             Known::Takes(server) | Known::Took(server) => Known::Took(server),
             Known::Unasked | Known::Nothing => Known::Nothing,
         }
@@ -164,7 +168,7 @@ impl State {
     fn settle(&mut self, host: usize, names: &[String]) -> Vec<Option<String>> {
         match self.judge() {
             Verdict::Outdated(reasons) => {
-                self.is_in_doubt = false;
+                self.doubt = None;
                 self.confirmed.clear();
                 self.barred.clone_from(&reasons);
                 reasons
@@ -176,8 +180,10 @@ impl State {
                      other: stop one of them, or take it out of DATABASE_URL"
                 );
                 self.barred = vec![Some(reason); names.len()];
-                let is_known = std::mem::replace(&mut self.is_in_doubt, true);
-                if is_known && !self.confirmed.contains(&host) {
+                let takes = matches!(self.known[host], Known::Takes(_));
+                if self.doubt.replace(two) != Some(two) {
+                    self.confirmed.clear();
+                } else if takes && !self.confirmed.contains(&host) {
                     self.confirmed.push(host);
                 }
                 match two.iter().all(|host| self.confirmed.contains(host)) {
@@ -189,8 +195,11 @@ impl State {
     }
 
     fn judge(&mut self) -> Verdict {
+        // A doubt is not ended by silence.
+        let doubted = |host| self.doubt.is_some_and(|two| two.contains(&host));
         let taking = self.known.iter().enumerate().filter_map(|(host, known)| match known {
             Known::Takes(server) => Some((host, *server)),
+            Known::Took(server) if doubted(host) => Some((host, *server)),
             _ => None,
         });
         let taking: Vec<(usize, Server)> = taking.collect();
@@ -212,7 +221,9 @@ impl State {
     }
 
     fn outdated(&self, known: &Known) -> Option<String> {
-        let (Known::Takes(server) | Known::Took(server)) = known else { return None };
+        let (Known::Takes(server) | Known::Took(server) | Known::Ended(server)) = known else {
+            return None;
+        };
         let (system, highest) = self.highest?;
         let timeline = server.timeline;
         (server.system == system && timeline < highest).then(|| {
@@ -255,7 +266,7 @@ mod tests {
         assert!(left(1, Known::Nothing).is_empty());
         assert_eq!(left(1, takes(7, 2, 20)), [0]);
         assert_eq!(admitted(&primaries), [false, true]);
-        assert!(left(1, primaries.last_known(1)).is_empty());
+        assert!(left(1, primaries.last_known(1, false)).is_empty());
         assert_eq!(admitted(&primaries), [false, true], "the right one is away for a moment");
         assert!(left(0, takes(7, 1, 10)).is_empty());
         assert_eq!(admitted(&primaries), [false, true]);
@@ -281,8 +292,10 @@ mod tests {
             assert_eq!(left(1, other), [0, 1], "both have said it again");
             let reason = primaries.admit(0).expect_err("barred").reason().to_owned();
             assert!(reason.contains("a:1 and b:2"), "{reason}");
-            primaries.note(0, Known::Nothing);
-            assert_eq!(admitted(&primaries), [true, true]);
+            primaries.note(0, primaries.last_known(0, false));
+            assert_eq!(admitted(&primaries), [false, false], "silence tells nothing");
+            primaries.note(0, primaries.last_known(0, true));
+            assert_eq!(admitted(&primaries), [true, true], "it has ended");
         }
     }
 

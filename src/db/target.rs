@@ -108,7 +108,7 @@ impl Target {
                 primaries: Arc::clone(&self.primaries),
                 pulse: Arc::clone(pulse),
                 told: Arc::clone(&told),
-                told_of_this: false,
+                refusals: 0,
             };
             let (hosts, shutdown) = (Arc::clone(&self.hosts), shutdown.clone());
             spawn_vital("primary", STACK_BYTES, move || {

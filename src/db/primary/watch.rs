@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::{Known, Primaries, Server};
-use crate::db::{Dedicated, Error, Pulse};
+use crate::db::{Dedicated, Error, Pulse, Stage};
 use crate::shutdown::{Phase, Signal};
 
-/// Between two questions to a host.
+/// Between two questions to a host; twice as long after each that it has refused in a row.
 const PAUSE: Duration = Duration::from_millis(500);
+/// So 8 s at most.
+const DOUBLINGS_MAX: u32 = 4;
 
 /// No row on a standby, where the functions would fail. The timeline is in the name of the file
 /// that is written now; what the control file says is older.
@@ -30,8 +32,8 @@ pub(in crate::db) struct Watch {
     pub(in crate::db) pulse: Arc<Pulse>,
     /// Whether it was said that hosts do not tell; by any of them.
     pub(in crate::db) told: Arc<AtomicBool>,
-    /// Whether it was said that this one lets nobody ask.
-    pub(in crate::db) told_of_this: bool,
+    /// How many questions this one has refused in a row.
+    pub(in crate::db) refusals: u32,
 }
 
 impl Watch {
@@ -44,13 +46,14 @@ impl Watch {
             let changes = self.primaries.note(self.host, known);
             let left = changes.iter().filter(|(_, reason)| reason.is_some());
             to_be_cut.extend(left.map(|(host, _)| *host));
-            if !to_be_cut.is_empty() {
+            if changes.iter().any(|(_, reason)| reason.is_some()) {
                 self.pulse.demoted(Instant::now());
-                to_be_cut.retain(|host| !cut(*host));
             }
+            to_be_cut.retain(|host| !cut(*host));
             // Afterwards: whoever reads the log may have stopped reading.
             changes.iter().for_each(|(host, reason)| self.tell(*host, reason.as_deref()));
-            if shutdown.wait_for_phase(Phase::Ended, PAUSE) {
+            let pause = PAUSE * 2_u32.pow(self.refusals.min(DOUBLINGS_MAX));
+            if shutdown.wait_for_phase(Phase::Ended, pause) {
                 return;
             }
         }
@@ -65,36 +68,40 @@ impl Watch {
     }
 
     fn ask(&mut self) -> Known {
-        // That a connection was lost says nothing of the server: it may just have been left.
         let mut answer = self.identify();
-        if answer.as_ref().is_err_and(Error::is_passing) {
+        // That a connection was lost says nothing of the server: it may just have been left.
+        let was_lost = |error: &Error| error.stage() != Stage::Unsent && error.is_passing();
+        if answer.as_ref().is_err_and(was_lost) && self.refusals == 0 {
             self.connection.close();
             answer = self.identify();
         }
-        match answer {
+        let error = match answer {
             Ok(server) => {
-                self.told_of_this = false;
-                server.map_or(Known::Nothing, Known::Takes)
+                self.refusals = 0;
+                return server.map_or(Known::Nothing, Known::Takes);
             }
-            Err(error) if !error.is_passing() => {
-                if !self.told.swap(true, Ordering::Relaxed) {
-                    warn!(
-                        "event=hosts_not_compared reason={:?} hint=\"a server that goes on taking \
-                         changes beside a promoted one cannot be found out\"",
-                        error.reason()
-                    );
-                }
-                Known::Nothing
-            }
-            Err(error) => {
-                if !error.is_of_a_server_that_is_away() && !self.told_of_this {
-                    self.told_of_this = true;
-                    let name = &self.primaries.names[self.host];
-                    warn!("event=host_not_asked host={name} reason={:?}", error.reason());
-                }
-                self.primaries.last_known(self.host)
-            }
+            Err(error) => error,
+        };
+        if error.is_of_a_server_that_is_away() {
+            self.refusals = 0;
+            return self.primaries.last_known(self.host, error.is_of_nobody());
         }
+        self.refusals = self.refusals.saturating_add(1);
+        if error.is_of_the_statement() {
+            if !self.told.swap(true, Ordering::Relaxed) {
+                warn!(
+                    "event=hosts_not_compared reason={:?} hint=\"a server that goes on taking \
+                     changes beside a promoted one cannot be found out\"",
+                    error.reason()
+                );
+            }
+            return Known::Nothing;
+        }
+        if self.refusals == 1 {
+            let name = &self.primaries.names[self.host];
+            warn!("event=host_not_asked host={name} reason={:?}", error.reason());
+        }
+        self.primaries.last_known(self.host, false)
     }
 
     /// The server, if it takes changes.
