@@ -102,6 +102,8 @@ pub struct Cron {
 const STACK_BYTES: usize = 256 * 1024;
 /// Connections that the functions' steps share. A step is short.
 const STEPS_POOL_SIZE: u32 = 2;
+/// One of them that is unused for this long, or a few polls, is closed.
+const UNUSED_MIN: Duration = Duration::from_secs(30);
 /// Between two looks whether a run has all that it needs.
 const CONNECT_TICK: Duration = Duration::from_millis(10);
 /// The longest that any statement of a job, or about one, may take.
@@ -127,8 +129,10 @@ impl Cron {
         // renewal that a lock holds up is given up in time for another.
         let limits = Limits::within((options.lease / 6).min(STATEMENT_MAX));
         let looked = Signal::new();
+        // Each poll keeps one.
+        let unused_max = UNUSED_MIN.max(options.poll * 3);
         let manager = Manager::new(target.clone(), limits).behind(looked.clone());
-        let steps = Arc::new(Db::open(manager, STEPS_POOL_SIZE, None, Arc::clone(pulse)));
+        let steps = Arc::new(Db::open(manager, STEPS_POOL_SIZE, unused_max, Arc::clone(pulse)));
         let held = Arc::new(Held::new(shutdown.clone()));
         pulse.jobs_can_be_claimed(Err("it has not looked for due jobs yet".to_owned()));
         let connection = Dedicated::new(target.clone(), limits);

@@ -16,9 +16,9 @@ mod target;
 mod trust;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::debug;
 use parking_lot::Mutex;
@@ -65,8 +65,8 @@ pub struct PoolState {
 /// Why a pool has no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lack {
-    /// The first is being opened.
-    UnderWay,
+    /// The first has been asked for so long ago, and no try has failed.
+    UnderWay(Duration),
     /// The last try failed, and so it was said.
     Refused(String),
 }
@@ -74,15 +74,10 @@ pub enum Lack {
 impl Db {
     /// A pool of at most `size` connections. Never fails: connections are made in the background,
     /// and remade for as long as the database is away. One that is unused for as long as
-    /// `unused_max` is closed, for others who share the server or a pooler; without it all are kept.
-    pub fn open(
-        manager: Manager,
-        size: u32,
-        unused_max: Option<Duration>,
-        pulse: Arc<Pulse>,
-    ) -> Db {
+    /// `unused_max` is closed, for others who share the server or a pooler.
+    pub fn open(manager: Manager, size: u32, unused_max: Duration, pulse: Arc<Pulse>) -> Db {
         let builder = r2d2::Pool::builder().max_size(size).connection_timeout(POOL_PATIENCE);
-        let builder = builder.min_idle(Some(0)).idle_timeout(unused_max).max_lifetime(None);
+        let builder = builder.min_idle(Some(0)).idle_timeout(Some(unused_max)).max_lifetime(None);
         // Whoever gets a connection looks at it: not for as long as somebody waits for one.
         let builder = builder.test_on_check_out(false);
         let opening = Opening::default();
@@ -116,20 +111,25 @@ impl Db {
         if self.pool.state().connections > 0 {
             return None;
         }
-        // Once asked the pool tries until it has one.
-        let is_asked = self.opening.is_asked.swap(true, Ordering::Relaxed);
-        if !is_asked && self.pool.get_timeout(TRY_PAUSE).is_ok() {
-            self.opening.is_asked.store(false, Ordering::Relaxed);
-            return None;
+        let asked = *self.opening.asked.lock();
+        if asked.is_none() {
+            *self.opening.asked.lock() = Some(Instant::now());
+            // From now on the pool tries until it has one.
+            if self.pool.get_timeout(TRY_PAUSE).is_ok() {
+                *self.opening.asked.lock() = None;
+                return None;
+            }
         }
-        Some(self.opening.last_failure.lock().clone().map_or(Lack::UnderWay, Lack::Refused))
+        let time = asked.map_or(Duration::ZERO, |asked| asked.elapsed());
+        let failure = self.opening.last_failure.lock().clone();
+        Some(failure.map_or(Lack::UnderWay(time), Lack::Refused))
     }
 
-    /// Gives up those that nobody uses and that the server has ended: until then the pool counts
-    /// them.
-    pub fn look(&self) {
+    /// Keeps one that nobody uses now, and asks the server whether it lives if it was unused for
+    /// as long as `idle`: the pool counts those that have ended, too.
+    pub fn look(&self, idle: Duration) {
         while let Some(mut session) = self.pool.try_get() {
-            if session.look(IDLE).is_ok() {
+            if session.look(idle).is_ok() {
                 return;
             }
             session.forget();
@@ -268,8 +268,8 @@ impl Connection<'_> {
 /// database, once; the pool's many tries add nothing.
 #[derive(Clone, Debug, Default)]
 struct Opening {
-    /// One was asked for where there was none, and none was opened since.
-    is_asked: Arc<AtomicBool>,
+    /// When one was asked for where there was none, if none was opened since.
+    asked: Arc<Mutex<Option<Instant>>>,
     /// Why the last try failed, if it did.
     last_failure: Arc<Mutex<Option<String>>>,
 }
@@ -284,7 +284,7 @@ impl r2d2::HandleError<Error> for Opening {
 impl r2d2::CustomizeConnection<Session, Error> for Opening {
     fn on_acquire(&self, _: &mut Session) -> Result<(), Error> {
         *self.last_failure.lock() = None;
-        self.is_asked.store(false, Ordering::Relaxed);
+        *self.asked.lock() = None;
         Ok(())
     }
 }

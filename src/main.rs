@@ -20,7 +20,7 @@ const USAGE: u8 = 2;
 /// How long requests wait for the connections of jobs: they come first, but not at any price.
 const CONNECT_FIRST_MAX: Duration = Duration::from_secs(5);
 /// A connection of requests that is unused for this long is closed.
-const UNUSED_MAX: Duration = Duration::from_secs(60);
+const UNUSED_MAX: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -79,7 +79,7 @@ fn serve() -> Result<(), Failure> {
     // The requests' pool opens its connections behind those of jobs, which are few and come first.
     let turn = Signal::new();
     let manager = Manager::new(target.clone(), limits).behind(turn.clone());
-    let db = Arc::new(Db::open(manager, config.db_pool_size, Some(UNUSED_MAX), Arc::clone(&pulse)));
+    let db = Arc::new(Db::open(manager, config.db_pool_size, UNUSED_MAX, Arc::clone(&pulse)));
     let token = config.api_token.clone();
     let api = Api::new(&db, token, Arc::clone(&readiness), name, &functions, &metrics);
     let options = Options {

@@ -56,7 +56,9 @@ pub(super) struct Told {
     refusals: u64,
 }
 
-/// How long nothing is claimed after that.
+/// While nothing is due, a connection for steps that is unused for this long is looked at.
+const STEPS_IDLE: Duration = Duration::from_secs(10);
+/// How long nothing is claimed after the system had no thread.
 const THREAD_RETRY: Duration = Duration::from_secs(5);
 
 /// The due jobs since there last were none.
@@ -109,9 +111,7 @@ impl Claims {
             self.free(connection, *job_id)?;
         }
         let (mut left, mut refused) = (offers.due, 0);
-        if left > 0 {
-            self.runner.steps.look();
-        }
+        self.runner.steps.look(if left > 0 { Duration::ZERO } else { STEPS_IDLE });
         self.look_for_steps();
         while left > 0 && self.may_claim() {
             if is_over() || self.held.has_ended() {
@@ -211,7 +211,7 @@ impl Claims {
                 self.told.lack = true;
                 self.lack = Some(reason);
             }
-            Some(Lack::UnderWay) => {
+            Some(Lack::UnderWay(_)) => {
                 self.lack = Some("a connection for steps is being opened".to_owned());
             }
             None => {

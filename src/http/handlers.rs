@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use log::{debug, error, warn};
 use serde::Serialize;
@@ -24,6 +25,9 @@ use crate::users::{User, Users};
 
 pub(super) const PAGE_DEFAULT: i64 = 100;
 pub(super) const PAGE_MAX: i64 = 1_000;
+
+/// As long as the first connection may take before requests count as not served.
+const OPENING_MAX: Duration = Duration::from_secs(2);
 
 /// What the handlers need, shared by all workers.
 pub struct Api {
@@ -161,7 +165,11 @@ impl Api {
         self.readiness.check()?;
         match self.db.lack() {
             Some(Lack::Refused(reason)) => Err(format!("requests get no connection: {reason}")),
-            Some(Lack::UnderWay) | None => Ok(()),
+            Some(Lack::UnderWay(time)) if time > OPENING_MAX => Err(format!(
+                "requests have waited for a connection for {:.1} s",
+                time.as_secs_f32()
+            )),
+            Some(Lack::UnderWay(_)) | None => Ok(()),
         }
     }
 

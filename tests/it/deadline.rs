@@ -73,7 +73,7 @@ fn a_pool_of_one_replaces_a_connection_that_takes_no_changes_any_more() {
     let database = Postgres::shared().migrated();
     let manager =
         Manager::new(target(database.url(), "one"), Limits::for_requests(Duration::from_secs(30)));
-    let db = Db::open(manager, 1, None, Arc::new(Pulse::default()));
+    let db = Db::open(manager, 1, Duration::from_secs(60), Arc::new(Pulse::default()));
     let run = |statement: &'static str| {
         let attempt = Attempt::within(Duration::from_secs(20));
         db.run(&attempt, |session| session.query(statement, &[]))

@@ -198,7 +198,7 @@ fn ending() -> Local {
     shutdown.begin();
     let readiness = Arc::new(Readiness::new(Arc::clone(&pulse), shutdown));
     let manager = Manager::new(target("host=/nowhere", "local"), Limits::for_requests(limit));
-    let db = Arc::new(Db::open(manager, 1, None, Arc::clone(&pulse)));
+    let db = Arc::new(Db::open(manager, 1, Duration::from_secs(60), Arc::clone(&pulse)));
     let functions = jobs::functions(jobs::Options { least: Duration::ZERO, run_history_days: 14 });
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let api = Api::new(&db, None, readiness, "local", &functions, &metrics);

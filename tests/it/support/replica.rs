@@ -49,7 +49,12 @@ impl Local {
         let readiness = Arc::new(Readiness::new(Arc::clone(&pulse), shutdown.clone()));
         readiness.migrated();
         let manager = Manager::new(target.clone(), limits);
-        let db = Arc::new(Db::open(manager, options.pool_size, None, Arc::clone(&pulse)));
+        let db = Arc::new(Db::open(
+            manager,
+            options.pool_size,
+            Duration::from_secs(60),
+            Arc::clone(&pulse),
+        ));
         let functions =
             jobs::functions(jobs::Options { least: Duration::ZERO, run_history_days: 14 });
         let metrics = Arc::new(Metrics::new().expect("metrics"));
