@@ -160,18 +160,18 @@ fn five_replicas_share_a_pool_of_20_sessions() {
     let word = |answer: &Value, words: &[&str]| {
         words.iter().any(|word| answer["detail"].to_string().contains(word))
     };
-    until("each serves or says what it lacks, and most serve", SOON * 6, || {
+    until("each serves or says what it lacks, and most serve", SOON * 24, || {
         let told = |addr: &&SocketAddr| {
             let answer = get(**addr, "/health/ready").json();
             word(&answer, &["requests get no connection", "requests have waited"])
         };
         let served = |addr: &&SocketAddr| {
-            post(**addr, "/api/balance", &change(1, 1)).status == 200 && ready(addr)
+            ready(addr) && post(**addr, "/api/balance", &change(1, 1)).status == 200
         };
         let (serve, others): (Vec<_>, Vec<_>) = addrs.iter().partition(served);
-        serve.len() >= 3 && others.iter().all(|addr| told(addr))
+        serve.len() >= 3 && others.iter().all(told)
     });
-    until("each runs jobs or says what it lacks, and one runs them", SOON * 6, || {
+    until("each runs jobs or says what it lacks, and one runs them", SOON * 24, || {
         let answers = addrs.iter().map(|addr| get(*addr, "/health/ready").json());
         let (run, lack): (Vec<_>, Vec<_>) = answers.partition(|answer| answer["jobs"] == "ready");
         !run.is_empty() && lack.iter().all(|answer| word(answer, &["connect"]))
