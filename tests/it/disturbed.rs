@@ -208,11 +208,16 @@ struct Silenced(String);
 impl Silenced {
     /// The one that writes leases; it holds no lock while it is silent.
     fn between_two_statements(database: &Database) -> Silenced {
-        // Its other connection reads the last successes, and no more.
-        let pid = "select pid::bigint from pg_stat_activity \
-                   where application_name = 'balanced deaf' \
-                   and query not like 'set %' and query not like 'select name, (%'";
-        let pid = database.number(pid).to_string();
+        // Its other connection has read the last successes, and is looked at now and then.
+        let pid = "select coalesce(max(pid), 0)::bigint from pg_stat_activity \
+                   where application_name = 'balanced deaf' and query not like 'set %' \
+                   and query not like 'select name, (%' and query not like '%balanced.session%'";
+        let mut found = 0;
+        until("the connection for leases is seen", SOON, || {
+            found = database.number(pid);
+            found > 0
+        });
+        let pid = found.to_string();
         let is_idle =
             format!("select count(*) from pg_stat_activity where pid = {pid} and state = 'idle'");
         loop {

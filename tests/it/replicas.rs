@@ -192,10 +192,10 @@ fn help_version_migrate_and_health_do_what_they_say() {
     assert_eq!(code, Some(0), "{text}");
     assert_eq!(database.number("select balance from users"), 10_000);
 
-    let replica = Process::start(database.url(), &[]);
+    let replica = Process::start(database.url(), &[("CRON_ENABLED", "false")]);
     let addr = replica.addr.to_string();
     let (code, text) = run(Process::command("", &[("LISTEN_ADDR", &addr)]).arg("health"));
-    assert_eq!((code, text.trim()), (Some(0), "{\"status\":\"ready\"}"));
+    assert_eq!((code, text.trim()), (Some(0), "{\"status\":\"ready\",\"jobs\":\"off\"}"));
     drop(replica);
     let (code, text) = run(Process::command("", &[("LISTEN_ADDR", &addr)]).arg("health"));
     assert_eq!(code, Some(1), "{text}");
