@@ -72,9 +72,9 @@ pub enum Lack {
 }
 
 impl Db {
-    /// A pool of at most `size` connections. Never fails: connections are made in the background,
-    /// and remade for as long as the database is away. One that is unused for as long as
-    /// `unused_max` is closed, for others who share the server or a pooler.
+    /// A pool of at most `size` connections. Never fails: connections are made in the background
+    /// once somebody asks, and tried for as long as the database is away. One that is unused for
+    /// as long as `unused_max` is closed, for others who share the server or a pooler.
     pub fn open(manager: Manager, size: u32, unused_max: Duration, pulse: Arc<Pulse>) -> Db {
         let builder = r2d2::Pool::builder().max_size(size).connection_timeout(POOL_PATIENCE);
         let builder = builder.min_idle(Some(0)).idle_timeout(Some(unused_max)).max_lifetime(None);
@@ -84,9 +84,7 @@ impl Db {
         let builder = builder.error_handler(Box::new(opening.clone()));
         let builder = builder.connection_customizer(Box::new(opening.clone()));
         let pool = builder.build_unchecked(manager);
-        let db = Db { pool, pulse, waiting: AtomicUsize::new(0), opening };
-        db.lack();
-        db
+        Db { pool, pulse, waiting: AtomicUsize::new(0), opening }
     }
 
     /// Whether statements return, and why not.
@@ -106,9 +104,11 @@ impl Db {
     }
 
     /// Why there is no connection at all; none as soon as there is one. Whoever asks has one
-    /// opened, if there is none.
+    /// opened if there is none, and one that nobody uses kept. Does not wait for the server.
     pub fn lack(&self) -> Option<Lack> {
+        self.drop_those_that_may_have_ended();
         if self.pool.state().connections > 0 {
+            *self.opening.asked.lock() = None;
             return None;
         }
         let asked = *self.opening.asked.lock();
@@ -125,11 +125,11 @@ impl Db {
         Some(failure.map_or(Lack::UnderWay(time), Lack::Refused))
     }
 
-    /// Keeps one that nobody uses now, and asks the server whether it lives if it was unused for
-    /// as long as `idle`: the pool counts those that have ended, too.
-    pub fn look(&self, idle: Duration) {
+    /// The pool counts a connection until somebody finds it dead. What was lent and given back
+    /// counts as used.
+    fn drop_those_that_may_have_ended(&self) {
         while let Some(mut session) = self.pool.try_get() {
-            if session.look(idle).is_ok() {
+            if session.is_usable() && !self.pulse.may_have_ended(session.opened()) {
                 return;
             }
             session.forget();

@@ -41,7 +41,7 @@
 //! - `host_left` (warn) host, reason: its connections are ended, for another is the primary or
 //!   nobody knows which is
 //! - `host_taken_again` (info) host
-//! - `host_not_asked` (warn) host, reason: it lets nobody in who would ask which server it is
+//! - `host_not_asked` (warn) host, reason: it is there, and does not say which server it is
 //! - `hosts_not_compared` (warn) reason, hint: this database does not let anybody tell
 //! - `pool_connection_lost` (debug) reason
 //! - `migrations_waiting` (info, warn) reason: another replica applies them, or a table is locked

@@ -56,8 +56,6 @@ pub(super) struct Told {
     refusals: u64,
 }
 
-/// While nothing is due, a connection for steps that is unused for this long is looked at.
-const STEPS_IDLE: Duration = Duration::from_secs(10);
 /// How long nothing is claimed after the system had no thread.
 const THREAD_RETRY: Duration = Duration::from_secs(5);
 
@@ -111,7 +109,6 @@ impl Claims {
             self.free(connection, *job_id)?;
         }
         let (mut left, mut refused) = (offers.due, 0);
-        self.runner.steps.look(if left > 0 { Duration::ZERO } else { STEPS_IDLE });
         self.look_for_steps();
         while left > 0 && self.may_claim() {
             if is_over() || self.held.has_ended() {

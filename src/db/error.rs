@@ -130,6 +130,11 @@ impl Error {
         self.stage == Stage::Refused && class.is_none_or(|class| !of_the_moment.contains(&class))
     }
 
+    /// Whether a server that is there lets nobody in.
+    pub(super) fn is_of_the_login(&self) -> bool {
+        self.stage == Stage::Unsent && !self.is_of_a_server_that_is_away()
+    }
+
     /// Whether sessions are mixed up.
     pub(super) fn is_of_mixed_sessions(&self) -> bool {
         self.left == Left::Mixed

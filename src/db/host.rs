@@ -96,28 +96,31 @@ impl Host {
         }
     }
 
-    /// The parameters with the addresses that its name has now, noted as places to which its
-    /// connections may lead: a name may lead elsewhere the next time. Where it has none the driver
-    /// finds the words for that.
-    fn located(&self) -> postgres::Config {
-        let (mut located, port) = (self.parameters.clone(), self.port());
+    /// The parameters with each of the addresses that its name has now, noted as places to which
+    /// its connections may lead: a name may lead elsewhere the next time. Where it has none the
+    /// driver finds the words for that.
+    fn located(&self) -> Vec<postgres::Config> {
+        let port = self.port();
+        let mut located = Vec::new();
         let named = (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first());
         let found: Vec<Place> = match named {
             (_, Some(address)) => vec![Place::Address(*address, port)],
             (Some(Named::Unix(folder)), _) => vec![Place::of_file(&socket_in(folder, port))],
             (Some(Named::Tcp(name)), _) => {
                 let found = (name.as_str(), port).to_socket_addrs().into_iter().flatten();
-                let addresses: BTreeSet<IpAddr> = found.map(|found| found.ip()).collect();
-                // As many names as addresses: the first name is there.
-                addresses.iter().skip(1).for_each(|_| _ = located.host(name));
-                addresses.iter().for_each(|address| _ = located.hostaddr(*address));
+                let addresses: Vec<IpAddr> = found.map(|found| found.ip()).collect();
+                for address in &addresses {
+                    let mut one = self.parameters.clone();
+                    one.hostaddr(*address);
+                    located.push(one);
+                }
                 addresses.into_iter().map(|address| Place::Address(address, port)).collect()
             }
             (None, None) => Vec::new(),
         };
         // Only now, since finding an address may take long.
         self.places.lock().extend(found);
-        located
+        if located.is_empty() { vec![self.parameters.clone()] } else { located }
     }
 
     fn port(&self) -> u16 {
@@ -187,10 +190,26 @@ impl Host {
         connecting.wait(Instant::now() + limit + HANDSHAKE_MAX, &self.hanging)
     }
 
+    /// To the first of its addresses that lets us in; else what was said first, where anybody was.
+    fn connect(&self, pinned: &str) -> Result<Client, Error> {
+        let mut said = None;
+        for located in self.located() {
+            match self.connect_to(located, pinned).map_err(|error| Error::not_connected(&error)) {
+                Ok(client) => return Ok(client),
+                Err(error) if said.as_ref().is_none_or(Error::is_of_nobody) => said = Some(error),
+                Err(_) => {}
+            }
+        }
+        Err(said.unwrap_or_else(silent))
+    }
+
     /// Where TLS is only preferred, a server that offers it and then fails at it is asked again in
     /// plain text, as libpq does; the driver by itself gives up.
-    fn connect(&self, pinned: &str) -> Result<Client, postgres::Error> {
-        let located = self.located();
+    fn connect_to(
+        &self,
+        located: postgres::Config,
+        pinned: &str,
+    ) -> Result<Client, postgres::Error> {
         let connect = |parameters: postgres::Config| {
             PostgresConnectionManager::new(parameters, self.tls.clone()).connect()
         };
@@ -268,12 +287,12 @@ fn may_be_for_tls(error: &postgres::Error) -> bool {
 
 /// The driver panics where the system has no descriptor left for it, and takes down whose thread
 /// it is: the pool would wait for that connection for ever.
-fn guarded(connect: impl FnOnce() -> Result<Client, postgres::Error>) -> Result<Client, Error> {
+fn guarded(connect: impl FnOnce() -> Result<Client, Error>) -> Result<Client, Error> {
     let spare: io::Result<Vec<File>> =
         (0..DESCRIPTORS_TO_CONNECT).map(|_| File::open("/dev/null")).collect();
     spare.map(drop).map_err(|error| Error::unsent(format!("cannot connect: {error}")))?;
     match panic::catch_unwind(AssertUnwindSafe(connect)) {
-        Ok(result) => result.map_err(|error| Error::not_connected(&error)),
+        Ok(result) => result,
         Err(_) => Err(Error::unsent("cannot connect: the driver has panicked")),
     }
 }

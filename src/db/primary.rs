@@ -177,7 +177,8 @@ impl State {
                 let [one, other] = two.map(|host| &names[host]);
                 let reason = format!(
                     "{one} and {other} both take changes, and neither was promoted after the \
-                     other: stop one of them, or take it out of DATABASE_URL"
+                     other: stop one of them, or take it out of DATABASE_URL; where its machine is \
+                     switched off, restart the replicas, too"
                 );
                 self.barred = vec![Some(reason); names.len()];
                 let takes = matches!(self.known[host], Known::Takes(_));
@@ -203,12 +204,15 @@ impl State {
             _ => None,
         });
         let taking: Vec<(usize, Server)> = taking.collect();
-        for (place, (host, one)) in taking.iter().enumerate() {
-            let undecided = |(_, other): &&(usize, Server)| {
-                let is_same = one.started == other.started;
-                (one.system != other.system || one.timeline == other.timeline) && !is_same
-            };
-            if let Some((other, _)) = taking[place + 1..].iter().find(undecided) {
+        let is_surpassed = |one: &Server| {
+            let is_later =
+                |other: &Server| other.system == one.system && other.timeline > one.timeline;
+            taking.iter().any(|(_, other)| is_later(other))
+        };
+        let best: Vec<_> = taking.iter().filter(|(_, one)| !is_surpassed(one)).collect();
+        for (place, (host, one)) in best.iter().enumerate() {
+            let is_another = |(_, other): &&&(usize, Server)| one.started != other.started;
+            if let Some((other, _)) = best[place + 1..].iter().find(is_another) {
                 return Verdict::Undecided([*host, *other]);
             }
         }
@@ -297,6 +301,19 @@ mod tests {
             primaries.note(0, primaries.last_known(0, true));
             assert_eq!(admitted(&primaries), [true, true], "it has ended");
         }
+    }
+
+    #[test]
+    fn a_third_that_was_promoted_after_both_ends_a_doubt() {
+        let names = ["a:1", "b:2", "c:3"];
+        let primaries = Primaries::new(names.map(str::to_owned).to_vec());
+        primaries.note(0, takes(7, 1, 10));
+        primaries.note(1, takes(7, 1, 20));
+        primaries.note(0, primaries.last_known(0, false));
+        primaries.note(1, primaries.last_known(1, false));
+        assert!(primaries.admit(2).is_err(), "silence tells nothing");
+        primaries.note(2, takes(7, 2, 30));
+        assert_eq!([0, 1, 2].map(|host| primaries.admit(host).is_ok()), [false, false, true]);
     }
 
     #[test]

@@ -34,6 +34,8 @@ struct Health {
     outage: Option<Outage>,
     /// When a server was last found to take no changes any more.
     demoted: Option<Instant>,
+    /// When the probe last failed.
+    failed: Option<Instant>,
     clock_skew_seconds: Option<f64>,
     durable: Option<bool>,
     /// Whether jobs can be claimed, and why not; none where this replica runs no jobs.
@@ -85,6 +87,7 @@ impl Default for Pulse {
                 answered: None,
                 outage: None,
                 demoted: None,
+                failed: None,
                 clock_skew_seconds: None,
                 durable: None,
                 jobs: None,
@@ -145,6 +148,7 @@ impl Pulse {
         let mut health = self.health.lock();
         health.clock_skew_seconds = None;
         health.durable = None;
+        health.failed = Some(Instant::now());
         if matches!(&health.way, Way::Unfit(known) if known != reason) {
             health.way = Way::Untried;
         }
@@ -200,6 +204,13 @@ impl Pulse {
     /// Whether a connection opened at this instant may lead to a demoted server.
     pub(super) fn may_be_demoted(&self, opened: Instant) -> bool {
         self.health.lock().demoted.is_some_and(|demoted| opened <= demoted)
+    }
+
+    /// Whether a connection opened at this instant may have ended, or be of no use: the database
+    /// was away since.
+    pub(super) fn may_have_ended(&self, opened: Instant) -> bool {
+        let health = self.health.lock();
+        [health.demoted, health.failed].iter().flatten().any(|instant| opened <= *instant)
     }
 
     /// Why a request need not wait for the database; none while it works, and while an outage is

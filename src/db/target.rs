@@ -109,6 +109,7 @@ impl Target {
                 pulse: Arc::clone(pulse),
                 told: Arc::clone(&told),
                 refusals: 0,
+                told_of_this: false,
             };
             let (hosts, shutdown) = (Arc::clone(&self.hosts), shutdown.clone());
             spawn_vital("primary", STACK_BYTES, move || {

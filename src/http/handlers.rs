@@ -165,10 +165,9 @@ impl Api {
         self.readiness.check()?;
         match self.db.lack() {
             Some(Lack::Refused(reason)) => Err(format!("requests get no connection: {reason}")),
-            Some(Lack::UnderWay(time)) if time > OPENING_MAX => Err(format!(
-                "requests have waited for a connection for {:.1} s",
-                time.as_secs_f32()
-            )),
+            Some(Lack::UnderWay(time)) if time > OPENING_MAX => {
+                Err(format!("requests have had no connection for {:.1} s", time.as_secs_f32()))
+            }
             Some(Lack::UnderWay(_)) | None => Ok(()),
         }
     }

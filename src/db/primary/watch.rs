@@ -34,6 +34,8 @@ pub(in crate::db) struct Watch {
     pub(in crate::db) told: Arc<AtomicBool>,
     /// How many questions this one has refused in a row.
     pub(in crate::db) refusals: u32,
+    /// Whether it was said that it does not tell, and has not since.
+    pub(in crate::db) told_of_this: bool,
 }
 
 impl Watch {
@@ -77,16 +79,13 @@ impl Watch {
         }
         let error = match answer {
             Ok(server) => {
-                self.refusals = 0;
+                (self.refusals, self.told_of_this) = (0, false);
                 return server.map_or(Known::Nothing, Known::Takes);
             }
             Err(error) => error,
         };
-        if error.is_of_a_server_that_is_away() {
-            self.refusals = 0;
-            return self.primaries.last_known(self.host, error.is_of_nobody());
-        }
-        self.refusals = self.refusals.saturating_add(1);
+        let is_refused = error.is_of_the_statement() || error.is_of_the_login();
+        self.refusals = if is_refused { self.refusals.saturating_add(1) } else { 0 };
         if error.is_of_the_statement() {
             if !self.told.swap(true, Ordering::Relaxed) {
                 warn!(
@@ -97,11 +96,12 @@ impl Watch {
             }
             return Known::Nothing;
         }
-        if self.refusals == 1 {
+        let is_away = error.is_of_a_server_that_is_away();
+        if !is_away && !std::mem::replace(&mut self.told_of_this, true) {
             let name = &self.primaries.names[self.host];
             warn!("event=host_not_asked host={name} reason={:?}", error.reason());
         }
-        self.primaries.last_known(self.host, false)
+        self.primaries.last_known(self.host, error.is_of_nobody())
     }
 
     /// The server, if it takes changes.
