@@ -60,8 +60,6 @@ struct State {
     doubt: Option<[usize; 2]>,
     /// The hosts that have said again since then that they take changes.
     confirmed: Vec<usize>,
-    /// The system and its highest timeline of which was heard.
-    highest: Option<(i64, u32)>,
     /// Until when nobody is connected to who was not asked.
     first_look: Option<Instant>,
     /// When a host was last left.
@@ -88,7 +86,6 @@ impl Primaries {
             left: nothing,
             doubt: None,
             confirmed: Vec::new(),
-            highest: None,
             first_look: None,
             left_at: None,
         };
@@ -195,7 +192,7 @@ impl State {
         }
     }
 
-    fn judge(&mut self) -> Verdict {
+    fn judge(&self) -> Verdict {
         // A doubt is not ended by silence.
         let doubted = |host| self.doubt.is_some_and(|two| two.contains(&host));
         let taking = self.known.iter().enumerate().filter_map(|(host, known)| match known {
@@ -216,26 +213,32 @@ impl State {
                 return Verdict::Undecided([*host, *other]);
             }
         }
-        for (_, server) in &taking {
-            let system = self.highest.filter(|(system, _)| *system == server.system);
-            let timeline = system.map_or(0, |(_, timeline)| timeline).max(server.timeline);
-            self.highest = Some((server.system, timeline));
-        }
         Verdict::Outdated(self.known.iter().map(|known| self.outdated(known)).collect())
     }
 
+    /// A higher timeline counts for as long as its server does not follow another.
     fn outdated(&self, known: &Known) -> Option<String> {
-        let (Known::Takes(server) | Known::Took(server) | Known::Ended(server)) = known else {
-            return None;
-        };
-        let (system, highest) = self.highest?;
-        let timeline = server.timeline;
-        (server.system == system && timeline < highest).then(|| {
+        let server = known.server()?;
+        let others = self.known.iter().filter_map(Known::server);
+        let highest = others.filter(|other| other.system == server.system);
+        let (timeline, highest) = (server.timeline, highest.map(|other| other.timeline).max()?);
+        (timeline < highest).then(|| {
             format!(
                 "another server was promoted in its place: its timeline is {timeline}, and \
-                 {highest} was seen; if it is the right one all the same, restart the replicas"
+                 {highest} was seen; if it is the right one all the same, let the other follow \
+                 it, or restart the replicas"
             )
         })
+    }
+}
+
+impl Known {
+    /// The server that takes changes, or did.
+    fn server(&self) -> Option<Server> {
+        match self {
+            Known::Takes(server) | Known::Took(server) | Known::Ended(server) => Some(*server),
+            Known::Unasked | Known::Nothing => None,
+        }
     }
 }
 
@@ -274,7 +277,10 @@ mod tests {
         assert_eq!(admitted(&primaries), [false, true], "the right one is away for a moment");
         assert!(left(0, takes(7, 1, 10)).is_empty());
         assert_eq!(admitted(&primaries), [false, true]);
-        assert_eq!(left(0, takes(7, 3, 30)), [1], "and is promoted in its turn");
+        assert!(left(1, Known::Nothing).is_empty());
+        assert_eq!(admitted(&primaries), [true, true], "it was made to follow the other");
+        assert_eq!(left(1, takes(7, 2, 20)), [0]);
+        assert_eq!(left(0, takes(7, 3, 30)), [1], "the other is promoted in its turn");
         assert_eq!(admitted(&primaries), [true, false]);
         assert!(left(1, Known::Nothing).is_empty());
         assert_eq!(admitted(&primaries), [true, true], "a standby does no harm");

@@ -50,6 +50,8 @@ pub(super) struct Audit {
     pub(super) gap: Duration,
     /// Acknowledged and not there.
     pub(super) lost: usize,
+    /// When the first of those was acknowledged, and the last.
+    pub(super) lost_between: Option<(Instant, Instant)>,
 }
 
 struct Teller<'a> {
@@ -129,6 +131,7 @@ impl Bank {
             longest: reports.iter().map(|report| report.longest).max().unwrap_or_default(),
             gap: gap(reports),
             lost: 0,
+            lost_between: None,
         };
         for Told { user_id, amount, answer, at } in reports.iter().flat_map(|report| &report.told) {
             let rows = ledger.remove(&(*user_id, *amount)).unwrap_or_default();
@@ -136,6 +139,8 @@ impl Bank {
             match answer {
                 Some((200, _)) if rows.is_empty() && may_be_lost.is_some_and(|end| *at < end) => {
                     audit.lost += 1;
+                    let (first, last) = audit.lost_between.unwrap_or((*at, *at));
+                    audit.lost_between = Some((first.min(*at), last.max(*at)));
                 }
                 Some((200, balance)) => {
                     assert_eq!(rows, [*balance], "{what}: acknowledged, so applied exactly once");

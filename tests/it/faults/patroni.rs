@@ -183,10 +183,17 @@ impl Cluster {
         Mend(Some(mend))
     }
 
+    /// How many read what the primary writes.
+    fn readers(&self) -> Option<i64> {
+        let reading = "select count(*) from pg_stat_replication where state = 'streaming'";
+        self.connect(self.leader())?.query_one(reading, &[]).ok()?.try_get(0).ok()
+    }
+
     fn wait_until_healed(&self) {
         until("the cluster is whole again", HEALED_WITHIN, || {
             thread::sleep(Duration::from_millis(500));
-            self.nodes("primary").len() == 1 && self.nodes("replica").len() == 2
+            // One that follows and does not read would miss all that is acknowledged from now on.
+            self.nodes("primary").len() == 1 && self.readers() == Some(2)
         });
     }
 
@@ -256,6 +263,8 @@ fn judge(mode: &str, accidents: &[Accident]) {
     let jobs = i64::try_from(JOBS).unwrap();
     steps.wait_for("all jobs run", HEALED_WITHIN, jobs, ALL_RUN);
     for accident in accidents {
+        cluster.wait_until_healed();
+        until("all replicas serve", HEALED_WITHIN, || served(&addrs));
         let leader = cluster.leader();
         let bank = Bank::open(addrs[0]);
         let (stop, mut mend, mut promoted, mut found) = (AtomicBool::new(false), None, None, None);
@@ -297,8 +306,15 @@ fn judge(mode: &str, accidents: &[Accident]) {
             audit.unacknowledged,
             audit.retries,
         );
+        if let (Some((first, last)), Some(promoted)) = (audit.lost_between, promoted) {
+            let after = |at: Instant| match at.checked_duration_since(promoted) {
+                Some(time) => time.as_secs_f64(),
+                None => -(promoted - at).as_secs_f64(),
+            };
+            let (first, last) = (after(first), after(last));
+            println!("lost: acknowledged {first:.1} to {last:.1} s after the promotion");
+        }
         drop(mend);
-        cluster.wait_until_healed();
         replicas.iter_mut().for_each(|replica| assert!(replica.is_alive(), "{}", replica.log()));
         witnesses.iter_mut().for_each(|child| assert!(child.is_alive(), "{}", child.log()));
         if mode == "synchronous" {
