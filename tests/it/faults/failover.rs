@@ -27,6 +27,16 @@ struct Pair {
 }
 
 impl Pair {
+    /// A statement that waited for the promotion could be cancelled by what is still replayed.
+    fn promote(&self) {
+        let mut admin = self.standby.admin();
+        admin.execute("select pg_promote(false)", &[]).expect("a promotion");
+        until("it is promoted", SOON, || {
+            let answer = admin.query_one("select pg_is_in_recovery()", &[]).expect("an answer");
+            !answer.get::<_, bool>(0)
+        });
+    }
+
     fn asynchronous() -> Pair {
         let primary = Postgres::lend();
         let standby = primary.lend_standby();
@@ -109,7 +119,7 @@ fn judge_failover<T>(
     let reports = bank.reports(&addrs, seed, || {
         thread::sleep(Duration::from_secs(1));
         met = Some(accident(&pair.primary));
-        pair.standby.admin().execute("select pg_promote()", &[]).expect("a promotion");
+        pair.promote();
         promoted = Instant::now();
         found = until_found(&addrs);
         thread::sleep(may_be_lost.unwrap_or_default() + Duration::from_secs(2));
@@ -184,7 +194,7 @@ fn connections_to_a_demoted_primary_are_dropped() {
     ] {
         admin.batch_execute(statement).expect(statement);
     }
-    pair.standby.admin().execute("select pg_promote()", &[]).expect("a promotion");
+    pair.promote();
     let found = until_found(&addrs);
     println!("found {found:.1?} after the promotion");
     assert!(found < FOUND_MAX, "{found:?}");
@@ -214,7 +224,7 @@ fn a_replica_that_starts_passes_by_a_frozen_primary() {
     let pair = Pair::start();
     drop(pair.replicas());
     let frozen = pair.primary.pause();
-    pair.standby.admin().execute("select pg_promote()", &[]).expect("a promotion");
+    pair.promote();
     let started = Instant::now();
     let replica = Process::start(&pair.url(), &[("CRON_ENABLED", "false")]);
     println!("ready {:.1?} after its start", started.elapsed());
