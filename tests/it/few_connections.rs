@@ -93,7 +93,8 @@ fn a_replica_that_can_claim_no_job_says_so_beside_that_it_is_ready() {
     until("it says why", SOON, || {
         let (status, answer) = (ready().status, ready().json());
         let reason = answer["detail"].to_string();
-        status == 200 && answer["jobs"] == "not_ready" && reason.contains("lock")
+        let told = reason.contains("lock") || reason.contains("leases cannot be renewed");
+        status == 200 && answer["jobs"] == "not_ready" && told
     });
     assert_eq!(post(replica.addr, "/api/balance", &change(1, -2)).status, 200);
     locked.rollback().unwrap();

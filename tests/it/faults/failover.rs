@@ -168,9 +168,12 @@ fn where_nothing_tells_two_primaries_apart_nobody_is_served() {
     assert_eq!(status(), 200);
     pair.standby.start();
     let detail = || get(replica.addr, "/health/ready").json()["detail"].to_string();
-    until("both are named", SOON, || detail().contains("both take changes"));
     let folder = |server: &Postgres| server.folder().display().to_string();
-    assert!([&pair.primary, &pair.standby].iter().all(|one| detail().contains(&folder(one))));
+    until("both are named", SOON, || {
+        let detail = detail();
+        let both = [&pair.primary, &pair.standby].iter().all(|one| detail.contains(&folder(one)));
+        both && detail.contains("both take changes")
+    });
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(4) {
         assert_eq!(status(), 503, "{}", replica.log());
