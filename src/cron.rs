@@ -96,7 +96,7 @@ pub struct Options {
 /// The running scheduler of one replica.
 pub struct Cron {
     held: Arc<Held>,
-    steps: Arc<Db>,
+    pulse: Arc<Pulse>,
 }
 
 const STACK_BYTES: usize = 256 * 1024;
@@ -143,17 +143,17 @@ impl Cron {
         spawn_vital("lease-watch", STACK_BYTES, move || watch::run(&watched))?;
         spawn_vital("scheduler", STACK_BYTES, move || scheduler.run())?;
         // Beside the others: nobody waits for it, and nothing depends on it.
-        let has_steps = Arc::clone(&steps);
         let name = "last-successes".to_owned();
         let builder = thread::Builder::new().name(name).stack_size(STACK_BYTES);
         builder.spawn(move || history::read_last_successes(&steps, &metrics))?;
-        Ok(Cron { held, steps: has_steps })
+        Ok(Cron { held, pulse: Arc::clone(pulse) })
     }
 
-    /// Waits until there are the connections that a run needs, at most `limit`.
+    /// Waits until jobs can be claimed, for which there are the connections that a run needs, at
+    /// most `limit`.
     pub fn wait_connected(&self, limit: Duration) {
         let until = Instant::now() + limit;
-        let is_connected = || self.steps.lack().is_none();
+        let is_connected = || self.pulse.can_jobs_be_claimed() == Some(Ok(()));
         while !is_connected() && Instant::now() < until {
             thread::sleep(CONNECT_TICK);
         }
@@ -225,6 +225,7 @@ fn scheduler(
         leases_have_ended: false,
         perhaps_set_back: true,
         lack: None,
+        is_connecting: false,
         no_thread: None,
         told: Told::default(),
     };

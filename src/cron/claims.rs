@@ -37,6 +37,8 @@ pub(super) struct Claims {
     pub(super) perhaps_set_back: bool,
     /// Why there is no connection for steps.
     pub(super) lack: Option<String>,
+    /// Whether one is on its way.
+    pub(super) is_connecting: bool,
     /// When the system last had no thread left for a run.
     pub(super) no_thread: Option<Instant>,
     pub(super) told: Told,
@@ -197,7 +199,9 @@ impl Claims {
     /// A run that can make no step would only keep others from it.
     fn look_for_steps(&mut self) {
         let before = self.lack.take();
-        match self.runner.steps.lack() {
+        let lack = self.runner.steps.lack();
+        self.is_connecting = matches!(lack, Some(Lack::UnderWay(_)));
+        match lack {
             Some(Lack::Refused(reason)) => {
                 if before.as_ref() != Some(&reason) {
                     warn!(

@@ -26,6 +26,9 @@ pub(super) struct Scheduler {
     pub(super) random: Random,
 }
 
+/// Between two polls while a connection for steps is being opened.
+const CONNECT_PAUSE: Duration = Duration::from_millis(50);
+
 impl Scheduler {
     /// Goes on until this replica has drained.
     pub(super) fn run(mut self) {
@@ -61,7 +64,12 @@ impl Scheduler {
         // Without jitter the phases of two replicas stay as they are, and one of them comes first
         // to every job.
         let pause = self.poll.mul_f64(0.5 + self.random.fraction());
-        self.poll_at = Instant::now() + if interrupted { Duration::ZERO } else { pause };
+        self.poll_at = Instant::now()
+            + match interrupted {
+                true => Duration::ZERO,
+                false if self.claims.is_connecting => CONNECT_PAUSE.min(pause),
+                false => pause,
+            };
     }
 
     /// What would be claimed while no lease is renewed would be lost as well.

@@ -42,6 +42,19 @@ fn with_fewer_connections_than_it_would_take_a_replica_serves_and_runs_every_job
     }
 }
 
+/// Who looks once, as soon as a replica is ready, does not see it on its way.
+#[test]
+fn a_replica_that_is_ready_for_the_first_time_is_ready_for_jobs() {
+    let database = Postgres::shared().migrated();
+    let replica = Process::spawn(&mut Process::command(database.url(), &[]));
+    let mut answer = get(replica.addr, "/health/ready");
+    until("it is ready", SOON, || {
+        answer = get(replica.addr, "/health/ready");
+        answer.status == 200
+    });
+    assert_eq!(answer.json()["jobs"], "ready", "{:?}", answer.json());
+}
+
 #[test]
 fn without_a_connection_for_steps_no_job_is_claimed_and_the_servers_word_is_told() {
     let database = Postgres::shared().migrated().without_jobs().with_witness_table();
