@@ -6,7 +6,6 @@
 //! snapshot, which is older than a row it had to wait for: a refusal that its own figure
 //! contradicts is decided again under the lock.
 
-mod gate;
 mod key;
 
 use std::sync::Arc;
@@ -14,7 +13,6 @@ use std::sync::Arc;
 use postgres::Row;
 
 use crate::db::{Attempt, Db, Error, Session};
-use gate::Gate;
 pub use key::{IdempotencyKey, KeyFault};
 
 /// A signed amount to add to a user's balance.
@@ -96,10 +94,9 @@ impl Change {
     }
 }
 
-/// Changes balances, few at a time for each user.
+/// Changes balances.
 pub struct Balances {
     db: Arc<Db>,
-    gate: Gate,
 }
 
 /// The guards cannot overflow: a balance is at least 0, so adding what is at most 0 to it, or
@@ -172,22 +169,15 @@ from kept cross join decided";
 impl Balances {
     /// Balances kept in this database.
     pub fn new(db: Arc<Db>) -> Balances {
-        let gate = Gate::new(db.pool_state().max);
-        Balances { db, gate }
+        Balances { db }
     }
 
     /// Applies the change, or says why not. Returns when the result is durable.
     ///
     /// # Errors
     /// A fault of the database, with what is known of the change.
-    pub fn change(&self, attempt: &Arc<Attempt>, change: &Change) -> Result<Answer, Error> {
-        let turn = self.gate.enter(change.user_id, attempt)?;
-        let mut connection = self.db.connection(attempt)?;
-        let result = connection.run(attempt, |session| apply(session, change));
-        turn.note(change, &result);
-        // Given back first: who gets the turn has it to take.
-        drop(connection);
-        result
+    pub fn change(&self, attempt: &Attempt, change: &Change) -> Result<Answer, Error> {
+        self.db.run(attempt, |session| apply(session, change))
     }
 }
 

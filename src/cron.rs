@@ -61,6 +61,7 @@ use log::{info, warn};
 pub use function::{Context, Failure, Function, Functions};
 pub use history::{Filter, FinishedRun, History};
 pub use job::{Asked, Change, Deleted, Jobs, Saved, Settings};
+pub use lease::Outcome;
 pub use name::{Name, NameFault};
 pub use precondition::Precondition;
 pub use schedule::{InvalidSchedule, Schedule};

@@ -1,77 +1,99 @@
-//! HTTP: from the listening socket to a [`Call`], from a [`Reply`] to bytes.
+//! HTTP: from the listening socket to a [`Command`], from a [`Reply`] to bytes.
 //!
 //! ```text
-//!              front (tiny_http)                        handlers
-//!  client ───▶ accept loop, a thread a connection ─┐   route ▶ command ▶ SQL ▶ reply
-//!                   ▲                              ▼            ▲
-//!  keeper, room ────┘ nudges, rebuilds, sweeps   inbox ───▶ workers (fixed)
-//!                                                  ▲  │
-//!  watch ──────────────────────────────────────────┘  └────▶ aside (few): slow bodies, refusals
-//!    deadlines, health when all are busy
+//!            accept (tiny_http)              dispatch                         handlers
+//!  client ──▶ a thread a connection ──▶ Call ──▶ Command ──▶ lane ──▶ worker ──▶ SQL ──▶ Reply
+//!    ▲                                                                │
+//!    └────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! A connection has one request in hand at a time (`connections`), and ends with one that leaves
-//! in doubt where the next begins (`refusal`). How many there can be stands in `capacity`.
+//! in doubt where the next begins (`refusal`). A request is read as a whole, and refused if it is
+//! wrong, before it waits for anything (`route`, `command`). Of those that change one user's
+//! balance a few are worked on at once, the others wait in a lane (`lanes`), and cost nobody else
+//! anything. Each has a deadline that a thread of its own keeps (`deadlines`); what may block on a
+//! client is done aside from the workers (`aside`).
+//!
+//! Around it: the accept loop is kept alive (`accept_guard`), no more connections are let through
+//! than can be borne (`room`, `capacity`), and those that are of no use are ended (`sweep`).
 //!
 //! What people see is in `page`: the dashboard and the documentation page, each one answer, made of
 //! the files beside it. They ask the same routes as everybody else.
 
+mod accept;
+mod accept_guard;
 mod aside;
 mod call;
 mod capacity;
+mod command;
 mod connections;
 mod cron;
+mod deadlines;
 mod denials;
-mod exchange;
-mod front;
+mod dispatch;
 mod handlers;
-mod inbox;
 mod input;
-mod keeper;
+mod lanes;
 mod page;
 mod problem;
 mod refusal;
 mod reply;
+mod request;
 mod room;
 mod route;
 mod self_check;
 mod sockets;
 mod sweep;
 mod users;
-mod watch;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{info, warn};
 
 pub use call::{BODY_BYTES_MAX, Call, request_id};
 pub use capacity::Capacity;
-pub use cron::{read_job_change, read_run_filter};
-pub use handlers::{Api, Readiness, read_change};
+pub use command::{Command, read_change, read_job_change, read_run_filter};
+pub use handlers::{Api, Readiness};
 pub use problem::Problem;
 pub use reply::Reply;
-pub use route::{NoRoute, Route};
+pub use route::{NoRoute, ROUTES, Reach, Route};
 pub use self_check::self_check;
 
 use crate::db::{Attempt, Pulse};
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Signal, spawn_vital};
-use exchange::Exchange;
-use front::Source;
-use inbox::Inbox;
-use keeper::Keeper;
+use accept::AcceptLoop;
+use accept_guard::AcceptGuard;
+use deadlines::Deadlines;
+use dispatch::Dispatch;
 use room::Room;
-use route::TEMPLATES;
 use sockets::Sockets;
-use watch::Watch;
 
-/// Makes an answer; may block for the database until the attempt is over.
-pub type Handler = Arc<dyn Fn(&Call, &Arc<Attempt>) -> Reply + Send + Sync>;
+/// What a server serves: [`Api`], or something simpler in a test.
+pub trait Application: Send + Sync {
+    /// Whether this may be asked for now. Waits for nothing.
+    ///
+    /// # Errors
+    /// Why it may not.
+    fn check(&self, route: &Route, call: &Call) -> Result<(), Problem>;
+
+    /// Does what is asked for; may block for the database until the attempt is over.
+    fn answer(&self, asked: &Asked<'_>) -> Reply;
+}
+
+/// What somebody asks for.
+pub struct Asked<'a> {
+    /// What it is.
+    pub command: &'a Command,
+    /// The request that it was read from.
+    pub call: &'a Call,
+    /// The deadline, and whether it was sent to the database.
+    pub attempt: &'a Attempt,
+}
 
 /// How a server is run.
 #[derive(Clone)]
@@ -80,6 +102,8 @@ pub struct Options {
     pub workers: usize,
     /// The longest a request may wait from its arrival until it is sent to the database.
     pub request_timeout: Duration,
+    /// How many requests may wait for a worker; beyond, they are told to come again.
+    pub parked_max: usize,
     /// The value of `X-Served-By`.
     pub replica_name: String,
     /// How many connections can be borne.
@@ -93,11 +117,14 @@ pub struct Listener(TcpListener);
 
 /// A running server. Its threads go on until [`Server::drain`].
 pub struct Server {
-    inbox: Arc<Inbox>,
+    dispatch: Arc<Dispatch>,
     listener: TcpListener,
     threads: Vec<JoinHandle<()>>,
 }
 
+/// As many requests as may wait by default: more than there can be connections by default, so that
+/// a crowd whose connections were let in is worked off.
+pub const PARKED_MAX: usize = 32_768;
 /// A proxy that looks at `/health/ready` several times a second has seen it fail by then.
 const DOOR_NOTICES: Duration = Duration::from_millis(1_000);
 /// Between two looks whether all is answered, or all threads have returned.
@@ -110,7 +137,7 @@ impl Listener {
     /// # Errors
     /// What the system says, such as "address in use".
     pub fn bind(addr: SocketAddr) -> io::Result<Listener> {
-        front::listen(addr).map(Listener)
+        accept::listen(addr).map(Listener)
     }
 
     /// Where it listens; the port that was found when port 0 was asked for.
@@ -130,35 +157,40 @@ impl Listener {
         options: &Options,
         pulse: Arc<Pulse>,
         metrics: Arc<Metrics>,
-        handler: Handler,
+        application: Arc<dyn Application>,
     ) -> io::Result<Server> {
         let listener = self.0;
-        let source = Source::build(listener.try_clone()?)?;
+        let source = AcceptLoop::build(listener.try_clone()?)?;
         let sockets = Sockets::of_port(listener.local_addr()?.port());
         metrics.requests.have_workers(options.workers);
-        TEMPLATES.iter().for_each(|(method, route)| metrics.requests.expect(method, route));
-        let inbox = Arc::new(Inbox::new(source, sockets, options, metrics));
+        ROUTES.iter().for_each(|route| metrics.requests.expect(route.method, route.path));
+        let dispatch = Arc::new(Dispatch::new(source, sockets, options, metrics, application));
         let mut threads = Vec::new();
         for index in 0..options.workers {
-            let (inbox, handler) = (Arc::clone(&inbox), Arc::clone(&handler));
-            let work = move || work(&inbox, index, &handler);
+            let dispatch = Arc::clone(&dispatch);
+            let work = move || {
+                while let Some(request) = dispatch.next(index) {
+                    let _busy = dispatch.metrics.requests.worker_busy();
+                    dispatch.work(&request);
+                }
+            };
             threads.push(spawn_vital(&format!("worker-{index}"), STACK_BYTES, work)?);
         }
-        let watch = Watch::new(Arc::clone(&inbox), pulse, handler);
-        threads.push(spawn_vital("watch", STACK_BYTES, move || watch.run())?);
+        let mut deadlines = Deadlines::new(Arc::clone(&dispatch), pulse);
+        threads.push(spawn_vital("deadlines", STACK_BYTES, move || deadlines.run())?);
         let listened = listener.try_clone()?;
-        let mut keeper = Keeper::new(Arc::clone(&inbox), listened, options.capacity)?;
+        let mut guard = AcceptGuard::new(Arc::clone(&dispatch), listened, options.capacity)?;
         let mut room = Room {
-            inbox: Arc::clone(&inbox),
+            dispatch: Arc::clone(&dispatch),
             listener: listener.try_clone()?,
             capacity: options.capacity,
             told: None,
         };
         threads.push(spawn_vital("room", STACK_BYTES, move || room.run())?);
-        let keeper = spawn_vital("keeper", STACK_BYTES, move || keeper.run())?;
-        inbox.has_keeper(keeper.thread().clone());
-        threads.push(keeper);
-        Ok(Server { inbox, listener, threads })
+        let guard = spawn_vital("guard", STACK_BYTES, move || guard.run())?;
+        dispatch.has_keeper(guard.thread().clone());
+        threads.push(guard);
+        Ok(Server { dispatch, listener, threads })
     }
 }
 
@@ -167,20 +199,20 @@ impl Server {
     /// replica is not ready any more, then refuses new connections. Takes at most `grace`; false
     /// when requests were left unanswered.
     pub fn drain(self, grace: Duration) -> bool {
-        let (until, shutdown) = (Instant::now() + grace, self.inbox.shutdown.clone());
+        let (until, shutdown) = (Instant::now() + grace, self.dispatch.shutdown.clone());
         shutdown.begin();
         thread::sleep(DOOR_NOTICES.min(grace / 4));
         shutdown.advance(Phase::Closed);
-        self.inbox.wake_all();
-        front::stop_listening(&self.listener);
+        self.dispatch.wake_all();
+        accept::stop_listening(&self.listener);
         info!("event=listening_ended hint=\"what has arrived is still answered\"");
         let mut quiet = 0;
         while quiet < 3 && Instant::now() < until {
             thread::sleep(DRAIN_TICK);
-            quiet = if self.inbox.is_empty() { quiet + 1 } else { 0 };
+            quiet = if self.dispatch.is_empty() { quiet + 1 } else { 0 };
         }
         shutdown.advance(Phase::Ended);
-        self.inbox.wake_all();
+        self.dispatch.wake_all();
         if quiet == 0 {
             warn!("event=requests_left_unanswered grace_ms={}", grace.as_millis());
         }
@@ -195,24 +227,6 @@ fn join(mut threads: Vec<JoinHandle<()>>, until: Instant) {
         threads.retain(|thread| !thread.is_finished());
         thread::sleep(DRAIN_TICK);
     }
-}
-
-fn work(inbox: &Arc<Inbox>, index: usize, handler: &Handler) {
-    while let Some(exchange) = inbox.next(index) {
-        let _busy = inbox.metrics.requests.worker_busy();
-        let reply = reply_to(&exchange, handler);
-        exchange.answer(&reply, inbox);
-    }
-}
-
-/// What the handler makes of the request; a panic of its costs this answer and nothing else.
-fn reply_to(exchange: &Exchange, handler: &Handler) -> Reply {
-    let call = || handler(&exchange.call, &exchange.attempt);
-    panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
-        let Call { method, target, request_id, .. } = &exchange.call;
-        error!("event=handler_panicked request_id={request_id} method={method:?} path={target:?}");
-        Problem::internal().into()
-    })
 }
 
 #[cfg(test)]

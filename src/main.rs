@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use balanced::config::{Config, Proof, SETTINGS};
 use balanced::cron::{self, Cron, Functions};
 use balanced::db::{Db, Limits, Manager, Probe, Pulse, Target, Trust};
-use balanced::http::{Api, Capacity, Handler, Listener, Options, Readiness, Server, self_check};
+use balanced::http::{Api, Capacity, Listener, Options, PARKED_MAX, Readiness, Server, self_check};
 use balanced::jobs;
 use balanced::logger;
 use balanced::metrics::Metrics;
@@ -85,6 +85,7 @@ fn serve() -> Result<(), Failure> {
     let options = Options {
         workers: config.http_workers,
         request_timeout: config.request_timeout,
+        parked_max: PARKED_MAX,
         replica_name: config.replica_name.clone(),
         capacity,
         shutdown: shutdown.clone(),
@@ -141,9 +142,8 @@ fn serve_http(
     metrics: &Arc<Metrics>,
     api: Api,
 ) -> Result<Server, Failure> {
-    let handler: Handler = Arc::new(move |call, attempt| api.answer(call, attempt));
     let (pulse, metrics) = (Arc::clone(pulse), Arc::clone(metrics));
-    listener.serve(options, pulse, metrics, handler).map_err(no_thread)
+    listener.serve(options, pulse, metrics, Arc::new(api)).map_err(no_thread)
 }
 
 fn start_cron(

@@ -17,7 +17,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, Result, TextEncoder,
 };
 
-pub use changes::{Change, Changes};
+pub use changes::Changes;
 pub use prometheus::Error;
 pub use requests::{Busy, Requests};
 pub use runs::Runs;

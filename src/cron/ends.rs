@@ -161,7 +161,7 @@ impl Ends {
             return self.again(ending, RETRY);
         }
         let Claimed { job, run_id: run, .. } = &ending.run.claimed;
-        let (outcome, reason) = (ending.end.outcome.as_str(), error.reason());
+        let (outcome, reason) = (ending.end.outcome.name(), error.reason());
         error!(
             "event=run_not_recorded job={job} run={run} outcome={outcome} reason={reason:?} \
              hint=\"the database refuses every end of it: its lease runs out, and the same slot is \
@@ -175,7 +175,7 @@ impl Ends {
         log_end(&ending, record);
         let (job, outcome) = (&ending.run.claimed.job, ending.end.outcome);
         if let Record::Written(at) = record {
-            self.metrics.runs.ended(job, outcome.as_str(), ending.seconds);
+            self.metrics.runs.ended(job, outcome.name(), ending.seconds);
             if outcome == Outcome::Succeeded {
                 self.metrics.runs.succeeded(job, *at);
             }
@@ -215,7 +215,7 @@ fn ascii(text: &str) -> String {
 fn log_end(ending: &Ending, record: &Record) {
     let Claimed { job, run_id: run, .. } = &ending.run.claimed;
     let End { outcome, detail, .. } = &ending.end;
-    let (outcome_text, seconds) = (outcome.as_str(), ending.seconds);
+    let (outcome_text, seconds) = (outcome.name(), ending.seconds);
     let level = match (record, outcome) {
         (Record::Lost, _) => {
             warn!(

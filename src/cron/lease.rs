@@ -30,7 +30,8 @@ use postgres::Row;
 use postgres::error::SqlState;
 
 pub(super) use clock::Clock;
-pub(super) use end::{End, Ended, Outcome};
+pub use end::Outcome;
+pub(super) use end::{End, Ended};
 
 use crate::db::Session;
 use crate::metrics::Metrics;

@@ -38,7 +38,7 @@ const DESCRIPTORS_BESIDE: u64 = 256;
 const CONNECTIONS_OF_THREADS: (u64, u64) = (5, 8);
 /// What can still come when no more is accepted: the backlog, and what the accept loop takes
 /// between two looks, at most 25 in a millisecond.
-const COMING: u64 = super::front::BACKLOG as u64 + 2_000;
+const COMING: u64 = super::accept::BACKLOG as u64 + 2_000;
 
 impl Capacity {
     /// What the limits of this machine allow. Sets the limit of descriptors to it.

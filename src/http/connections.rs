@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::front::Client;
+use super::accept::Client;
 use super::sockets::Socket;
 
 /// Requests that may wait behind the one in hand. Beyond it none of them is answered, and their

@@ -1,5 +1,5 @@
-//! From a call to a reply: the route, the typed command, the one thing it asks of the database,
-//! and the words for what became of it.
+//! From a command to a reply: the one thing it asks of the database, and the words for what became
+//! of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,23 +9,23 @@ use log::{debug, error, warn};
 use serde::Serialize;
 
 use super::call::Call;
+use super::command::Command;
 use super::denials::Denials;
-use super::input::Fields;
 use super::page::{self, DOCUMENT};
 use super::problem::Problem;
 use super::reply::Reply;
-use super::route::{NoRoute, Route};
-use crate::balance::{Answer, Balances, Change, IdempotencyKey, Outcome};
+use super::route::{Reach, Route};
+use super::{Application, Asked};
+use crate::balance::{Answer, Balances, Change, Outcome};
 use crate::config::Token;
 use crate::cron::{Functions, History, Jobs, StatusReader};
-use crate::db::{self, Attempt, Db, Lack, Pulse, Stage};
-use crate::metrics::{self, CONTENT_TYPE, Metrics, Readings};
+use crate::db::{self, Db, Lack, Pulse, Stage};
+use crate::metrics::{CONTENT_TYPE, Metrics, Readings};
 use crate::shutdown::Signal;
 use crate::users::{User, Users};
 
-pub(super) const PAGE_DEFAULT: i64 = 100;
-pub(super) const PAGE_MAX: i64 = 1_000;
-
+/// The outcome of a change that an earlier request with its key had made.
+pub(super) const REPLAYED: &str = "replayed";
 /// As long as the first connection may take before requests count as not served.
 const OPENING_MAX: Duration = Duration::from_secs(2);
 
@@ -107,56 +107,29 @@ impl Api {
         }
     }
 
-    /// Answers a call. Blocks for the database at most until the attempt is over.
-    pub fn answer(&self, call: &Call, attempt: &Arc<Attempt>) -> Reply {
-        self.handle(call, attempt).unwrap_or_else(Reply::from)
-    }
-
-    fn handle(&self, call: &Call, attempt: &Arc<Attempt>) -> Result<Reply, Problem> {
-        let route = Route::parse(&call.method, call.path()).map_err(|refusal| match refusal {
-            NoRoute::NotFound => Problem::not_found(),
-            NoRoute::MethodNotAllowed(allowed) => Problem::method_not_allowed(allowed),
-        })?;
-        if route.changes_something() {
-            if let Some(field) = call.contradiction {
-                let rule = format!("`{field}` is given twice, with two values");
-                return Err(Problem::invalid_request(field, rule));
-            }
-            if call.is_cross_site() {
-                self.denials.tell(call, "a browser sent it for a page of another site");
-                return Err(Problem::cross_site_request());
-            }
-            self.authorize(call)?;
-        }
-        if !route.is_in_memory() && !self.readiness.migrated.load(Ordering::Acquire) {
-            return Err(Problem::database_unavailable(db::Outcome::NotApplied));
-        }
-        match route {
-            Route::Live => Ok(Reply::json(200, &Health::of("live"))),
-            Route::Ready => match self.check() {
+    fn run(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
+        match asked.command {
+            Command::Live => Ok(Reply::json(200, &Health::of("live"))),
+            Command::Ready => match self.check() {
                 Ok(()) => Ok(Reply::json(200, &self.readiness.of_both())),
-                Err(reason) => Err(Problem::not_ready(&reason)),
+                Err(reason) => Err(Problem::not_ready(&reason).into()),
             },
-            Route::ChangeBalance | Route::CreateUser if call.has_precondition() => {
-                let detail = "nothing here has an ETag: send it without If-Match and If-None-Match";
-                Err(Problem::precondition_failed(detail))
-            }
-            Route::ChangeBalance => self.change_balance(call, attempt),
-            Route::CreateUser => self.create_user(call, attempt),
-            Route::ListUsers => self.list_users(call, attempt),
-            Route::ReadUser(user_id) => self.read_user(call, attempt, user_id),
-            Route::ListChanges(user_id) => self.list_changes(call, attempt, user_id),
-            Route::CronStatus => self.cron_status(call, attempt),
-            Route::CronHistory => self.cron_history(call, attempt),
-            Route::ReadJob(name) => self.read_job(call, attempt, &name),
-            Route::PutJob(name) => self.put_job(call, attempt, &name),
-            Route::PatchJob(name) => self.patch_job(call, attempt, &name),
-            Route::DeleteJob(name) => self.delete_job(call, attempt, &name),
-            Route::RunJob(name) => self.run_job(call, attempt, &name),
-            Route::Dashboard => Ok(page::DASHBOARD.reply()),
-            Route::Documentation => Ok(page::DOCUMENTATION.reply()),
-            Route::Document => Ok(Reply::constant("application/json", DOCUMENT)),
-            Route::Metrics => self.metrics_text(call),
+            Command::Metrics => self.metrics_text(asked.call),
+            Command::Dashboard => Ok(page::DASHBOARD.reply()),
+            Command::Documentation => Ok(page::DOCUMENTATION.reply()),
+            Command::Document => Ok(Reply::constant("application/json", DOCUMENT)),
+            Command::ChangeBalance(change) => self.change_balance(asked, change),
+            Command::CreateUser(balance, key) => self.create_user(asked, *balance, key.as_ref()),
+            Command::ListUsers(page) => self.list_users(asked, *page),
+            Command::ReadUser(user_id) => self.read_user(asked, *user_id),
+            Command::ListChanges(user_id, page) => self.list_changes(asked, *user_id, *page),
+            Command::CronStatus => self.cron_status(asked),
+            Command::CronHistory(filter) => self.cron_history(asked, filter),
+            Command::ReadJob(name) => self.read_job(asked, name),
+            Command::PutJob(name, settings, demand) => self.put_job(asked, name, settings, demand),
+            Command::PatchJob(name, change, demand) => self.patch_job(asked, name, change, demand),
+            Command::DeleteJob(name, demand) => self.delete_job(asked, name, demand),
+            Command::RunJob(name, demand) => self.run_job(asked, name, demand),
         }
     }
 
@@ -190,7 +163,7 @@ impl Api {
         }
     }
 
-    fn metrics_text(&self, call: &Call) -> Result<Reply, Problem> {
+    fn metrics_text(&self, call: &Call) -> Result<Reply, Fault> {
         let (pool, pulse) = (self.db.pool_state(), self.db.pulse());
         let readings = Readings {
             database_up: pulse.check().is_ok(),
@@ -211,15 +184,60 @@ impl Api {
         Ok(Reply::text(CONTENT_TYPE, text))
     }
 
-    fn change_balance(&self, call: &Call, attempt: &Arc<Attempt>) -> Result<Reply, Problem> {
-        let change = read_change(call)?;
-        let answer =
-            self.balances.change(attempt, &change).map_err(|error| unavailable(call, &error))?;
+    fn change_balance(&self, asked: &Asked<'_>, change: &Change) -> Result<Reply, Fault> {
+        let answer = self.balances.change(asked.attempt, change)?;
         let reply = balance_reply(change.user_id(), change.amount(), answer);
         Ok(match answer.replayed && answer.outcome != Outcome::KeyReused {
-            true => replayed(reply).counted_as(Some(metrics::Change::Replayed)),
+            true => replayed(reply).with_outcome(REPLAYED),
             false => reply,
         })
+    }
+}
+
+impl Application for Api {
+    fn check(&self, route: &Route, call: &Call) -> Result<(), Problem> {
+        if route.reach == Reach::Change {
+            if let Some(field) = call.contradiction {
+                let rule = format!("`{field}` is given twice, with two values");
+                return Err(Problem::invalid_request(field, rule));
+            }
+            if call.is_cross_site() {
+                self.denials.tell(call, "a browser sent it for a page of another site");
+                return Err(Problem::cross_site_request());
+            }
+            self.authorize(call)?;
+        }
+        if route.reach != Reach::Memory && !self.readiness.migrated.load(Ordering::Acquire) {
+            return Err(Problem::database_unavailable(db::Outcome::NotApplied));
+        }
+        Ok(())
+    }
+
+    fn answer(&self, asked: &Asked<'_>) -> Reply {
+        self.run(asked).unwrap_or_else(|fault| match fault {
+            Fault::Problem(problem) => problem.into(),
+            Fault::Database(error) => unavailable(asked.call, &error).into(),
+        })
+    }
+}
+
+/// Why there is no other answer.
+pub(super) enum Fault {
+    /// The client is told this.
+    Problem(Problem),
+    /// The database has failed.
+    Database(db::Error),
+}
+
+impl From<Problem> for Fault {
+    fn from(problem: Problem) -> Fault {
+        Fault::Problem(problem)
+    }
+}
+
+impl From<db::Error> for Fault {
+    fn from(error: db::Error) -> Fault {
+        Fault::Database(error)
     }
 }
 
@@ -239,29 +257,6 @@ impl Health {
     }
 }
 
-/// What `POST /api/balance` asks for. Pure.
-///
-/// # Errors
-/// A [`Problem`] of status 400, which names the field where the body is JSON.
-pub fn read_change(call: &Call) -> Result<Change, Problem> {
-    let mut fields = Fields::parse(call)?;
-    let user_id = fields.take_integer("userId")?;
-    let amount = fields.take_integer("amount")?;
-    fields.end()?;
-    let key = read_key(call)?;
-    let change = Change::new(user_id, amount)
-        .map_err(|_| Problem::invalid_request("amount", "`amount` must not be 0"))?;
-    Ok(change.with_key(key))
-}
-
-pub(super) fn read_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {
-    let key = call.idempotency_key.as_deref().map(IdempotencyKey::parse).transpose();
-    key.map_err(|_| {
-        let rule = "`Idempotency-Key` must be 1 to 255 printable characters, quoted or bare";
-        Problem::invalid_request("Idempotency-Key", rule)
-    })
-}
-
 /// The answer to an earlier request with the same key, told apart from the first one.
 pub(super) fn replayed(reply: Reply) -> Reply {
     reply.with_header("Idempotency-Replayed", "true")
@@ -270,7 +265,7 @@ pub(super) fn replayed(reply: Reply) -> Reply {
 fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {
     match answer.outcome {
         Outcome::Changed { balance } => {
-            Reply::json(200, &User { user_id, balance }).counted_as(Some(metrics::Change::Changed))
+            Reply::json(200, &User { user_id, balance }).with_outcome("changed")
         }
         Outcome::InsufficientFunds { balance } => {
             Problem::insufficient_funds(balance, amount).into()

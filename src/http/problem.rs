@@ -5,15 +5,12 @@ use serde::Serialize;
 use super::call::BODY_BYTES_MAX;
 use super::reply::{Reply, phrase};
 use crate::db::Outcome;
-use crate::metrics::Change;
 
 /// An error on its way to the client.
 #[derive(Debug)]
 pub struct Problem {
     document: Box<Document>,
-    header: Option<(&'static str, &'static str)>,
-    /// What it says of a change of a balance, where it is the answer to one.
-    change: Option<Change>,
+    header: Option<(&'static str, String)>,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,15 +43,11 @@ impl Problem {
             amount: None,
             outcome: None,
         };
-        Problem { document: Box::new(document), header: None, change: None }
+        Problem { document: Box::new(document), header: None }
     }
 
-    fn about(self, change: Change) -> Problem {
-        Problem { change: Some(change), ..self }
-    }
-
-    fn with_header(self, name: &'static str, value: &'static str) -> Problem {
-        Problem { header: Some((name, value)), ..self }
+    fn with_header(self, name: &'static str, value: impl Into<String>) -> Problem {
+        Problem { header: Some((name, value.into())), ..self }
     }
 
     pub(super) fn invalid_json(detail: impl Into<String>) -> Problem {
@@ -87,7 +80,7 @@ impl Problem {
 
     pub(super) fn user_not_found(user_id: i64) -> Problem {
         let detail = format!("there is no user {user_id}");
-        Problem::new(404, "user_not_found", detail).about(Change::UserNotFound)
+        Problem::new(404, "user_not_found", detail)
     }
 
     pub(super) fn job_not_found(name: &str) -> Problem {
@@ -103,7 +96,7 @@ impl Problem {
         Problem::new(409, "job_paused", detail)
     }
 
-    pub(super) fn method_not_allowed(allowed: &'static str) -> Problem {
+    pub(super) fn method_not_allowed(allowed: &str) -> Problem {
         let detail = format!("this path takes {allowed}");
         Problem::new(405, "method_not_allowed", detail).with_header("Allow", allowed)
     }
@@ -113,14 +106,14 @@ impl Problem {
         let mut problem = Problem::new(409, "insufficient_funds", detail);
         problem.document.balance = Some(balance);
         problem.document.amount = Some(amount);
-        problem.about(Change::InsufficientFunds)
+        problem
     }
 
     pub(super) fn amount_out_of_range(amount: i64) -> Problem {
         let detail = format!("a change of {amount} would take the balance beyond 64 bits");
         let mut problem = Problem::new(409, "amount_out_of_range", detail);
         problem.document.amount = Some(amount);
-        problem.about(Change::OutOfRange)
+        problem
     }
 
     /// It is no HTTP, or HTTP that others may read otherwise.
@@ -162,12 +155,12 @@ impl Problem {
 
     pub(super) fn key_reused(stands_for: &str) -> Problem {
         let detail = format!("this Idempotency-Key stands for {stands_for}");
-        Problem::new(422, "idempotency_key_reused", detail).about(Change::KeyReused)
+        Problem::new(422, "idempotency_key_reused", detail)
     }
 
     pub(super) fn internal() -> Problem {
         let detail = "something went wrong here; the log has it under this X-Request-Id";
-        Problem::new(500, "internal", detail).about(Change::Unknown)
+        Problem::new(500, "internal", detail)
     }
 
     /// Another try would be refused as well.
@@ -176,19 +169,16 @@ impl Problem {
                       has the reason under this X-Request-Id";
         let mut problem = Problem::new(500, "internal", detail);
         problem.document.outcome = Some("not_applied");
-        problem.about(Change::NotApplied)
+        problem
     }
 
     /// What is known of this attempt, and of this attempt only.
     pub(super) fn database_unavailable(outcome: Outcome) -> Problem {
-        let (change, outcome, detail) = match outcome {
-            Outcome::NotApplied => (
-                Change::NotApplied,
-                "not_applied",
-                "the database did not take this request; nothing was changed",
-            ),
+        let (outcome, detail) = match outcome {
+            Outcome::NotApplied => {
+                ("not_applied", "the database did not take this request; nothing was changed")
+            }
             Outcome::Unknown => (
-                Change::Unknown,
                 "unknown",
                 "the database took this request and has not answered: it may or may not have \
                  been applied; keep the Idempotency-Key and try again",
@@ -196,7 +186,7 @@ impl Problem {
         };
         let mut problem = Problem::new(503, "database_unavailable", detail);
         problem.document.outcome = Some(outcome);
-        problem.with_header("Retry-After", "1").about(change)
+        problem.with_header("Retry-After", "1")
     }
 
     /// The answer of a health check: why this replica should get no requests now.
@@ -217,10 +207,11 @@ impl Problem {
 
 impl From<Problem> for Reply {
     fn from(problem: Problem) -> Reply {
-        let Problem { document, header, change } = problem;
+        let Problem { document, header } = problem;
+        let outcome = document.outcome.unwrap_or(document.code);
         let reply = Reply::json(document.status, &document)
             .typed("application/problem+json")
-            .counted_as(change);
+            .with_outcome(outcome);
         match header {
             Some((name, value)) => reply.with_header(name, value),
             None => reply,

@@ -10,24 +10,24 @@ use std::time::Duration;
 
 use log::debug;
 
+use super::accept::Client;
 use super::call::Call;
-use super::front::Client;
-use super::inbox::Inbox;
+use super::dispatch::Dispatch;
 use super::problem::Problem;
 use super::reply::{Envelope, Reply};
-use super::route::{Route, label};
+use super::route::{NO_PATH, Route};
 
 /// More than this is not taken from a client that was refused.
 const DISCARDED_BYTES_MAX: usize = 16 << 20;
 
-impl Inbox {
+impl Dispatch {
     /// Refuses the request and whatever follows it. Does not wait: where no thread is left to be
     /// patient, the connection is cut at once.
-    pub(super) fn refuse(self: &Arc<Inbox>, client: Client, problem: Problem) {
+    pub(super) fn refuse(self: &Arc<Dispatch>, client: Client, problem: Problem) {
         self.end_connection(client.peer());
-        let (reply, inbox) = (Reply::from(problem), Arc::clone(self));
+        let (reply, dispatch) = (Reply::from(problem), Arc::clone(self));
         let refused = self.aside.run("refusal", (client, reply), move |(client, reply)| {
-            inbox.send_refusal(client, &reply, true);
+            dispatch.send_refusal(client, &reply, true);
         });
         if let Err((client, reply)) = refused {
             self.send_refusal(client, &reply, false);
@@ -35,12 +35,12 @@ impl Inbox {
     }
 
     /// The same in this thread, which may wait.
-    pub(super) fn refuse_here(self: &Arc<Inbox>, client: Client, problem: Problem) {
+    pub(super) fn refuse_here(self: &Arc<Dispatch>, client: Client, problem: Problem) {
         self.end_connection(client.peer());
         self.send_refusal(client, &problem.into(), true);
     }
 
-    fn send_refusal(self: &Arc<Inbox>, client: Client, reply: &Reply, patient: bool) {
+    fn send_refusal(self: &Arc<Dispatch>, client: Client, reply: &Reply, patient: bool) {
         let (call, peer) = (client.head(), client.peer());
         self.count_refusal(&call, reply);
         let Some(socket) = self.sockets.of(peer) else {
@@ -65,7 +65,8 @@ impl Inbox {
 
     fn count_refusal(&self, call: &Call, reply: &Reply) {
         let Call { method, target, request_id, .. } = call;
-        let (route, status) = (label(&Route::parse(method, call.path())), reply.status());
+        let route = Route::find(method, call.path()).map_or(NO_PATH, |(route, _)| route.path);
+        let status = reply.status();
         self.metrics.requests.answered(method, route, status, Duration::ZERO);
         debug!(
             "event=request_cut_off request_id={request_id} method={method:?} path={target:?} \

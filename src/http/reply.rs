@@ -9,8 +9,6 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::metrics::Change;
-
 /// An answer of a handler.
 #[derive(Debug)]
 pub struct Reply {
@@ -19,7 +17,7 @@ pub struct Reply {
     policy: &'static str,
     headers: Vec<(&'static str, String)>,
     body: Cow<'static, [u8]>,
-    change: Option<Change>,
+    outcome: &'static str,
 }
 
 /// What a browser may do with an answer that is no page: nothing. With the fields below, what
@@ -64,7 +62,7 @@ impl Reply {
     }
 
     fn new(status: u16, content_type: &'static str, body: Cow<'static, [u8]>) -> Reply {
-        Reply { status, content_type, policy: POLICY, headers: Vec::new(), body, change: None }
+        Reply { status, content_type, policy: POLICY, headers: Vec::new(), body, outcome: "" }
     }
 
     /// The same with another media type.
@@ -83,14 +81,15 @@ impl Reply {
         self
     }
 
-    /// The same, to be counted as what a change of a balance came to.
-    pub(super) fn counted_as(self, change: Option<Change>) -> Reply {
-        Reply { change, ..self }
+    /// The same, as the answer to a change of a balance that came to this.
+    pub(super) fn with_outcome(self, outcome: &'static str) -> Reply {
+        Reply { outcome, ..self }
     }
 
-    /// What it is to be counted as, if it is about a change of a balance.
-    pub(super) fn change(&self) -> Option<Change> {
-        self.change
+    /// What a change of a balance came to, where this is the answer to one: `changed`, `replayed`,
+    /// or what the problem says.
+    pub(super) fn outcome(&self) -> &'static str {
+        self.outcome
     }
 
     /// The status code.

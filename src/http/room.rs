@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
+use super::accept;
+use super::accept_guard::threads;
 use super::capacity::Capacity;
-use super::front;
-use super::inbox::Inbox;
-use super::keeper::threads;
+use super::dispatch::Dispatch;
 use crate::shutdown::Phase;
 
 /// Between two looks: in one, a thousand connections may come.
@@ -23,7 +23,7 @@ const TICK_CROWDED: Duration = Duration::from_millis(5);
 const TELL_PAUSE: Duration = Duration::from_secs(10);
 
 pub(super) struct Room {
-    pub(super) inbox: Arc<Inbox>,
+    pub(super) dispatch: Arc<Dispatch>,
     pub(super) listener: TcpListener,
     pub(super) capacity: Capacity,
     pub(super) told: Option<Instant>,
@@ -33,27 +33,27 @@ impl Room {
     /// Looks until no connection is accepted any more.
     pub(super) fn run(&mut self) {
         let mut tick = TICK;
-        while !self.inbox.shutdown.wait_for_phase(Phase::Closed, tick) {
+        while !self.dispatch.shutdown.wait_for_phase(Phase::Closed, tick) {
             let (open, most) =
-                (self.inbox.open_connections(descriptors()), self.capacity.connections);
+                (self.dispatch.open_connections(descriptors()), self.capacity.connections);
             tick = if open > most / 8 { TICK_CROWDED } else { TICK };
-            let held = self.inbox.holds_back();
+            let held = self.dispatch.holds_back();
             let hold = open > if held { most - most / 4 } else { most };
             if hold != held && self.hold_back(hold) && hold {
                 self.tell(open);
             }
             // Each answer then ends its connection. Those that stay open after theirs, and may be
             // quiet for long, are few enough for others to come in.
-            self.inbox.note_room(open > most / 2, self.inbox.holds_back());
+            self.dispatch.note_room(open > most / 2, self.dispatch.holds_back());
         }
     }
 
     fn hold_back(&self, hold: bool) -> bool {
-        let done = front::hold_back(&self.listener, hold);
+        let done = accept::hold_back(&self.listener, hold);
         if let Err(error) = &done {
             debug!("event=connections_not_held_back reason={:?}", error.to_string());
         }
-        self.inbox.note_room(hold, hold && done.is_ok());
+        self.dispatch.note_room(hold, hold && done.is_ok());
         done.is_ok()
     }
 

@@ -1,219 +1,139 @@
-//! Which handler a method and a path mean. Pure: text in, value out.
+//! The one table of what this server can be asked for, and how a method and a path find their row.
+//! Pure: text in, value out.
 
-/// Everything this server can be asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// `GET /health/live`
-    Live,
-    /// `GET /health`, `GET /health/ready`
-    Ready,
-    /// `POST /api/balance`
-    ChangeBalance,
-    /// `POST /api/users`
-    CreateUser,
-    /// `GET /api/users`
-    ListUsers,
-    /// `GET /api/users/{id}`
-    ReadUser(i64),
-    /// `GET /api/users/{id}/changes`
-    ListChanges(i64),
-    /// `GET /api/cron/jobs`, `GET /api/cron/status`
-    CronStatus,
-    /// `GET /api/cron/history`
-    CronHistory,
-    /// `GET /api/cron/jobs/{name}`
-    ReadJob(String),
-    /// `PUT /api/cron/jobs/{name}`
-    PutJob(String),
-    /// `PATCH /api/cron/jobs/{name}`
-    PatchJob(String),
-    /// `DELETE /api/cron/jobs/{name}`
-    DeleteJob(String),
-    /// `POST /api/cron/jobs/{name}/run`
-    RunJob(String),
-    /// `GET /`
-    Dashboard,
-    /// `GET /api-docs`
-    Documentation,
-    /// `GET /openapi.json`
-    Document,
-    /// `GET /metrics`
-    Metrics,
+use super::call::Call;
+use super::command::Command;
+use super::problem::Problem;
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Route {
+    /// `GET`, `POST`, …; what `GET` answers, `HEAD` does, too.
+    pub method: &'static str,
+    /// The path, with `{id}` for a user's id and `{name}` for a job's name. Requests are counted
+    /// under it.
+    pub path: &'static str,
+    /// What a request of this kind touches.
+    pub reach: Reach,
+    /// Reads what a request asks for; the text is what stands for `{id}` or `{name}`.
+    read: fn(&Call, &str) -> Result<Command, Problem>,
+}
+
+/// What a request touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The memory of this replica alone: such a request is answered while the database is away.
+    Memory,
+    /// The database, which it reads.
+    Read,
+    /// The database, which it changes: a token is asked for where one is set.
+    Change,
 }
 
 /// Why there is no route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoRoute {
     /// Nothing has this path.
     NotFound,
-    /// The path exists for these methods only.
-    MethodNotAllowed(&'static str),
+    /// The path exists for these methods only, separated by commas.
+    MethodNotAllowed(String),
 }
 
-/// Each route's method and the one path it is counted under, whatever stands in it.
-pub(super) const TEMPLATES: [(&str, &str); 18] = [
-    ("GET", "/health/live"),
-    ("GET", "/health/ready"),
-    ("POST", "/api/balance"),
-    ("POST", "/api/users"),
-    ("GET", "/api/users"),
-    ("GET", "/api/users/{id}"),
-    ("GET", "/api/users/{id}/changes"),
-    ("GET", "/api/cron/jobs"),
-    ("GET", "/api/cron/history"),
-    ("GET", "/api/cron/jobs/{name}"),
-    ("PUT", "/api/cron/jobs/{name}"),
-    ("PATCH", "/api/cron/jobs/{name}"),
-    ("DELETE", "/api/cron/jobs/{name}"),
-    ("POST", "/api/cron/jobs/{name}/run"),
-    ("GET", "/"),
-    ("GET", "/api-docs"),
-    ("GET", "/openapi.json"),
-    ("GET", "/metrics"),
-];
-/// What requests that have no route are counted under.
-const NO_TEMPLATE: &str = "none";
+use Reach::{Change, Memory, Read};
 
-const READ: &str = "GET, HEAD";
-const READ_OR_CREATE: &str = "GET, HEAD, POST";
-const CHANGE: &str = "POST";
-const STEER: &str = "GET, HEAD, PUT, PATCH, DELETE";
+/// All routes, the busiest first.
+pub static ROUTES: [Route; 18] = [
+    route("POST", "/api/balance", Change, Command::change_balance),
+    route("GET", "/health/live", Memory, |_, _| Ok(Command::Live)),
+    route("GET", "/health/ready", Memory, |_, _| Ok(Command::Ready)),
+    route("GET", "/metrics", Memory, |_, _| Ok(Command::Metrics)),
+    route("GET", "/api/cron/jobs", Read, Command::cron_status),
+    route("GET", "/api/users", Read, Command::list_users),
+    route("POST", "/api/users", Change, Command::create_user),
+    route("GET", "/api/users/{id}", Read, Command::read_user),
+    route("GET", "/api/users/{id}/changes", Read, Command::list_changes),
+    route("GET", "/api/cron/history", Read, Command::cron_history),
+    route("GET", "/api/cron/jobs/{name}", Read, Command::read_job),
+    route("PUT", "/api/cron/jobs/{name}", Change, Command::put_job),
+    route("PATCH", "/api/cron/jobs/{name}", Change, Command::patch_job),
+    route("DELETE", "/api/cron/jobs/{name}", Change, Command::delete_job),
+    route("POST", "/api/cron/jobs/{name}/run", Change, Command::run_job),
+    route("GET", "/", Memory, |_, _| Ok(Command::Dashboard)),
+    route("GET", "/api-docs", Memory, |_, _| Ok(Command::Documentation)),
+    route("GET", "/openapi.json", Memory, |_, _| Ok(Command::Document)),
+];
+/// Second names.
+const ALIASES: [(&str, &str); 2] =
+    [("/health", "/health/ready"), ("/api/cron/status", "/api/cron/jobs")];
+/// What requests that have no route are counted under.
+pub(super) const NO_PATH: &str = "none";
+
+const fn route(
+    method: &'static str,
+    path: &'static str,
+    reach: Reach,
+    read: fn(&Call, &str) -> Result<Command, Problem>,
+) -> Route {
+    Route { method, path, reach, read }
+}
 
 impl Route {
-    /// The route of a request; `HEAD` is answered wherever `GET` is.
+    /// The row of a request, and what stands for `{id}` or `{name}` in its path.
     ///
     /// # Errors
     /// [`NoRoute`].
-    pub fn parse(method: &str, path: &str) -> Result<Route, NoRoute> {
+    pub fn find<'p>(method: &str, path: &'p str) -> Result<(&'static Route, &'p str), NoRoute> {
         let method = if method == "HEAD" { "GET" } else { method };
-        let segments: Vec<&str> = path.strip_prefix('/').unwrap_or("").split('/').collect();
-        let (route, allowed) = match (segments.as_slice(), method) {
-            (["health"] | ["health", "ready"], "GET") => (Some(Route::Ready), READ),
-            (["health"] | ["health", "ready"], _) => (None, READ),
-            (["health", "live"], "GET") => (Some(Route::Live), READ),
-            (["health", "live"], _) => (None, READ),
-            (["api", "balance"], "POST") => (Some(Route::ChangeBalance), CHANGE),
-            (["api", "balance"], _) => (None, CHANGE),
-            (["api", "users"], "POST") => (Some(Route::CreateUser), READ_OR_CREATE),
-            (["api", "users"], "GET") => (Some(Route::ListUsers), READ_OR_CREATE),
-            (["api", "users"], _) => (None, READ_OR_CREATE),
-            (["api", "users", id], "GET") => (Some(Route::ReadUser(user_id(id)?)), READ),
-            (["api", "users", id], _) => user_id(id).map(|_| (None, READ))?,
-            (["api", "users", id, "changes"], "GET") => {
-                (Some(Route::ListChanges(user_id(id)?)), READ)
+        let same =
+            |(alias, known): &(&'static str, &'static str)| (*alias == path).then_some(*known);
+        let path = ALIASES.iter().find_map(same).unwrap_or(path);
+        let mut others = Vec::new();
+        for route in &ROUTES {
+            match argument(route.path, path) {
+                Some(argument) if route.method == method => return Ok((route, argument)),
+                Some(_) => others.push(route.method),
+                None => {}
             }
-            (["api", "users", id, "changes"], _) => user_id(id).map(|_| (None, READ))?,
-            ([""], "GET") if path == "/" => (Some(Route::Dashboard), READ),
-            ([""], _) if path == "/" => (None, READ),
-            (["api-docs"], "GET") => (Some(Route::Documentation), READ),
-            (["api-docs"], _) => (None, READ),
-            (["openapi.json"], "GET") => (Some(Route::Document), READ),
-            (["openapi.json"], _) => (None, READ),
-            (["metrics"], "GET") => (Some(Route::Metrics), READ),
-            (["metrics"], _) => (None, READ),
-            (["api", "cron", rest @ ..], _) => Route::cron(rest, method)?,
-            _ => return Err(NoRoute::NotFound),
-        };
-        route.ok_or(NoRoute::MethodNotAllowed(allowed))
-    }
-
-    fn cron(segments: &[&str], method: &str) -> Result<(Option<Route>, &'static str), NoRoute> {
-        Ok(match (segments, method) {
-            (["jobs"] | ["status"], "GET") => (Some(Route::CronStatus), READ),
-            (["history"], "GET") => (Some(Route::CronHistory), READ),
-            (["jobs"] | ["status"] | ["history"], _) => (None, READ),
-            (["jobs", ""] | ["jobs", "", "run"], _) => return Err(NoRoute::NotFound),
-            (["jobs", name], "GET") => (Some(Route::ReadJob((*name).to_owned())), STEER),
-            (["jobs", name], "PUT") => (Some(Route::PutJob((*name).to_owned())), STEER),
-            (["jobs", name], "PATCH") => (Some(Route::PatchJob((*name).to_owned())), STEER),
-            (["jobs", name], "DELETE") => (Some(Route::DeleteJob((*name).to_owned())), STEER),
-            (["jobs", _], _) => (None, STEER),
-            (["jobs", name, "run"], "POST") => (Some(Route::RunJob((*name).to_owned())), CHANGE),
-            (["jobs", _, "run"], _) => (None, CHANGE),
-            _ => return Err(NoRoute::NotFound),
-        })
-    }
-
-    /// The path that the route is counted under, one of a few.
-    pub fn template(&self) -> &'static str {
-        match self {
-            Route::Live => "/health/live",
-            Route::Ready => "/health/ready",
-            Route::ChangeBalance => "/api/balance",
-            Route::CreateUser | Route::ListUsers => "/api/users",
-            Route::ReadUser(_) => "/api/users/{id}",
-            Route::ListChanges(_) => "/api/users/{id}/changes",
-            Route::CronStatus => "/api/cron/jobs",
-            Route::CronHistory => "/api/cron/history",
-            Route::ReadJob(_) | Route::PutJob(_) | Route::PatchJob(_) | Route::DeleteJob(_) => {
-                "/api/cron/jobs/{name}"
-            }
-            Route::RunJob(_) => "/api/cron/jobs/{name}/run",
-            Route::Dashboard => "/",
-            Route::Documentation => "/api-docs",
-            Route::Document => "/openapi.json",
-            Route::Metrics => "/metrics",
+        }
+        match others.is_empty() {
+            true => Err(NoRoute::NotFound),
+            false => Err(NoRoute::MethodNotAllowed(others.join(", ").replace("GET", "GET, HEAD"))),
         }
     }
 
-    /// Whether the route is answered from memory, without the database.
-    pub fn is_in_memory(&self) -> bool {
-        match self {
-            Route::Live
-            | Route::Ready
-            | Route::Dashboard
-            | Route::Documentation
-            | Route::Document
-            | Route::Metrics => true,
-            Route::ChangeBalance
-            | Route::CreateUser
-            | Route::ListUsers
-            | Route::ReadUser(_)
-            | Route::ListChanges(_)
-            | Route::CronStatus
-            | Route::CronHistory
-            | Route::ReadJob(_)
-            | Route::PutJob(_)
-            | Route::PatchJob(_)
-            | Route::DeleteJob(_)
-            | Route::RunJob(_) => false,
-        }
-    }
-
-    /// Whether the route changes something, so that a token is asked for where one is set.
+    /// Whether such a request changes something, so that a token is asked for where one is set.
     pub fn changes_something(&self) -> bool {
-        match self {
-            Route::Live
-            | Route::Ready
-            | Route::ListUsers
-            | Route::ReadUser(_)
-            | Route::ListChanges(_)
-            | Route::CronStatus
-            | Route::CronHistory
-            | Route::ReadJob(_)
-            | Route::Dashboard
-            | Route::Documentation
-            | Route::Document
-            | Route::Metrics => false,
-            Route::ChangeBalance
-            | Route::CreateUser
-            | Route::PutJob(_)
-            | Route::PatchJob(_)
-            | Route::DeleteJob(_)
-            | Route::RunJob(_) => true,
-        }
+        self.reach == Change
+    }
+
+    /// What the request asks for.
+    ///
+    /// # Errors
+    /// A [`Problem`] of status 400, 404 or 412.
+    pub fn read(&self, call: &Call, argument: &str) -> Result<Command, Problem> {
+        (self.read)(call, argument)
     }
 }
 
-/// What a request is counted under.
-pub(super) fn label(route: &Result<Route, NoRoute>) -> &'static str {
-    route.as_ref().map_or(NO_TEMPLATE, Route::template)
+/// What stands for `{id}` or `{name}` if the path is one of the template's; empty where the
+/// template has neither.
+fn argument<'p>(template: &str, path: &'p str) -> Option<&'p str> {
+    let Some((before, rest)) = template.split_once('{') else {
+        return (template == path).then_some("");
+    };
+    let (kind, after) = rest.split_once('}')?;
+    let argument = path.strip_prefix(before)?.strip_suffix(after)?;
+    let is_one = match kind {
+        "id" => user_id(argument).is_some(),
+        _ => !argument.is_empty() && !argument.contains('/'),
+    };
+    is_one.then_some(argument)
 }
 
 /// One spelling for each id: digits, without a sign or a leading zero.
-fn user_id(text: &str) -> Result<i64, NoRoute> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-    text.parse().ok().filter(|_| plain).ok_or(NoRoute::NotFound)
+pub(super) fn user_id(text: &str) -> Option<i64> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    text.parse().ok().filter(|_| is_plain)
 }
 
 #[cfg(test)]
@@ -223,44 +143,33 @@ mod properties;
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_route_has_its_path() {
-        for (method, path, route) in [
-            ("GET", "/health", Route::Ready),
-            ("GET", "/health/ready", Route::Ready),
-            ("HEAD", "/health/live", Route::Live),
-            ("POST", "/api/balance", Route::ChangeBalance),
-            ("POST", "/api/users", Route::CreateUser),
-            ("GET", "/api/users", Route::ListUsers),
-            ("HEAD", "/api/users/1", Route::ReadUser(1)),
-            ("GET", "/api/users/9223372036854775807", Route::ReadUser(i64::MAX)),
-            ("GET", "/api/users/12/changes", Route::ListChanges(12)),
-            ("GET", "/api/cron/jobs", Route::CronStatus),
-            ("HEAD", "/api/cron/status", Route::CronStatus),
-            ("GET", "/api/cron/history", Route::CronHistory),
-            ("GET", "/api/cron/jobs/a", Route::ReadJob("a".to_owned())),
-            ("PUT", "/api/cron/jobs/a", Route::PutJob("a".to_owned())),
-            ("PATCH", "/api/cron/jobs/a", Route::PatchJob("a".to_owned())),
-            ("DELETE", "/api/cron/jobs/a", Route::DeleteJob("a".to_owned())),
-            ("POST", "/api/cron/jobs/a/run", Route::RunJob("a".to_owned())),
-            ("GET", "/", Route::Dashboard),
-            ("GET", "/api-docs", Route::Documentation),
-            ("GET", "/openapi.json", Route::Document),
-            ("GET", "/metrics", Route::Metrics),
-        ] {
-            let counted = (if method == "HEAD" { "GET" } else { method }, route.template());
-            assert!(TEMPLATES.contains(&counted), "{method} {path}");
-            assert_eq!(Route::parse(method, path), Ok(route), "{method} {path}");
-        }
+    fn found(method: &str, path: &str) -> Result<(&'static str, &'static str, String), NoRoute> {
+        let (route, argument) = Route::find(method, path)?;
+        Ok((route.method, route.path, argument.to_owned()))
     }
 
     #[test]
-    fn every_template_is_that_of_its_route() {
-        for (method, template) in TEMPLATES {
-            let path = template.replace("{id}", "1").replace("{name}", "a");
-            let route = Route::parse(method, &path).unwrap();
-            assert_eq!(route.template(), template, "{method}");
+    fn every_route_is_found_by_its_path_and_head_is_answered_wherever_get_is() {
+        for route in &ROUTES {
+            let path = route.path.replace("{id}", "12").replace("{name}", "a");
+            let argument = if route.path.contains("{id}") {
+                "12"
+            } else if route.path.contains('{') {
+                "a"
+            } else {
+                ""
+            };
+            let expected = (route.method, route.path, argument.to_owned());
+            assert_eq!(found(route.method, &path), Ok(expected.clone()));
+            if route.method == "GET" {
+                assert_eq!(found("HEAD", &path), Ok(expected));
+            }
         }
+        for (alias, path) in ALIASES {
+            assert_eq!(found("GET", alias), found("GET", path));
+        }
+        let last = "/api/users/9223372036854775807";
+        assert_eq!(found("GET", last).unwrap().2, i64::MAX.to_string());
     }
 
     #[test]
@@ -295,7 +204,7 @@ mod tests {
             "/metrics/",
         ] {
             for method in ["GET", "POST", "BREW"] {
-                assert_eq!(Route::parse(method, path), Err(NoRoute::NotFound), "{method} {path}");
+                assert_eq!(found(method, path), Err(NoRoute::NotFound), "{method} {path}");
             }
         }
     }
@@ -319,8 +228,8 @@ mod tests {
             ("POST", "/metrics", "GET, HEAD"),
             ("get", "/health/live", "GET, HEAD"),
         ] {
-            let refused = Err(NoRoute::MethodNotAllowed(allowed));
-            assert_eq!(Route::parse(method, path), refused, "{method} {path}");
+            let refused = Err(NoRoute::MethodNotAllowed(allowed.to_owned()));
+            assert_eq!(found(method, path), refused, "{method} {path}");
         }
     }
 }

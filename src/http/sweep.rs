@@ -14,7 +14,7 @@ use std::time::Instant;
 use log::error;
 
 use super::connections::Overdue;
-use super::inbox::Inbox;
+use super::dispatch::Dispatch;
 use super::problem::Problem;
 use super::reply::{Envelope, Reply};
 use super::sockets::Socket;
@@ -26,7 +26,7 @@ const LOST_MAX: usize = 64;
 const LOST_SWEEPS: u32 = 10;
 
 pub(super) struct Sweep {
-    inbox: Arc<Inbox>,
+    dispatch: Arc<Dispatch>,
     /// The open connections, each with when a look first found it.
     open: HashMap<SocketAddr, Instant>,
     lost_for: u32,
@@ -35,23 +35,23 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    pub(super) fn new(inbox: Arc<Inbox>) -> Sweep {
-        Sweep { inbox, open: HashMap::new(), lost_for: 0, next_farewell: Instant::now() }
+    pub(super) fn new(dispatch: Arc<Dispatch>) -> Sweep {
+        Sweep { dispatch, open: HashMap::new(), lost_for: 0, next_farewell: Instant::now() }
     }
 
     pub(super) fn run(&mut self) {
         let begun = Instant::now();
-        let Some(look) = self.inbox.sockets.look() else { return };
-        self.inbox.note_beside(look.beside);
+        let Some(look) = self.dispatch.sockets.look() else { return };
+        self.dispatch.note_beside(look.beside);
         self.open.retain(|peer, _| look.open.contains_key(peer));
         for peer in look.open.keys() {
             self.open.entry(*peer).or_insert(begun);
         }
         let open = self.open.iter().map(|(peer, since)| (*peer, look.open[peer], *since));
-        for (socket, overdue) in self.inbox.overdue(open) {
+        for (socket, overdue) in self.dispatch.overdue(open) {
             match overdue {
                 Overdue::Body => socket.end_reading(),
-                Overdue::Farewell => self.inbox.tell(&socket),
+                Overdue::Farewell => self.dispatch.tell(&socket),
                 Overdue::Silent => {
                     socket.pin().iter().for_each(|it| it.send(&self.late(), false));
                     self.end(&socket);
@@ -59,10 +59,10 @@ impl Sweep {
                 Overdue::Everything => self.end(&socket),
             }
         }
-        let gone = self.inbox.keep(begun, |peer| look.open.contains_key(&peer));
+        let gone = self.dispatch.keep(begun, |peer| look.open.contains_key(&peer));
         if !gone.is_empty() {
             // The library connects to the own port for it, which may take its time.
-            let _ = self.inbox.aside.run_in_turn("accept-loop", gone, drop);
+            let _ = self.dispatch.aside.run_in_turn("accept-loop", gone, drop);
         }
         self.judge_lost(look.kept / 2);
     }
@@ -74,18 +74,18 @@ impl Sweep {
         if begun < self.next_farewell {
             return;
         }
-        let leaving = self.inbox.leaving();
+        let leaving = self.dispatch.leaving();
         if leaving.is_empty() {
             return;
         }
         // Those that are not told now are told by the sweep.
-        let Some(look) = self.inbox.sockets.look() else { return };
+        let Some(look) = self.dispatch.sockets.look() else { return };
         for peer in leaving {
             let found =
-                look.open.get(&peer).and_then(|pair| self.inbox.sockets.socket(peer, *pair));
+                look.open.get(&peer).and_then(|pair| self.dispatch.sockets.socket(peer, *pair));
             match found {
-                Some(socket) => self.inbox.tell(&socket),
-                None => self.inbox.lose_connection(peer, None),
+                Some(socket) => self.dispatch.tell(&socket),
+                None => self.dispatch.lose_connection(peer, None),
             }
         }
         self.next_farewell = Instant::now() + begun.elapsed() * 5;
@@ -93,12 +93,12 @@ impl Sweep {
 
     fn end(&self, socket: &Socket) {
         socket.end();
-        self.inbox.cut_connection(socket);
+        self.dispatch.cut_connection(socket);
     }
 
     /// The clients of all connections that are open now.
     pub(super) fn clients(&self) -> HashSet<SocketAddr> {
-        self.inbox.sockets.look().map(|look| look.open.into_keys().collect()).unwrap_or_default()
+        self.dispatch.sockets.look().map(|look| look.open.into_keys().collect()).unwrap_or_default()
     }
 
     /// The answer to who has sent no request, or one that the library does not answer.
@@ -106,7 +106,7 @@ impl Sweep {
         let id = super::request_id(None);
         let envelope = Envelope {
             request_id: &id,
-            served_by: &self.inbox.replica_name,
+            served_by: &self.dispatch.replica_name,
             connection: "Connection: close\r\n",
             head_only: false,
         };
@@ -115,14 +115,14 @@ impl Sweep {
 
     fn judge_lost(&mut self, kept: usize) {
         // What waits for a thread of ours is not lost.
-        let lost = kept > LOST_MAX && self.inbox.aside.is_idle();
+        let lost = kept > LOST_MAX && self.dispatch.aside.is_idle();
         self.lost_for = if lost { self.lost_for + 1 } else { 0 };
         if self.lost_for == LOST_SWEEPS {
             error!(
                 "event=process_ends reason=\"the server library keeps {kept} connections for \
                  ever\" hint=\"somebody sends requests to this port that no proxy would pass\""
             );
-            self.inbox.shutdown.fail();
+            self.dispatch.shutdown.fail();
         }
     }
 }

@@ -1,15 +1,12 @@
 //! The handlers about users and the lists of their changes.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
-use super::call::Call;
-use super::handlers::{Api, PAGE_DEFAULT, PAGE_MAX, next_page, read_key, replayed, unavailable};
-use super::input::{Fields, Query};
+use super::Asked;
+use super::handlers::{Api, Fault, next_page, replayed};
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::db::Attempt;
+use crate::balance::IdempotencyKey;
 use crate::users::{Creation, Page, RecordedChange, User};
 
 #[derive(Serialize)]
@@ -28,69 +25,49 @@ impl Api {
     /// With a key the first answer is given again: its user, with the opening balance.
     pub(super) fn create_user(
         &self,
-        call: &Call,
-        attempt: &Arc<Attempt>,
-    ) -> Result<Reply, Problem> {
-        let mut fields = Fields::parse(call)?;
-        let balance = fields.take_integer("balance")?;
-        fields.end()?;
-        if balance < 0 {
-            return Err(Problem::invalid_request("balance", "`balance` must not be negative"));
-        }
-        let creation = match read_key(call)? {
-            Some(key) => self.users.create_once(attempt, balance, key.as_str()),
-            None => self.users.create(attempt, balance).map(Creation::Created),
+        asked: &Asked<'_>,
+        balance: i64,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Reply, Fault> {
+        let creation = match key {
+            Some(key) => self.users.create_once(asked.attempt, balance, key.as_str()),
+            None => self.users.create(asked.attempt, balance).map(Creation::Created),
         };
         let created = |user: User| {
             let location = format!("/api/users/{}", user.user_id);
             Reply::json(201, &user).with_header("Location", location)
         };
-        match creation.map_err(|error| unavailable(call, &error))? {
+        match creation? {
             Creation::Created(user) => Ok(created(user)),
             Creation::Replayed(user) => Ok(replayed(created(user))),
-            Creation::KeyReused => Err(Problem::key_reused("a user of another opening balance")),
+            Creation::KeyReused => {
+                Err(Problem::key_reused("a user of another opening balance").into())
+            }
         }
     }
 
-    pub(super) fn read_user(
-        &self,
-        call: &Call,
-        attempt: &Arc<Attempt>,
-        user_id: i64,
-    ) -> Result<Reply, Problem> {
-        Query::parse(call.query()).end()?;
-        let user = self.users.read(attempt, user_id).map_err(|error| unavailable(call, &error))?;
-        user.map(|user| Reply::json(200, &user)).ok_or_else(|| Problem::user_not_found(user_id))
+    pub(super) fn read_user(&self, asked: &Asked<'_>, user_id: i64) -> Result<Reply, Fault> {
+        match self.users.read(asked.attempt, user_id)? {
+            Some(user) => Ok(Reply::json(200, &user)),
+            None => Err(Problem::user_not_found(user_id).into()),
+        }
     }
 
-    pub(super) fn list_users(&self, call: &Call, attempt: &Arc<Attempt>) -> Result<Reply, Problem> {
-        let page = read_page(call, "after")?;
-        let users = self.users.list(attempt, page).map_err(|error| unavailable(call, &error))?;
+    pub(super) fn list_users(&self, asked: &Asked<'_>, page: Page) -> Result<Reply, Fault> {
+        let users = self.users.list(asked.attempt, page)?;
         let next = next_page(&users, page.limit, |user| user.user_id);
         Ok(Reply::json(200, &UserList { users, next }))
     }
 
     pub(super) fn list_changes(
         &self,
-        call: &Call,
-        attempt: &Arc<Attempt>,
+        asked: &Asked<'_>,
         user_id: i64,
-    ) -> Result<Reply, Problem> {
-        let page = read_page(call, "before")?;
-        let changes = self
-            .users
-            .changes(attempt, user_id, page)
-            .map_err(|error| unavailable(call, &error))?
-            .ok_or_else(|| Problem::user_not_found(user_id))?;
+        page: Page,
+    ) -> Result<Reply, Fault> {
+        let changes = self.users.changes(asked.attempt, user_id, page)?;
+        let changes = changes.ok_or_else(|| Problem::user_not_found(user_id))?;
         let next = next_page(&changes, page.limit, |change| change.id);
         Ok(Reply::json(200, &ChangeList { changes, next }))
     }
-}
-
-fn read_page(call: &Call, from: &'static str) -> Result<Page, Problem> {
-    let mut query = Query::parse(call.query());
-    let from = query.take_integer(from, 0..=i64::MAX)?;
-    let limit = query.take_integer("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
-    query.end()?;
-    Ok(Page { from, limit })
 }

@@ -8,14 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use balanced::db::Pulse;
-use balanced::http::{Call, Handler, Reply};
+use balanced::http::{Call, Reply};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Client, Database, Local, Postgres, Process, change, get, until};
+use crate::support::{Answers, Client, Database, Local, Postgres, Process, change, get, until};
 
 fn server() -> Local {
-    let handler: Handler = Arc::new(|_: &Call, _| Reply::json(200, &"fine"));
-    Local::serve(4, Duration::from_secs(5), Arc::new(Pulse::default()), handler)
+    let fine = Answers(|_: &Call| Reply::json(200, &"fine"));
+    Local::serve(4, Duration::from_secs(5), Arc::new(Pulse::default()), Arc::new(fine))
 }
 
 /// Threads are counted, and those of other tests do not belong to the replica.

@@ -5,9 +5,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use balanced::db::Pulse;
-use balanced::http::{Call, Handler, Reply};
+use balanced::http::{Call, Reply};
 
-use crate::support::{Client, Local, LocalOptions, Postgres, ask, change, get, post, until};
+use crate::support::{
+    Answers, Client, Local, LocalOptions, Postgres, ask, change, get, post, until,
+};
 
 fn replica() -> (crate::support::Database, Local) {
     let database = Postgres::shared().migrated();
@@ -272,19 +274,19 @@ fn a_body_that_stops_is_refused_and_not_worked_on() {
 fn an_expectation_without_a_body_stops_nobody() {
     let gate = Arc::new(parking_lot::Mutex::new(()));
     let stuck_at = Arc::clone(&gate);
-    let handler: Handler = Arc::new(move |call: &Call, _| {
-        if call.path() == "/slow" {
+    let application = Answers(move |call: &Call| {
+        if call.path() == "/api/users/1" {
             drop(stuck_at.lock());
         }
         Reply::json(200, &"fine")
     });
     let limit = Duration::from_secs(30);
-    let server = Local::serve(1, limit, Arc::new(Pulse::default()), handler);
+    let server = Local::serve(1, limit, Arc::new(Pulse::default()), Arc::new(application));
     let (addr, closed) = (server.addr, gate.lock());
-    let first = thread::spawn(move || get(addr, "/slow").status);
+    let first = thread::spawn(move || get(addr, "/api/users/1").status);
     let mut client = Client::connect(addr);
-    client.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
-    client.send("GET /b HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n");
+    client.send("GET /api/users/1 HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.send("GET /api/users/2 HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n");
     for _ in 0..5 {
         let health = thread::spawn(move || get(addr, "/health/live").status);
         until("health is answered", Duration::from_secs(5), || health.is_finished());
@@ -316,14 +318,14 @@ fn pipelined_requests_are_answered_in_their_order() {
 /// A panic costs its own request, and neither the worker nor anybody else.
 #[test]
 fn a_panic_in_a_handler_costs_one_answer_and_no_worker() {
-    let handler: Handler = Arc::new(|call: &Call, _| match call.path() {
-        "/panic" => panic!("as a bug would"),
+    let application = Answers(|call: &Call| match call.path() {
+        "/api/users/1" => panic!("as a bug would"),
         _ => Reply::json(200, &"fine"),
     });
     let second = Duration::from_secs(1);
-    let server = Local::serve(2, second, Arc::new(Pulse::default()), handler);
+    let server = Local::serve(2, second, Arc::new(Pulse::default()), Arc::new(application));
     for _ in 0..10 {
-        let answer = get(server.addr, "/panic");
+        let answer = get(server.addr, "/api/users/1");
         assert_eq!((answer.status, answer.code()), (500, "internal".to_owned()));
         assert!(!String::from_utf8_lossy(&answer.body).contains("bug"), "no detail leaves");
         assert_eq!(get(server.addr, "/").status, 200);
@@ -335,18 +337,19 @@ fn what_needs_no_database_is_answered_while_every_worker_is_stuck() {
     const IN_MEMORY: [&str; 3] = ["/health/live", "/health", "/openapi.json"];
     let gate = Arc::new(parking_lot::Mutex::new(()));
     let stuck_at = Arc::clone(&gate);
-    let handler: Handler = Arc::new(move |call: &Call, _| {
+    let application = Answers(move |call: &Call| {
         if !IN_MEMORY.contains(&call.path()) {
             drop(stuck_at.lock());
         }
         Reply::json(200, &call.path())
     });
-    let server = Local::serve(2, Duration::from_secs(1), Arc::new(Pulse::default()), handler);
+    let server =
+        Local::serve(2, Duration::from_secs(1), Arc::new(Pulse::default()), Arc::new(application));
     let closed = gate.lock();
     let stuck: Vec<_> = (0..6)
         .map(|_| {
             let addr = server.addr;
-            thread::spawn(move || get(addr, "/work"))
+            thread::spawn(move || get(addr, "/api/users/1"))
         })
         .collect();
     for path in IN_MEMORY.repeat(2) {
@@ -363,6 +366,6 @@ fn what_needs_no_database_is_answered_while_every_worker_is_stuck() {
     }
     drop(closed);
     until("the workers are back", Duration::from_secs(5), || {
-        get(server.addr, "/work").status == 200
+        get(server.addr, "/api/users/1").status == 200
     });
 }

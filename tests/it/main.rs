@@ -22,6 +22,7 @@ mod http;
 mod idempotency;
 mod interleavings;
 mod jobs;
+mod lanes;
 mod logs;
 mod metrics;
 mod migrations;

@@ -128,7 +128,7 @@ fn every_answer_is_counted_under_its_route_and_its_status() {
     for (outcome, count) in [
         ("changed", 1.0),
         ("idempotency_key_reused", 1.0),
-        ("out_of_range", 1.0),
+        ("amount_out_of_range", 1.0),
         ("user_not_found", 1.0),
         ("insufficient_funds", 0.0),
         ("not_applied", 0.0),

@@ -23,7 +23,7 @@ pub(crate) use door::{Door, free_addr};
 pub(crate) use postgres::{Database, Postgres, target};
 pub(crate) use random::{Random, seed};
 pub(crate) use record::Record;
-pub(crate) use replica::{Local, LocalOptions, Process};
+pub(crate) use replica::{Answers, Local, LocalOptions, Process};
 pub(crate) use scheduler::{Scheduler, endless, only, options};
 pub(crate) use sockets::{LISTENS, sockets};
 pub(crate) use witness::{witness, witness_beside, witness_command};

@@ -65,12 +65,12 @@ fn modules_use_only_what_they_may() {
 }
 
 #[test]
-fn only_the_front_names_the_server_library() {
+fn only_the_accept_loop_names_the_server_library() {
     for path in files("src", ".rs") {
         let text = read(&path);
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let names = code.clone().any(|line| line.contains("tiny_http::"));
-        let may = path.ends_with("http/front.rs") || path.ends_with("http/front/client.rs");
+        let may = path.ends_with("http/accept.rs") || path.ends_with("http/accept/client.rs");
         assert_eq!(names, may, "{}", path.display());
     }
 }

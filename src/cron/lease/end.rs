@@ -9,10 +9,14 @@ use crate::db::Session;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cron) enum Outcome {
+pub enum Outcome {
+    /// Its function has done its work.
     Succeeded,
+    /// Its function said that it has not, or panicked.
     Failed,
+    /// Its replica was shut down; the same slot is run again.
     Cancelled,
+    /// Its lease ran out; the same slot is run again.
     Abandoned,
 }
 
@@ -125,7 +129,7 @@ impl Leases {
                 &slot,
                 &again,
                 &pause,
-                &end.outcome.as_str(),
+                &end.outcome.name(),
                 &end.detail_kept(),
                 &end.progress.clamp(0.0, 1.0),
                 &now,
@@ -173,7 +177,7 @@ impl End {
     /// Whether this is the end that the history has. An earlier try may have been written without
     /// an answer; but who takes a job over writes `abandoned` as well, in other words.
     pub(in crate::cron) fn is(&self, closed: &Closed) -> bool {
-        closed.outcome == self.outcome.as_str() && closed.detail == self.detail_kept()
+        closed.outcome == self.outcome.name() && closed.detail == self.detail_kept()
     }
 
     /// The database's text has no place for a NUL.
@@ -183,7 +187,12 @@ impl End {
 }
 
 impl Outcome {
-    pub(in crate::cron) fn as_str(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [Outcome; 4] =
+        [Outcome::Succeeded, Outcome::Failed, Outcome::Cancelled, Outcome::Abandoned];
+
+    /// The word for it in the history, for clients and in the metrics.
+    pub fn name(self) -> &'static str {
         match self {
             Outcome::Succeeded => "succeeded",
             Outcome::Failed => "failed",

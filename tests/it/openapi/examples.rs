@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use balanced::db::{Db, Limits, Manager, Pulse};
-use balanced::http::{Api, Call, Handler, Readiness};
+use balanced::http::{Api, Call, Readiness};
 use balanced::jobs;
 use balanced::metrics::Metrics;
 use balanced::shutdown::Signal;
@@ -16,8 +16,8 @@ use super::answers::assert_is;
 use super::schema::{faults, resolve};
 use super::{Operation, between, document, operations, source, walk};
 use crate::support::{
-    Answer, Local, LocalOptions, Postgres, Scheduler, ask, change, endless, get, only, options,
-    post, target, until,
+    Answer, Answers, Local, LocalOptions, Postgres, Scheduler, ask, change, endless, get, only,
+    options, post, target, until,
 };
 
 /// The values of a media type's examples, or of a parameter's or header's one.
@@ -185,9 +185,9 @@ fn broken_in_flight() -> Answer {
 }
 
 fn a_panic() -> Answer {
-    let handler: Handler = Arc::new(|_: &Call, _| panic!("as a bug would"));
+    let panics = Answers(|_: &Call| panic!("as a bug would"));
     let limit = Duration::from_secs(1);
-    get(Local::serve(1, limit, Arc::new(Pulse::default()), handler).addr, "/")
+    get(Local::serve(1, limit, Arc::new(Pulse::default()), Arc::new(panics)).addr, "/")
 }
 
 /// One that has no database and is about to end.
@@ -202,8 +202,7 @@ fn ending() -> Local {
     let functions = jobs::functions(jobs::Options { least: Duration::ZERO, run_history_days: 14 });
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let api = Api::new(&db, None, readiness, "local", &functions, &metrics);
-    let handler: Handler = Arc::new(move |call, attempt| api.answer(call, attempt));
-    Local::serve(1, limit, pulse, handler)
+    Local::serve(1, limit, pulse, Arc::new(api))
 }
 
 /// Word for word, so that whoever reads the document knows what comes.

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use balanced::config::{Config, Token};
 use balanced::db::{Db, Limits, Manager, Probe, Pulse};
-use balanced::http::{Api, Capacity, Handler, Listener, Options, Readiness, Server};
+use balanced::http::{
+    Api, Application, Asked, Call, Capacity, Listener, Options, PARKED_MAX, Problem, Readiness,
+    Reply, Route, Server,
+};
 use balanced::jobs;
 use balanced::metrics::Metrics;
 use balanced::shutdown::Signal;
@@ -61,45 +64,76 @@ impl Local {
         let token = options.token.map(token);
         let api = Api::new(&db, token, readiness, "local", &functions, &metrics);
         Probe::start(target, limits, Arc::clone(&pulse), shutdown.clone()).expect("a thread");
-        let handler: Handler = Arc::new(move |call, attempt| api.answer(call, attempt));
         let LocalOptions { workers, request_timeout, .. } = options;
-        let local = Local::serve_with(workers, request_timeout, pulse, metrics, handler, shutdown);
+        let options = Local::options(workers, request_timeout, shutdown);
+        let local = Local::serve_options(options, pulse, metrics, Arc::new(api));
         until("the replica is ready", Duration::from_secs(20), || {
             get(local.addr, "/health").status == 200
         });
         local
     }
 
-    /// A server with any handler.
+    /// A server of any application.
     pub(crate) fn serve(
         workers: usize,
         request_timeout: Duration,
         pulse: Arc<Pulse>,
-        handler: Handler,
+        application: Arc<dyn Application>,
     ) -> Local {
-        let metrics = Arc::new(Metrics::new().expect("metrics"));
-        Local::serve_with(workers, request_timeout, pulse, metrics, handler, Signal::new())
+        Local::serve_options(
+            Local::options(workers, request_timeout, Signal::new()),
+            pulse,
+            Arc::new(Metrics::new().expect("metrics")),
+            application,
+        )
     }
 
-    fn serve_with(
+    /// The same, where few may wait for these workers.
+    pub(crate) fn serve_few(
         workers: usize,
-        request_timeout: Duration,
+        parked_max: usize,
         pulse: Arc<Pulse>,
-        metrics: Arc<Metrics>,
-        handler: Handler,
-        shutdown: Signal,
+        application: Arc<dyn Application>,
     ) -> Local {
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).expect("a port");
-        let addr = listener.local_addr().unwrap();
-        let options = Options {
+        let options = Local::options(workers, Duration::from_secs(30), Signal::new());
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        Local::serve_options(Options { parked_max, ..options }, pulse, metrics, application)
+    }
+
+    fn options(workers: usize, request_timeout: Duration, shutdown: Signal) -> Options {
+        Options {
             workers,
             request_timeout,
+            parked_max: PARKED_MAX,
             replica_name: "local".to_owned(),
             capacity: Capacity { connections: usize::MAX, descriptors: usize::MAX, spare: 0 },
             shutdown,
-        };
-        let server = listener.serve(&options, pulse, metrics, handler).expect("a server");
+        }
+    }
+
+    fn serve_options(
+        options: Options,
+        pulse: Arc<Pulse>,
+        metrics: Arc<Metrics>,
+        application: Arc<dyn Application>,
+    ) -> Local {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).expect("a port");
+        let addr = listener.local_addr().unwrap();
+        let server = listener.serve(&options, pulse, metrics, application).expect("a server");
         Local { addr, server: Some(server) }
+    }
+}
+
+/// An application that answers each request that has a route by this function.
+pub(crate) struct Answers<F>(pub(crate) F);
+
+impl<F: Fn(&Call) -> Reply + Send + Sync> Application for Answers<F> {
+    fn check(&self, _: &Route, _: &Call) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    fn answer(&self, asked: &Asked<'_>) -> Reply {
+        (self.0)(asked.call)
     }
 }
 

@@ -28,14 +28,16 @@ static DROPPED_BYTES_MAX: LazyLock<usize> = LazyLock::new(|| {
 /// A client that waits for its answer.
 pub(in super::super) struct Client(Request);
 
-/// How far a client's body is.
-#[derive(Debug, PartialEq, Eq)]
-pub(in super::super) enum Body {
-    /// Read, or there is none.
-    Here,
-    /// It comes in chunks, or the client waits for a word before it sends it, or the library does
-    /// not read it.
-    ToBeRead,
+/// What a client asks for, as far as it can be had without waiting for it.
+pub(in super::super) enum Reading {
+    /// The whole request.
+    Ready(Box<Call>),
+    /// Its body comes in chunks, or the client waits for a word before it sends it, or the library
+    /// does not read it: [`Client::read_slowly`].
+    Slow,
+    /// After this answer the connection must end: it is in doubt where the next request begins, or
+    /// the body is not wanted.
+    Refused(Problem),
 }
 
 impl Client {
@@ -49,27 +51,34 @@ impl Client {
         self.0.remote_addr().copied().unwrap_or(nowhere)
     }
 
-    /// Where the request's body is.
-    ///
-    /// # Errors
-    /// A refusal after which the connection must end: it is in doubt where the next request
-    /// begins, or the body is not wanted.
-    pub(in super::super) fn body(&self) -> Result<Body, Problem> {
+    /// The request, if it is here as a whole.
+    pub(in super::super) fn read(&mut self) -> Reading {
+        match self.has_whole_body() {
+            Ok(true) => match self.read_slowly(|| None) {
+                Ok(call) => Reading::Ready(Box::new(call)),
+                Err(problem) => Reading::Refused(problem),
+            },
+            Ok(false) => Reading::Slow,
+            Err(problem) => Reading::Refused(problem),
+        }
+    }
+
+    /// Whether the body is here, or there is none.
+    fn has_whole_body(&self) -> Result<bool, Problem> {
         self.check_head()?;
         let lengths: Vec<&str> = headers(&self.0, "Content-Length").collect();
         if headers(&self.0, "Transfer-Encoding").next().is_some() {
-            return self.check_chunked(&lengths).map(|()| Body::ToBeRead);
+            return self.check_chunked(&lengths).map(|()| false);
         }
         let plain = |length: &&str| length.bytes().all(|byte| byte.is_ascii_digit());
         let one = lengths.iter().all(|length| plain(length) && *length == lengths[0]);
         match self.0.body_length() {
-            None if lengths.is_empty() => Ok(Body::Here),
+            None if lengths.is_empty() => Ok(true),
             None => Err(Problem::malformed_length()),
             Some(_) if !one => Err(Problem::malformed_length()),
-            Some(0) => Ok(Body::Here),
+            Some(0) => Ok(true),
             Some(length) if length > BODY_BYTES_MAX => Err(Problem::body_too_large()),
-            Some(_) if self.header("Expect").is_some() || self.upgrades() => Ok(Body::ToBeRead),
-            Some(_) => Ok(Body::Here),
+            Some(_) => Ok(self.header("Expect").is_none() && !self.upgrades()),
         }
     }
 
@@ -112,11 +121,11 @@ impl Client {
         }
     }
 
-    /// The request as the handlers see it. Blocks where the body is [`Body::ToBeRead`].
+    /// The request with its body, for which this may wait.
     ///
     /// # Errors
-    /// A refusal as of [`Client::body`].
-    pub(in super::super) fn read(
+    /// As of [`Reading::Refused`].
+    pub(in super::super) fn read_slowly(
         &mut self,
         connection: impl Fn() -> Option<Socket>,
     ) -> Result<Call, Problem> {

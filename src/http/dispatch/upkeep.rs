@@ -1,4 +1,4 @@
-//! What the keeper and the sweep see of the inbox, and tell it.
+//! What the guard and the sweep see of the dispatch, and tell it.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -9,31 +9,31 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
+use super::super::accept::{AcceptLoop, Client};
 use super::super::connections::Overdue;
-use super::super::front::{Client, Source};
 use super::super::sockets::{Pair, Socket};
-use super::{Inbox, State};
+use super::{Dispatch, State};
 use crate::shutdown::Phase;
 
-impl Inbox {
+impl Dispatch {
     /// The thread that is woken when a request comes, or an accept loop ends, while it rests.
-    pub(in super::super) fn has_keeper(&self, keeper: Thread) {
-        // There is one keeper.
-        let _ = self.keeper.set(keeper);
+    pub(in super::super) fn has_keeper(&self, guard: Thread) {
+        // There is one guard.
+        let _ = self.guard.set(guard);
     }
 
     pub(super) fn wake_keeper(&self) {
-        self.keeper.get().into_iter().for_each(Thread::unpark);
+        self.guard.get().into_iter().for_each(Thread::unpark);
     }
 
     /// Waits until a request has come after the `seen`-th, or the accept loop is known to be dead,
     /// at most for `limit`.
     pub(in super::super) fn rest_until_stirred(&self, seen: u64, limit: Duration) {
-        self.keeper_rests.store(true, Ordering::SeqCst);
+        self.guard_rests.store(true, Ordering::SeqCst);
         if self.arrivals() == seen && !self.source_died() && self.is_listening() {
             thread::park_timeout(limit);
         }
-        self.keeper_rests.store(false, Ordering::SeqCst);
+        self.guard_rests.store(false, Ordering::SeqCst);
     }
 
     /// How many requests have arrived so far.
@@ -52,7 +52,7 @@ impl Inbox {
         self.note_death(&source, "it does not answer");
     }
 
-    pub(super) fn note_death(&self, source: &Source, reason: &str) {
+    pub(super) fn note_death(&self, source: &AcceptLoop, reason: &str) {
         let mut state = self.state.lock();
         let accepts = std::ptr::eq(Arc::as_ptr(&state.source()), source);
         if accepts && !state.source_died && self.is_listening() {
@@ -64,7 +64,11 @@ impl Inbox {
 
     /// Goes on with a new accept loop; the connections of the old one, with these clients, are
     /// served as before.
-    pub(in super::super) fn replace_source(&self, source: Source, clients: HashSet<SocketAddr>) {
+    pub(in super::super) fn replace_source(
+        &self,
+        source: AcceptLoop,
+        clients: HashSet<SocketAddr>,
+    ) {
         let mut state = self.state.lock();
         state.source_died = false;
         let old = state.source();
@@ -81,12 +85,12 @@ impl Inbox {
         &self,
         begun: Instant,
         is_open: impl Fn(SocketAddr) -> bool,
-    ) -> Vec<Arc<Source>> {
+    ) -> Vec<Arc<AcceptLoop>> {
         let mut state = self.state.lock();
         let State { sources, old_clients, connections, .. } = &mut *state;
         let left = connections.keep(begun, &is_open);
         old_clients.iter_mut().for_each(|clients| clients.retain(|client| is_open(*client)));
-        let over = |(source, clients): (&Arc<Source>, &HashSet<SocketAddr>)| {
+        let over = |(source, clients): (&Arc<AcceptLoop>, &HashSet<SocketAddr>)| {
             // While new connections are held back, the library's own would wait for minutes.
             source.has_ended() && clients.is_empty() && !self.holds_back()
         };

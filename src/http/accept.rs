@@ -1,11 +1,11 @@
-//! The front: the only place that knows the server library, `tiny_http`, and what it does not do.
+//! The accept loop: the only place that knows the server library, `tiny_http`, and what it does not do.
 //!
 //! - Its accept loop ends for good on the first error, and silently when it cannot duplicate a
-//!   socket. A [`Source`] is one such loop; another can be built on the same listener.
+//!   socket. A [`AcceptLoop`] is one such loop; another can be built on the same listener.
 //! - It reads bodies of up to 1,024 bytes itself and leaves longer ones to whoever drops the
 //!   request, with a buffer of the announced length: see [`Client::discard`].
 //! - It takes a length that it cannot read for none, reads two lengths as the first, and goes on
-//!   to the next request at once: see [`Client::body`].
+//!   to the next request at once: see [`Reading::Refused`].
 //! - It drops the `Connection` header of an answer; so answers are written as bytes.
 //! - A request line with `HTTP/2.0` stops the connection's thread for ever, and nobody is told.
 
@@ -22,7 +22,7 @@ use socket2::SockFilter;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tiny_http::Server;
 
-pub(super) use client::{Body, Client};
+pub(super) use client::{Client, Reading};
 
 /// As many connections as the kernel keeps for us until they are accepted. Those beyond try again
 /// by themselves after a second.
@@ -88,7 +88,7 @@ pub(super) fn hold_back(_listener: &TcpListener, _hold: bool) -> io::Result<()> 
 }
 
 /// One accept loop with its connections.
-pub(super) struct Source {
+pub(super) struct AcceptLoop {
     server: Server,
     /// Held by whoever takes a client, until it is known which connection it belongs to.
     turn: Mutex<()>,
@@ -97,16 +97,16 @@ pub(super) struct Source {
 
 /// Why a source gave no client.
 pub(super) enum NoClient {
-    /// Somebody called [`Source::wake`].
+    /// Somebody called [`AcceptLoop::wake`].
     Woken,
     /// The accept loop has ended.
     Dead(io::Error),
 }
 
-impl Source {
-    pub(super) fn build(listener: TcpListener) -> io::Result<Source> {
+impl AcceptLoop {
+    pub(super) fn build(listener: TcpListener) -> io::Result<AcceptLoop> {
         let server = Server::from_listener(listener, None).map_err(io::Error::other)?;
-        Ok(Source { server, turn: Mutex::new(()), has_ended: AtomicBool::new(false) })
+        Ok(AcceptLoop { server, turn: Mutex::new(()), has_ended: AtomicBool::new(false) })
     }
 
     /// Waits for a client, unless `is_over` by the time it is this thread's turn. `take` sees the
@@ -157,7 +157,7 @@ impl Source {
         self.has_ended.load(Ordering::Relaxed)
     }
 
-    /// Makes one [`Source::next`] return.
+    /// Makes one [`AcceptLoop::next`] return.
     pub(super) fn wake(&self) {
         self.server.unblock();
     }

@@ -1,4 +1,4 @@
-//! The keeper: keeps the accept loop of the server library alive and its connections served, by
+//! The guard: keeps the accept loop of the server library alive and its connections served, by
 //! opening a connection to the own port now and then and seeing that it is answered.
 //!
 //! - The library hands several new connections to one idle thread, and all but one of them wait
@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use super::accept::AcceptLoop;
 use super::capacity::Capacity;
-use super::front::Source;
-use super::inbox::Inbox;
+use super::dispatch::Dispatch;
 use super::room::descriptors;
 use super::sweep::Sweep;
 use crate::shutdown::Phase;
@@ -56,8 +56,8 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// A connection of ours to the own port. It can be stranded like any other.
 struct Nudge(TcpStream);
 
-pub(super) struct Keeper {
-    inbox: Arc<Inbox>,
+pub(super) struct AcceptGuard {
+    dispatch: Arc<Dispatch>,
     listener: TcpListener,
     spare: Vec<TcpListener>,
     addr: SocketAddr,
@@ -78,22 +78,22 @@ enum Look {
     Dead,
 }
 
-impl Keeper {
-    /// `listener` is the one that the inbox' source accepts on, or a clone of it.
+impl AcceptGuard {
+    /// `listener` is the one that the dispatch' source accepts on, or a clone of it.
     pub(super) fn new(
-        inbox: Arc<Inbox>,
+        dispatch: Arc<Dispatch>,
         listener: TcpListener,
         capacity: Capacity,
-    ) -> io::Result<Keeper> {
+    ) -> io::Result<AcceptGuard> {
         let mut addr = listener.local_addr()?;
         match addr.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
             _ => {}
         }
-        Ok(Keeper {
-            sweep: Sweep::new(Arc::clone(&inbox)),
-            inbox,
+        Ok(AcceptGuard {
+            sweep: Sweep::new(Arc::clone(&dispatch)),
+            dispatch,
             capacity,
             listener,
             spare: Vec::new(),
@@ -109,25 +109,25 @@ impl Keeper {
         let mut seen = 0;
         self.sweep.run();
         let mut swept = Instant::now();
-        while self.inbox.is_listening() {
+        while self.dispatch.is_listening() {
             if swept.elapsed() >= SWEEP_PAUSE {
                 self.sweep.run();
                 swept = Instant::now();
             }
             self.sweep.see_off();
-            let look = if self.inbox.source_died() { Look::Dead } else { self.look() };
+            let look = if self.dispatch.source_died() { Look::Dead } else { self.look() };
             if matches!(look, Look::Dead) {
                 self.rebuild();
             }
-            let arrivals = self.inbox.arrivals();
+            let arrivals = self.dispatch.arrivals();
             match look {
                 Look::Unsettled => thread::sleep(REST_UNSETTLED),
                 _ if arrivals != seen => thread::sleep(REST_BUSY),
-                _ => self.inbox.rest_until_stirred(seen, REST_IDLE),
+                _ => self.dispatch.rest_until_stirred(seen, REST_IDLE),
             }
             seen = arrivals;
         }
-        while !self.inbox.shutdown.wait_for_phase(Phase::Ended, REST_BUSY) {
+        while !self.dispatch.shutdown.wait_for_phase(Phase::Ended, REST_BUSY) {
             self.sweep.see_off();
             if swept.elapsed() >= SWEEP_PAUSE {
                 self.sweep.run();
@@ -141,7 +141,7 @@ impl Keeper {
         let mut steady = 0;
         for _ in 0..NUDGES_MAX {
             let before = threads();
-            if self.inbox.holds_back() {
+            if self.dispatch.holds_back() {
                 // Nobody can answer: those who are in may end, and free who is stranded.
                 self.unanswered.clear();
                 self.answered_at = Instant::now();
@@ -156,7 +156,7 @@ impl Keeper {
             } else if refused || !self.unanswered.is_empty() {
                 if self.answered_at.elapsed() > self.patience() {
                     self.unanswered.clear();
-                    self.inbox.accept_loop_is_silent();
+                    self.dispatch.accept_loop_is_silent();
                     return Look::Dead;
                 }
             } else {
@@ -212,11 +212,11 @@ impl Keeper {
     /// the rest of the process.
     fn rebuild(&mut self) {
         let mut told = false;
-        while self.inbox.is_listening() {
+        while self.dispatch.is_listening() {
             self.spare.clear();
             match self.build() {
                 Ok(source) => {
-                    self.inbox.replace_source(source, self.sweep.clients());
+                    self.dispatch.replace_source(source, self.sweep.clients());
                     self.replaced_at = Some(Instant::now());
                     self.answered_at = Instant::now();
                     info!("event=accept_loop_replaced hint=\"connections are taken again\"");
@@ -235,7 +235,7 @@ impl Keeper {
         }
     }
 
-    fn build(&mut self) -> io::Result<Source> {
+    fn build(&mut self) -> io::Result<AcceptLoop> {
         let taken: io::Result<Vec<TcpListener>> =
             (0..2 * self.capacity.spare.max(1)).map(|_| self.listener.try_clone()).collect();
         let mut taken = taken?;
@@ -243,7 +243,7 @@ impl Keeper {
         let listener = taken.swap_remove(0);
         drop(taken);
         // The library panics where the system has no thread left.
-        panic::catch_unwind(move || Source::build(listener))
+        panic::catch_unwind(move || AcceptLoop::build(listener))
             .unwrap_or_else(|_| Err(io::Error::other("no thread left")))
     }
 }

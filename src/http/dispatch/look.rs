@@ -1,31 +1,30 @@
-//! What the watch does with the inbox: it takes in what no worker is free to take, and finds what
-//! must be answered now.
+//! What the watch over the deadlines does here: it takes in what no worker is free to take, and
+//! finds what must be answered now.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::MutexGuard;
 
+use super::super::accept::AcceptLoop;
 use super::super::connections::Arrival;
-use super::super::exchange::Exchange;
-use super::super::front::Source;
-use super::{Inbox, State, Worker};
+use super::super::request::Request;
+use super::{Dispatch, State, Worker};
 use crate::db::Attempt;
 use crate::shutdown::Phase;
 
-/// What a look at the inbox found.
+/// What a look found.
 pub(in super::super) struct Findings {
     /// To be answered whatever the workers do.
-    pub(in super::super) in_memory: Vec<Arc<Exchange>>,
+    pub(in super::super) in_memory: Vec<Arc<Request>>,
     /// Those that may not wait any longer, oldest first.
-    pub(in super::super) hopeless: Vec<Arc<Exchange>>,
-    /// Whether the inbox must be looked at again soon.
-    pub(in super::super) crowded: bool,
+    pub(in super::super) overdue: Vec<Arc<Request>>,
+    /// Whether the next look is to come soon.
+    pub(in super::super) is_crowded: bool,
 }
 
-impl Inbox {
+impl Dispatch {
     /// Waits until all workers are busy, at most for `limit`.
     pub(in super::super) fn rest_while_idle(&self, limit: Duration) {
         let mut state = self.state.lock();
@@ -35,44 +34,45 @@ impl Inbox {
     }
 
     /// Takes in what no worker is free to take, and finds what must be answered now: `lost` says
-    /// whether a request may not wait any longer.
-    pub(in super::super) fn look(self: &Arc<Inbox>, lost: impl Fn(&Attempt) -> bool) -> Findings {
+    /// whether a request may not wait any longer. What was lost later came later.
+    pub(in super::super) fn look(
+        self: &Arc<Dispatch>,
+        lost: impl Fn(&Attempt) -> bool,
+    ) -> Findings {
         let (arrived, death) = self.take_in(self.state.lock());
         if let Some((source, reason)) = death {
             self.note_death(&source, &reason.to_string());
         }
         let admitted = arrived.into_iter().filter_map(|arrival| self.turn(arrival));
-        let admitted = admitted.filter_map(|client| self.admit(client));
-        let admitted: Vec<_> = admitted.collect();
+        let admitted: Vec<_> = admitted.filter_map(|client| self.admit(client)).collect();
         let mut state = self.state.lock();
-        admitted.into_iter().for_each(|exchange| state.put(exchange));
-        state.waiting.retain(|exchange| !exchange.is_answered());
-        let mut in_memory = Vec::new();
-        if state.idle() == 0 {
-            let all = state.waiting.drain(..);
-            let (here, others): (VecDeque<_>, _) = all.partition(|one| one.is_in_memory());
-            in_memory.extend(here);
-            state.waiting = others;
-        }
+        let refused: Vec<_> =
+            admitted.into_iter().filter_map(|request| state.park(request).err()).collect();
+        let in_memory = match state.idle() {
+            0 => std::mem::take(&mut state.in_memory),
+            _ => Vec::new(),
+        };
         let in_hand = state.workers.iter().filter_map(|worker| match worker {
-            Worker::Busy(exchange) => exchange.as_ref(),
+            Worker::Busy(request) => request.as_ref(),
             Worker::Idle(_) => None,
         });
-        let lost = |exchange: &&Arc<Exchange>| {
-            !exchange.is_in_memory() && !exchange.is_answered() && lost(&exchange.attempt)
+        let is_lost = |request: &&Arc<Request>| {
+            !request.is_in_memory() && lost(&request.attempt) && !request.is_answered()
         };
-        let mut hopeless: Vec<_> = in_hand.chain(&state.waiting).filter(lost).cloned().collect();
-        hopeless.sort_by_key(|exchange| exchange.attempt.begun());
-        let crowded = state.idle() == 0 || !state.waiting.is_empty() || state.has_old_clients();
-        self.metrics.requests.wait(state.waiting.len());
-        Findings { in_memory, hopeless, crowded }
+        let mut overdue: Vec<_> = in_hand.filter(is_lost).cloned().collect();
+        overdue.sort_by_key(|request| request.attempt.begun());
+        overdue.extend(state.lanes.give_up(|request| lost(&request.attempt)));
+        overdue.extend(refused);
+        let is_crowded = state.idle() == 0 || state.waiting() > 0 || state.has_old_clients();
+        self.metrics.requests.wait(state.waiting());
+        Findings { in_memory, overdue, is_crowded }
     }
 
     /// Under the lock, so that no worker goes to wait at its source while it is looked at.
     fn take_in(
         &self,
         mut state: MutexGuard<'_, State>,
-    ) -> (Vec<Arrival>, Option<(Arc<Source>, io::Error)>) {
+    ) -> (Vec<Arrival>, Option<(Arc<AcceptLoop>, io::Error)>) {
         let (mut arrived, mut death) = (Vec::new(), None);
         let sources = state.sources.clone();
         for (index, source) in sources.iter().enumerate() {

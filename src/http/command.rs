@@ -1,0 +1,249 @@
+//! What a request asks for, as a value: made of a [`Call`] without asking anybody, so that what is
+//! wrong is answered before it waits for anything.
+
+use super::call::Call;
+use super::input::{Fields, Query};
+use super::problem::Problem;
+use crate::balance::{Change, IdempotencyKey};
+use crate::cron::{self, Filter, InvalidSchedule, Name, Precondition, Schedule, Settings};
+use crate::users::Page;
+
+/// Everything that can be asked for, validated.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Whether the process lives.
+    Live,
+    /// Whether this replica should get requests.
+    Ready,
+    /// What it counts.
+    Metrics,
+    /// The page for people.
+    Dashboard,
+    /// The description of the interface, for people.
+    Documentation,
+    /// The same for programs.
+    Document,
+    /// To change a balance.
+    ChangeBalance(Change),
+    /// To create a user with this opening balance, once for each key.
+    CreateUser(i64, Option<IdempotencyKey>),
+    /// A part of the list of users.
+    ListUsers(Page),
+    /// One user, by the id.
+    ReadUser(i64),
+    /// A part of the list of this user's changes.
+    ListChanges(i64, Page),
+    /// All jobs, live.
+    CronStatus,
+    /// A part of the list of finished runs.
+    CronHistory(Filter),
+    /// One job.
+    ReadJob(Name),
+    /// To create a job, or give it these settings.
+    PutJob(Name, Settings, Precondition),
+    /// To change some of a job's settings.
+    PatchJob(Name, cron::Change, Precondition),
+    /// To delete a job.
+    DeleteJob(Name, Precondition),
+    /// To run a job now.
+    RunJob(Name, Precondition),
+}
+
+const PAGE_DEFAULT: i64 = 100;
+const PAGE_MAX: i64 = 1_000;
+
+impl Command {
+    /// The lane that the request takes: the user whose balance it changes, if it changes one.
+    pub fn lane(&self) -> Option<i64> {
+        match self {
+            Command::ChangeBalance(change) => Some(change.user_id()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn change_balance(call: &Call, _: &str) -> Result<Command, Problem> {
+        refuse_preconditions(call)?;
+        read_change(call).map(Command::ChangeBalance)
+    }
+
+    pub(super) fn create_user(call: &Call, _: &str) -> Result<Command, Problem> {
+        refuse_preconditions(call)?;
+        let mut fields = Fields::parse(call)?;
+        let balance = fields.take_integer("balance")?;
+        fields.end()?;
+        if balance < 0 {
+            return Err(Problem::invalid_request("balance", "`balance` must not be negative"));
+        }
+        Ok(Command::CreateUser(balance, read_key(call)?))
+    }
+
+    pub(super) fn list_users(call: &Call, _: &str) -> Result<Command, Problem> {
+        read_page(call, "after").map(Command::ListUsers)
+    }
+
+    pub(super) fn read_user(call: &Call, id: &str) -> Result<Command, Problem> {
+        Query::parse(call.query()).end()?;
+        read_user_id(id).map(Command::ReadUser)
+    }
+
+    pub(super) fn list_changes(call: &Call, id: &str) -> Result<Command, Problem> {
+        Ok(Command::ListChanges(read_user_id(id)?, read_page(call, "before")?))
+    }
+
+    pub(super) fn cron_status(call: &Call, _: &str) -> Result<Command, Problem> {
+        Query::parse(call.query()).end().map(|()| Command::CronStatus)
+    }
+
+    pub(super) fn cron_history(call: &Call, _: &str) -> Result<Command, Problem> {
+        read_run_filter(call).map(Command::CronHistory)
+    }
+
+    pub(super) fn read_job(call: &Call, name: &str) -> Result<Command, Problem> {
+        Query::parse(call.query()).end()?;
+        existing(name).map(Command::ReadJob)
+    }
+
+    pub(super) fn put_job(call: &Call, name: &str) -> Result<Command, Problem> {
+        let name = read_name("name", name)?;
+        let cron::Change { function, schedule, enabled } = read_job_change(call)?;
+        let settings = Settings {
+            function: function.ok_or_else(|| Problem::missing("function"))?,
+            schedule: schedule.ok_or_else(|| Problem::missing("schedule"))?,
+            enabled: enabled.ok_or_else(|| Problem::missing("enabled"))?,
+        };
+        Ok(Command::PutJob(name, settings, read_precondition(call)?))
+    }
+
+    pub(super) fn patch_job(call: &Call, name: &str) -> Result<Command, Problem> {
+        let change = read_job_change(call)?;
+        if change.function.is_none() && change.schedule.is_none() && change.enabled.is_none() {
+            let rule = "give at least one of `function`, `schedule` and `enabled`";
+            return Err(Problem::invalid_request("body", rule));
+        }
+        Ok(Command::PatchJob(existing(name)?, change, read_precondition(call)?))
+    }
+
+    pub(super) fn delete_job(call: &Call, name: &str) -> Result<Command, Problem> {
+        Ok(Command::DeleteJob(existing(name)?, read_precondition(call)?))
+    }
+
+    pub(super) fn run_job(call: &Call, name: &str) -> Result<Command, Problem> {
+        Ok(Command::RunJob(existing(name)?, read_precondition(call)?))
+    }
+}
+
+/// What `POST /api/balance` asks for. Pure.
+///
+/// # Errors
+/// A [`Problem`] of status 400, which names the field where the body is JSON.
+pub fn read_change(call: &Call) -> Result<Change, Problem> {
+    let mut fields = Fields::parse(call)?;
+    let user_id = fields.take_integer("userId")?;
+    let amount = fields.take_integer("amount")?;
+    fields.end()?;
+    let key = read_key(call)?;
+    let change = Change::new(user_id, amount)
+        .map_err(|_| Problem::invalid_request("amount", "`amount` must not be 0"))?;
+    Ok(change.with_key(key))
+}
+
+/// What `PUT` and `PATCH` of a job ask for. Pure.
+///
+/// # Errors
+/// A [`Problem`] of status 400, which names the field where the body is JSON.
+pub fn read_job_change(call: &Call) -> Result<cron::Change, Problem> {
+    let mut fields = Fields::parse(call)?;
+    let function = fields.take_text("function")?;
+    let schedule = fields.take_text("schedule")?;
+    let enabled = fields.take_flag("enabled")?;
+    fields.end()?;
+    let function = function.map(|text| read_name("function", &text)).transpose()?;
+    let schedule = schedule.map(|text| Schedule::parse(&text)).transpose();
+    let schedule = schedule.map_err(|fault: InvalidSchedule| {
+        Problem::invalid_request("schedule", fault.to_string())
+    })?;
+    Ok(cron::Change { function, schedule, enabled })
+}
+
+/// Which runs `GET /api/cron/history` asks for. Pure.
+///
+/// # Errors
+/// A [`Problem`] of status 400 that names the parameter.
+pub fn read_run_filter(call: &Call) -> Result<Filter, Problem> {
+    let mut query = Query::parse(call.query());
+    let filter = Filter {
+        job: query.take_text("job")?,
+        server: query.take_text("server")?,
+        outcome: query.take_text("outcome")?,
+        before: query.take_integer("before", 0..=i64::MAX)?,
+        limit: query.take_integer("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT),
+    };
+    query.end()?;
+    let outcomes = cron::Outcome::ALL.map(cron::Outcome::name);
+    if filter.outcome.as_deref().is_some_and(|outcome| !outcomes.contains(&outcome)) {
+        let rule = format!("`outcome` must be one of {}", outcomes.join(", "));
+        return Err(Problem::invalid_request("outcome", rule));
+    }
+    Ok(filter)
+}
+
+fn read_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {
+    let key = call.idempotency_key.as_deref().map(IdempotencyKey::parse).transpose();
+    key.map_err(|_| {
+        let rule = "`Idempotency-Key` must be 1 to 255 printable characters, quoted or bare";
+        Problem::invalid_request("Idempotency-Key", rule)
+    })
+}
+
+fn refuse_preconditions(call: &Call) -> Result<(), Problem> {
+    match call.has_precondition() {
+        false => Ok(()),
+        true => {
+            let detail = "nothing here has an ETag: send it without If-Match and If-None-Match";
+            Err(Problem::precondition_failed(detail))
+        }
+    }
+}
+
+fn read_page(call: &Call, from: &'static str) -> Result<Page, Problem> {
+    let mut query = Query::parse(call.query());
+    let from = query.take_integer(from, 0..=i64::MAX)?;
+    let limit = query.take_integer("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
+    query.end()?;
+    Ok(Page { from, limit })
+}
+
+/// The route has seen that it is one.
+fn read_user_id(text: &str) -> Result<i64, Problem> {
+    text.parse().map_err(|_| Problem::not_found())
+}
+
+fn read_name(field: &'static str, text: &str) -> Result<Name, Problem> {
+    Name::parse(text).map_err(|_| {
+        let rule = format!(
+            "`{field}` must be 1 to 63 small letters, digits and hyphens, and not begin with a \
+             hyphen"
+        );
+        Problem::invalid_request(field, rule)
+    })
+}
+
+/// What cannot be a name cannot be a job's.
+fn existing(name: &str) -> Result<Name, Problem> {
+    Name::parse(name).map_err(|_| Problem::job_not_found(name))
+}
+
+/// What `If-Match` and `If-None-Match` demand of a job. A tag that is weak or no tag matches none.
+fn read_precondition(call: &Call) -> Result<Precondition, Problem> {
+    let tag = |tag: &str| Some(tag.trim().strip_prefix('"')?.strip_suffix('"')?.to_owned());
+    match (call.if_match.as_deref(), call.if_none_match.as_deref()) {
+        (None, None) => Ok(Precondition::None),
+        (Some("*"), None) => Ok(Precondition::Present),
+        (Some(tags), None) => Ok(Precondition::Tagged(tags.split(',').filter_map(tag).collect())),
+        (None, Some("*")) => Ok(Precondition::Absent),
+        (_, Some(_)) => {
+            let detail = "`If-None-Match` is understood as `*`, and without If-Match, only";
+            Err(Problem::precondition_failed(detail))
+        }
+    }
+}

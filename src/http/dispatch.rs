@@ -1,0 +1,324 @@
+//! Brings requests to workers, and back to their clients.
+//!
+//! Workers take clients straight from the accept loop, so that a request wakes one thread and not
+//! two. Only while all workers are busy does the watch over the deadlines take in what arrives: so
+//! each request's time counts from its arrival, and what needs no database is answered while every
+//! worker is stuck. What cannot be worked on yet waits in its lane; a worker that comes free takes
+//! from there first.
+
+mod answers;
+mod arrivals;
+mod look;
+mod upkeep;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Application;
+use super::accept::{AcceptLoop, Client, NoClient, Reading};
+use super::aside::Aside;
+use super::connections::Connections;
+use super::lanes::Lanes;
+use super::problem::Problem;
+use super::request::Request;
+use super::sockets::Sockets;
+use crate::db::Outcome;
+use crate::metrics::Metrics;
+use crate::shutdown::{Phase, Signal};
+
+/// Of the requests that change one user's balance so many are worked on at once: while one commits,
+/// the next has come to the database already, and waits for the row there.
+const IN_HAND_MAX: usize = 2;
+/// Threads that read bodies and refuse requests.
+const ASIDE_MAX: usize = 64;
+/// Between two looks for requests once no connection is accepted any more.
+const LAST_TICK: Duration = Duration::from_millis(5);
+
+pub(super) struct Dispatch {
+    state: Mutex<State>,
+    /// Signalled when the last idle worker has found work, and at the end.
+    all_busy: Condvar,
+    guard: OnceLock<Thread>,
+    guard_rests: AtomicBool,
+    arrivals: AtomicU64,
+    /// More connections are open than there is room for in the long run.
+    is_crowded: AtomicBool,
+    /// New connections are not let through.
+    holds_back: AtomicBool,
+    /// Descriptors that are no connection's.
+    beside: AtomicUsize,
+    request_timeout: Duration,
+    pub(super) aside: Arc<Aside>,
+    doubts: Arc<Aside>,
+    pub(super) sockets: Sockets,
+    pub(super) shutdown: Signal,
+    pub(super) replica_name: String,
+    pub(super) metrics: Arc<Metrics>,
+    application: Arc<dyn Application>,
+}
+
+struct State {
+    /// The last one accepts; the accept loops of those before it are dead, and their connections
+    /// live on.
+    sources: Vec<Arc<AcceptLoop>>,
+    source_died: bool,
+    /// The clients of all sources but the last.
+    old_clients: Vec<HashSet<SocketAddr>>,
+    connections: Connections,
+    /// Clients whose connections are to be ended.
+    leaving: Vec<SocketAddr>,
+    workers: Vec<Worker>,
+    /// Requests that need no database, for the next worker or the watch.
+    in_memory: Vec<Arc<Request>>,
+    lanes: Lanes<Arc<Request>>,
+}
+
+#[derive(Clone)]
+enum Worker {
+    /// Waits at this source.
+    Idle(Arc<AcceptLoop>),
+    Busy(Option<Arc<Request>>),
+}
+
+impl Dispatch {
+    pub(super) fn new(
+        source: AcceptLoop,
+        sockets: Sockets,
+        options: &super::Options,
+        metrics: Arc<Metrics>,
+        application: Arc<dyn Application>,
+    ) -> Dispatch {
+        let state = State {
+            sources: vec![Arc::new(source)],
+            source_died: false,
+            old_clients: Vec::new(),
+            connections: Connections::default(),
+            leaving: Vec::new(),
+            workers: vec![Worker::Busy(None); options.workers],
+            in_memory: Vec::new(),
+            lanes: Lanes::new(IN_HAND_MAX.min(options.workers / 2).max(1), options.parked_max),
+        };
+        Dispatch {
+            state: Mutex::new(state),
+            all_busy: Condvar::new(),
+            guard: OnceLock::new(),
+            guard_rests: AtomicBool::new(false),
+            arrivals: AtomicU64::new(0),
+            is_crowded: AtomicBool::new(false),
+            holds_back: AtomicBool::new(false),
+            beside: AtomicUsize::new(0),
+            request_timeout: options.request_timeout,
+            aside: Aside::at_most(ASIDE_MAX),
+            doubts: Aside::at_most(arrivals::DOUBTS_MAX),
+            sockets,
+            shutdown: options.shutdown.clone(),
+            replica_name: options.replica_name.clone(),
+            metrics,
+            application,
+        }
+    }
+
+    /// Waits for the next request of this worker, whose last one is answered; none at the end.
+    pub(super) fn next(self: &Arc<Dispatch>, worker: usize) -> Option<Arc<Request>> {
+        loop {
+            let source = {
+                let mut state = self.state.lock();
+                state.put_down(worker);
+                if let Some(request) = state.take() {
+                    state.workers[worker] = Worker::Busy(Some(Arc::clone(&request)));
+                    return Some(request);
+                }
+                let source = state.source();
+                state.workers[worker] = Worker::Idle(Arc::clone(&source));
+                source
+            };
+            let client = self.wait_at(&source);
+            if client.is_none() && self.shutdown.has_reached(Phase::Ended) {
+                return None;
+            }
+            let request = client.and_then(|client| self.admit(client));
+            let mut state = self.state.lock();
+            let arrived = request.map_or(Ok(None), |request| state.arrive(request));
+            let in_hand = arrived.as_ref().ok().cloned().flatten();
+            state.workers[worker] = Worker::Busy(in_hand.clone());
+            if state.idle() == 0 {
+                self.all_busy.notify_one();
+            }
+            drop(state);
+            match arrived {
+                Ok(Some(request)) => return Some(request),
+                Ok(None) => {}
+                Err(request) => self.give_up(&request),
+            }
+        }
+    }
+
+    /// The next client that may be worked on, if one comes before this thread is woken. Once no
+    /// connection is accepted any more nobody waits here for long, so that the drain can tell
+    /// whether all is answered.
+    fn wait_at(self: &Arc<Dispatch>, source: &AcceptLoop) -> Option<Client> {
+        let is_over = || self.shutdown.has_reached(Phase::Closed);
+        let arrival = if is_over() {
+            self.shutdown.wait_for_phase(Phase::Ended, LAST_TICK);
+            source.next_now(|client| self.arrive(client)).unwrap_or_default()
+        } else {
+            match source.next(is_over, |client| self.arrive(client)) {
+                Ok(arrival) => Some(arrival),
+                Err(NoClient::Woken) => None,
+                Err(NoClient::Dead(reason)) => {
+                    self.note_death(source, &reason.to_string());
+                    None
+                }
+            }
+        };
+        arrival.and_then(|arrival| self.turn(arrival))
+    }
+
+    /// A client's request, if it can be worked on now. The others are given a thread of their
+    /// own, so that a body holds no worker.
+    fn admit(self: &Arc<Dispatch>, mut client: Client) -> Option<Arc<Request>> {
+        match client.read() {
+            Reading::Ready(call) => return Some(self.request(client, *call)),
+            Reading::Slow => self.read_aside(client),
+            Reading::Refused(problem) => self.refuse(client, problem),
+        }
+        None
+    }
+
+    fn read_aside(self: &Arc<Dispatch>, client: Client) {
+        let (dispatch, peer) = (Arc::clone(self), client.peer());
+        self.state.lock().connections.read_body(peer);
+        let begun = self.aside.run_in_turn("body", client, move |mut client| {
+            match client.read_slowly(|| dispatch.sockets.of(peer)) {
+                Ok(call) if dispatch.state.lock().connections.have_body(peer) => {
+                    dispatch.park(dispatch.request(client, call));
+                }
+                // What was read to its end was cut off by the sweep.
+                Ok(_) => dispatch.refuse_here(client, Problem::incomplete_body()),
+                Err(problem) => dispatch.refuse_here(client, problem),
+            }
+        });
+        if let Err(client) = begun {
+            // More wait than threads can come free for.
+            self.refuse(client, Problem::database_unavailable(Outcome::NotApplied));
+        }
+    }
+
+    fn request(&self, client: Client, call: super::Call) -> Arc<Request> {
+        Arc::new(Request::new(client, call, self.request_timeout, &*self.application))
+    }
+
+    /// A request of this connection was answered: the next one's turn has come.
+    pub(super) fn answered(self: &Arc<Dispatch>, peer: SocketAddr) {
+        loop {
+            let Some(client) = self.state.lock().connections.next(peer) else { return };
+            if let Some(request) = self.admit(client) {
+                return self.park(request);
+            }
+        }
+    }
+
+    /// Leaves a request to the workers. In a thread that may wait for a client: where there is no
+    /// room for the request it is answered at once.
+    fn park(self: &Arc<Dispatch>, request: Arc<Request>) {
+        let refused = self.state.lock().park(request);
+        if let Err(request) = refused {
+            self.give_up(&request);
+        }
+    }
+
+    /// Whether no request is in hand or waits, between its arrival and its answer. Only once no
+    /// connection is accepted any more.
+    pub(super) fn is_empty(self: &Arc<Dispatch>) -> bool {
+        let sources = self.state.lock().sources.clone();
+        for source in &sources {
+            while let Ok(Some(arrival)) = source.next_of_all(|client| self.arrive(client)) {
+                let request = self.turn(arrival).and_then(|client| self.admit(client));
+                request.into_iter().for_each(|request| self.park(request));
+            }
+        }
+        let state = self.state.lock();
+        state.waiting() == 0 && state.connections.are_quiet() && self.aside.is_idle()
+    }
+
+    /// Wakes every thread of the server, to see how far the end has come.
+    pub(super) fn wake_all(&self) {
+        let state = self.state.lock();
+        for source in &state.sources {
+            state.workers.iter().for_each(|_| source.wake());
+        }
+        self.all_busy.notify_all();
+        self.wake_keeper();
+    }
+
+    /// Whether answers end their connections.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_crowded.load(Ordering::Relaxed) || self.shutdown.has_begun()
+    }
+}
+
+impl Worker {
+    fn waits_at(&self, source: &Arc<AcceptLoop>) -> bool {
+        matches!(self, Worker::Idle(at) if Arc::ptr_eq(at, source))
+    }
+}
+
+impl State {
+    fn source(&self) -> Arc<AcceptLoop> {
+        Arc::clone(&self.sources[self.sources.len() - 1])
+    }
+
+    fn idle(&self) -> usize {
+        self.workers.iter().filter(|worker| matches!(worker, Worker::Idle(_))).count()
+    }
+
+    fn has_old_clients(&self) -> bool {
+        self.old_clients.iter().any(|clients| !clients.is_empty())
+    }
+
+    /// How many requests wait for a worker.
+    fn waiting(&self) -> usize {
+        self.lanes.parked() + self.in_memory.len()
+    }
+
+    /// What a worker that is free does next.
+    fn take(&mut self) -> Option<Arc<Request>> {
+        self.in_memory.pop().or_else(|| self.lanes.next())
+    }
+
+    /// What a free worker does that has found this request.
+    fn arrive(&mut self, request: Arc<Request>) -> Result<Option<Arc<Request>>, Arc<Request>> {
+        match request.is_in_memory() {
+            true => Ok(Some(request)),
+            false => self.lanes.arrive(request.lane(), request),
+        }
+    }
+
+    /// Leaves a request to the workers; it comes back where there is no room.
+    fn park(&mut self, request: Arc<Request>) -> Result<(), Arc<Request>> {
+        match request.is_in_memory() {
+            true => self.in_memory.push(request),
+            false => self.lanes.park(request.lane(), request)?,
+        }
+        if self.idle() > 0 {
+            self.source().wake();
+        }
+        Ok(())
+    }
+
+    /// The worker has nothing in hand any more.
+    fn put_down(&mut self, worker: usize) {
+        let before = std::mem::replace(&mut self.workers[worker], Worker::Busy(None));
+        if let Worker::Busy(Some(request)) = before
+            && let Some(lane) = request.lane()
+        {
+            self.lanes.leave(lane);
+        }
+    }
+}

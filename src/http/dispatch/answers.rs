@@ -1,0 +1,86 @@
+//! The answers to requests.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+
+use log::{debug, error};
+
+use super::super::Asked;
+use super::super::accept::Client;
+use super::super::call::Call;
+use super::super::command::Command;
+use super::super::handlers::REPLAYED;
+use super::super::problem::Problem;
+use super::super::reply::Reply;
+use super::super::request::Request;
+use super::Dispatch;
+
+impl Dispatch {
+    /// Does what the request asks for, and answers it.
+    pub(in super::super) fn work(self: &Arc<Dispatch>, request: &Request) {
+        match &request.command {
+            Ok(command) => self.answer(request, &self.reply(request, command)),
+            Err(refusal) => self.answer(request, refusal),
+        }
+    }
+
+    /// What the application makes of the command; a panic of its costs this answer and nothing
+    /// else.
+    fn reply(&self, request: &Request, command: &Command) -> Reply {
+        let asked = Asked { command, call: &request.call, attempt: &request.attempt };
+        let reply = panic::catch_unwind(AssertUnwindSafe(|| self.application.answer(&asked)));
+        reply.unwrap_or_else(|_| {
+            let Call { method, target, request_id, .. } = &request.call;
+            error!(
+                "event=handler_panicked request_id={request_id} method={method:?} path={target:?}"
+            );
+            Problem::internal().into()
+        })
+    }
+
+    /// Sends the answer, unless one was sent before.
+    fn answer(self: &Arc<Dispatch>, request: &Request, reply: &Reply) {
+        if let Some(client) = request.take_client() {
+            self.send(request, client, reply);
+        }
+    }
+
+    /// Ends the attempt and says what is known of it, unless an answer was sent before. Who takes
+    /// the client gives up, and nobody else: a second giving up would know less.
+    pub(in super::super) fn give_up(self: &Arc<Dispatch>, request: &Request) {
+        if let Some(client) = request.take_client() {
+            let outcome = request.attempt.give_up();
+            self.send(request, client, &Problem::database_unavailable(outcome).into());
+        }
+    }
+
+    fn send(self: &Arc<Dispatch>, request: &Request, client: Client, reply: &Reply) {
+        self.count(request, reply);
+        let Call { method, target, request_id, .. } = &request.call;
+        let (status, peer) = (reply.status(), request.peer);
+        let goes_on = !client.ends_by_itself();
+        let closing = client.ends() || self.is_closing();
+        let taken = client.answer(reply, request_id, &self.replica_name, closing);
+        let duration_ms = request.attempt.begun().elapsed().as_millis();
+        if closing && goes_on {
+            self.let_go(peer);
+        }
+        self.answered(peer);
+        debug!(
+            "event=answered request_id={request_id} method={method:?} path={target:?} \
+             status={status} duration_ms={duration_ms} taken={taken}"
+        );
+    }
+
+    /// Before a byte is written: who has the answer finds it counted.
+    fn count(&self, request: &Request, reply: &Reply) {
+        let time = request.attempt.begun().elapsed();
+        let (method, path) = (&request.call.method, request.counted_as());
+        self.metrics.requests.answered(method, path, reply.status(), time);
+        match reply.outcome() {
+            _ if !request.changes_a_balance() => {}
+            REPLAYED => self.metrics.changes.replayed(),
+            outcome => self.metrics.changes.told(outcome),
+        }
+    }
+}

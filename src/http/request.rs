@@ -1,0 +1,81 @@
+//! One request from its arrival to its answer, which is sent once, by whoever takes its client
+//! first: the worker that did the work, or the watch over the deadlines.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::Application;
+use super::accept::Client;
+use super::call::Call;
+use super::command::Command;
+use super::problem::Problem;
+use super::reply::Reply;
+use super::route::{NO_PATH, NoRoute, Reach, Route};
+use crate::db::Attempt;
+
+pub(super) struct Request {
+    pub(super) call: Call,
+    pub(super) attempt: Attempt,
+    pub(super) peer: SocketAddr,
+    /// None where nothing has its path.
+    route: Option<&'static Route>,
+    /// What it asks for, or why it is refused.
+    pub(super) command: Result<Command, Reply>,
+    client: Mutex<Option<Client>>,
+}
+
+impl Request {
+    /// Reads what the request asks for. It may wait so long until it is sent to the database.
+    pub(super) fn new(
+        client: Client,
+        call: Call,
+        limit: Duration,
+        application: &dyn Application,
+    ) -> Request {
+        let attempt = Attempt::within(limit);
+        let (route, command) = match Route::find(&call.method, call.path()) {
+            Ok((route, argument)) => {
+                let fine = application.check(route, &call);
+                (Some(route), fine.and_then(|()| route.read(&call, argument)))
+            }
+            Err(NoRoute::NotFound) => (None, Err(Problem::not_found())),
+            Err(NoRoute::MethodNotAllowed(allowed)) => {
+                (None, Err(Problem::method_not_allowed(&allowed)))
+            }
+        };
+        let (peer, command) = (client.peer(), command.map_err(Reply::from));
+        Request { call, attempt, peer, route, command, client: Mutex::new(Some(client)) }
+    }
+
+    /// The lane that it takes, if it takes one.
+    pub(super) fn lane(&self) -> Option<i64> {
+        self.command.as_ref().ok().and_then(Command::lane)
+    }
+
+    /// What is answered without the database never waits for a worker, nor is it given up.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.command.is_err() || self.route.is_some_and(|route| route.reach == Reach::Memory)
+    }
+
+    /// The path that it is counted under.
+    pub(super) fn counted_as(&self) -> &'static str {
+        self.route.map_or(NO_PATH, |route| route.path)
+    }
+
+    /// Whether it is counted among the changes of balances, refused or not.
+    pub(super) fn changes_a_balance(&self) -> bool {
+        self.counted_as() == "/api/balance"
+    }
+
+    /// The client, for whoever answers it: once. Taken first, so that nobody who only looks waits
+    /// for a slow client.
+    pub(super) fn take_client(&self) -> Option<Client> {
+        self.client.lock().take()
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.client.lock().is_none()
+    }
+}
