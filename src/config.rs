@@ -226,8 +226,8 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
     }
 }
 
-/// An error with its sources, outermost first.
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its sources, outermost first, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -42,7 +42,6 @@ mod job;
 mod lease;
 mod name;
 mod precondition;
-mod random;
 mod renewals;
 mod run;
 mod running;
@@ -75,7 +74,6 @@ use claims::{Claims, Told};
 use ends::Ends;
 use held::Held;
 use lease::Leases;
-use random::Random;
 use renewals::Renewals;
 use run::Runner;
 use running::Trust;
@@ -221,7 +219,6 @@ fn scheduler(
         runner,
         handicap: *handicap,
         trust: Trust::of_lease(*lease),
-        random: Random::new(),
         clock: None,
         leases_have_ended: false,
         perhaps_set_back: true,
@@ -230,6 +227,6 @@ fn scheduler(
         no_thread: None,
         told: Told::default(),
     };
-    let (poll, poll_at, random) = (*poll, Instant::now(), Random::new());
-    Scheduler { held, connection, renewals, ends, claims, poll, poll_at, random }
+    let (poll, poll_at) = (*poll, Instant::now());
+    Scheduler { held, connection, renewals, ends, claims, poll, poll_at }
 }

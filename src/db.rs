@@ -175,11 +175,8 @@ impl Db {
     fn free_session(&self, attempt: &Attempt) -> Result<r2d2::PooledConnection<Manager>, Error> {
         let _waiting = Waiting::new(&self.waiting);
         loop {
-            let trouble = self.pulse.trouble();
-            if let Some(trouble) = trouble.filter(|trouble| trouble.concerns(attempt)) {
-                return Err(Error::unsent(trouble.to_string()));
-            }
-            if !self.pulse.is_fit() {
+            let lets_through = self.pulse.lets_through(attempt);
+            if !lets_through.map_err(|trouble| Error::unsent(trouble.to_string()))? {
                 thread::sleep(TRY_PAUSE.min(attempt.patience()));
             } else if let Ok(session) = self.pool.get_timeout(SLICE.min(attempt.patience())) {
                 return Ok(session);

@@ -42,6 +42,7 @@ pub mod config;
 pub mod instant;
 pub mod logger;
 pub mod metrics;
+pub mod random;
 pub mod shutdown;
 
 pub mod db;

@@ -4,7 +4,7 @@
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -40,6 +40,8 @@ pub struct Signal(Arc<Shared>);
 struct Shared {
     failed: AtomicBool,
     phase: Mutex<Phase>,
+    /// The same, for whoever only looks: each request does.
+    seen: AtomicU8,
     changed: Condvar,
 }
 
@@ -69,6 +71,7 @@ impl Signal {
     pub fn advance(&self, phase: Phase) {
         let mut now = self.0.phase.lock();
         *now = phase.max(*now);
+        self.0.seen.store(*now as u8, Ordering::SeqCst);
         self.0.changed.notify_all();
     }
 
@@ -79,7 +82,7 @@ impl Signal {
 
     /// Whether the end has come so far.
     pub fn has_reached(&self, phase: Phase) -> bool {
-        *self.0.phase.lock() >= phase
+        self.0.seen.load(Ordering::SeqCst) >= phase as u8
     }
 
     /// Waits until the end begins.

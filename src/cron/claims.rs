@@ -11,11 +11,11 @@ use log::{Level, error, info, log, warn};
 
 use super::held::Held;
 use super::lease::{Clock, End, Leases, Leave, Outcome};
-use super::random::Random;
 use super::run::Runner;
 use super::running::{Running, Trust};
 use crate::db::{Dedicated, Error, Lack, Pulse};
 use crate::metrics::Metrics;
+use crate::random;
 use crate::shutdown::Signal;
 
 pub(super) struct Claims {
@@ -28,7 +28,6 @@ pub(super) struct Claims {
     pub(super) runner: Runner,
     pub(super) handicap: Duration,
     pub(super) trust: Trust,
-    pub(super) random: Random,
     /// The database's, once it was seen.
     pub(super) clock: Option<Clock>,
     /// Its jump forward may have ended leases.
@@ -154,7 +153,7 @@ impl Claims {
         refused: i64,
     ) -> Result<bool, Error> {
         let held: Vec<i64> = self.held.list().iter().map(|run| run.claimed.job_id).collect();
-        let (leave, nonce) = (Leave { held: &held, first: refused }, self.random.bits());
+        let (leave, nonce) = (Leave { held: &held, first: refused }, random::bits());
         let attempted = Instant::now();
         let claim = |session: &mut _| self.leases.claim(session, handicap, leave, nonce);
         let Some(claimed) = connection.run(claim)? else {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::claims::Claims;
 use super::ends::Ends;
 use super::held::Held;
-use super::random::Random;
 use super::renewals::Renewals;
 use crate::db::Dedicated;
+use crate::random;
 
 pub(super) struct Scheduler {
     pub(super) held: Arc<Held>,
@@ -23,7 +23,6 @@ pub(super) struct Scheduler {
     pub(super) poll: Duration,
     /// When the next is due.
     pub(super) poll_at: Instant,
-    pub(super) random: Random,
 }
 
 /// Between two polls while a connection for steps is being opened.
@@ -63,7 +62,7 @@ impl Scheduler {
         }
         // Without jitter the phases of two replicas stay as they are, and one of them comes first
         // to every job.
-        let pause = self.poll.mul_f64(0.5 + self.random.fraction());
+        let pause = self.poll.mul_f64(0.5 + random::fraction());
         self.poll_at = Instant::now()
             + match interrupted {
                 true => Duration::ZERO,

@@ -6,6 +6,8 @@ use std::io::ErrorKind;
 
 use postgres::error::{Severity, SqlState};
 
+use crate::config::chain;
+
 /// What is known of a change whose attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -209,14 +211,6 @@ pub(super) fn system_error(error: &postgres::Error) -> Option<&std::io::Error> {
 pub fn explain(error: &postgres::Error) -> String {
     match error.as_db_error() {
         Some(refusal) => format!("{} ({})", refusal.message(), refusal.code().code()),
-        None => {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(error);
-            while let Some(inner) = source {
-                text = format!("{text}: {inner}");
-                source = inner.source();
-            }
-            text
-        }
+        None => chain(error),
     }
 }

@@ -2,9 +2,7 @@
 //! the socket only: a server that is frozen takes the connection, by its kernel, and is silent.
 
 use std::collections::BTreeSet;
-use std::collections::hash_map::RandomState;
 use std::fs::File;
-use std::hash::BuildHasher;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::panic::{self, AssertUnwindSafe};
@@ -24,6 +22,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::cut::{self, Place};
 use super::error::{Error, system_error};
+use crate::random;
 
 /// Where a server listens unless told.
 const PORT: u16 = 5432;
@@ -230,7 +229,7 @@ impl Host {
 impl Rest {
     fn after(last: Option<&Rest>, reason: &str) -> Rest {
         let length = last.map_or(REST_MIN, |last| REST_MAX.min(last.length * 2));
-        let part = (RandomState::new().hash_one(()) % 1_000) as f64 / 2_000.0;
+        let part = random::fraction() / 2.0;
         let begun = Instant::now();
         Rest { length, begun, until: begun + length.mul_f64(1.0 - part), reason: reason.to_owned() }
     }

@@ -216,20 +216,25 @@ impl Pulse {
     /// Why a request need not wait for the database; none while it works, and while an outage is
     /// so young that it may be a restart.
     pub fn trouble(&self) -> Option<Trouble> {
-        let silence = self.silence();
-        if silence >= SILENCE_MAX {
-            return Some(Trouble::Silent(silence));
-        }
-        let health = self.health.lock();
-        if let Way::Unfit(reason) = &health.way {
-            return Some(Trouble::Unfit(reason.clone()));
-        }
-        match &health.outage {
-            Some(Outage { since, tried, reason }) if since.elapsed() >= OUTAGE_PATIENCE => {
-                Some(Trouble::Away { tried: *tried, reason: reason.clone() })
-            }
-            _ => None,
-        }
+        self.hang().or_else(|| self.health.lock().trouble())
+    }
+
+    /// Whether a request may take a connection now; false while nobody has tried the way.
+    ///
+    /// # Errors
+    /// The trouble that concerns this attempt.
+    pub(super) fn lets_through(&self, attempt: &Attempt) -> Result<bool, Trouble> {
+        let known = |health: &Health| (health.trouble(), health.way == Way::Fit);
+        let (trouble, is_fit) = match self.hang() {
+            Some(hang) => (Some(hang), false),
+            None => known(&self.health.lock()),
+        };
+        trouble.filter(|trouble| trouble.concerns(attempt)).map_or(Ok(is_fit), Err)
+    }
+
+    /// Whether the database hangs.
+    fn hang(&self) -> Option<Trouble> {
+        Some(self.silence()).filter(|time| *time >= SILENCE_MAX).map(Trouble::Silent)
     }
 
     /// Whether the database is known to work now.
@@ -263,6 +268,20 @@ impl Pulse {
     /// Never zero.
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+impl Health {
+    fn trouble(&self) -> Option<Trouble> {
+        if let Way::Unfit(reason) = &self.way {
+            return Some(Trouble::Unfit(reason.clone()));
+        }
+        match &self.outage {
+            Some(Outage { since, tried, reason }) if since.elapsed() >= OUTAGE_PATIENCE => {
+                Some(Trouble::Away { tried: *tried, reason: reason.clone() })
+            }
+            _ => None,
+        }
     }
 }
 

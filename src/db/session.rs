@@ -1,8 +1,6 @@
 //! One session: what it is pinned to, which statements it has prepared, and how a dead one, or one
 //! that a pooler has mixed up with another, is noticed before it is used.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
@@ -12,6 +10,7 @@ use r2d2::ManageConnection;
 
 use super::error::Error;
 use super::target::Target;
+use crate::random;
 use crate::shutdown::Signal;
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -94,7 +93,7 @@ impl Session {
     pub(super) fn open(target: &Target, limits: Limits) -> Result<Session, Error> {
         // Before the server was asked whether it takes changes: it may cease to at any time after.
         let opened = Instant::now();
-        let mark = RandomState::new().hash_one(());
+        let mark = random::bits();
         let client = target.open(limits, mark)?;
         let used = Instant::now();
         Ok(Session {

@@ -12,7 +12,7 @@
 //! leaves no socket in TIME_WAIT on either side.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic;
 use std::sync::Arc;
 use std::thread;
@@ -24,6 +24,7 @@ use super::accept::AcceptLoop;
 use super::capacity::Capacity;
 use super::dispatch::Dispatch;
 use super::room::descriptors;
+use super::self_check::from_here;
 use super::sweep::Sweep;
 use crate::shutdown::Phase;
 
@@ -85,12 +86,7 @@ impl AcceptGuard {
         listener: TcpListener,
         capacity: Capacity,
     ) -> io::Result<AcceptGuard> {
-        let mut addr = listener.local_addr()?;
-        match addr.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
+        let addr = from_here(listener.local_addr()?);
         Ok(AcceptGuard {
             sweep: Sweep::new(Arc::clone(&dispatch)),
             dispatch,

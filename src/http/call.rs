@@ -1,9 +1,9 @@
 //! A request as the handlers see it: read to its end, without a connection.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::random;
 
 /// What a client asks for.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +113,7 @@ impl Call {
 /// The client's request id where it is sane, else a new one: unique in the process by a counter,
 /// and among processes by a random start.
 pub fn request_id(given: Option<&str>) -> String {
-    static NONCE: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
+    static NONCE: LazyLock<u64> = LazyLock::new(random::bits);
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let sane = |id: &&str| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:+/=".contains(&byte);

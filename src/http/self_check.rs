@@ -6,17 +6,23 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Asks the replica that listens at `addr`; its answer when it is ready.
-///
-/// # Errors
-/// Why it is not ready, or did not answer, as one line.
-pub fn self_check(mut addr: SocketAddr) -> Result<String, String> {
+/// The address by which this machine reaches what listens there.
+pub(super) fn from_here(mut addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {
         addr.set_ip(match addr {
             SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
             SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
+    addr
+}
+
+/// Asks the replica that listens at `addr`; its answer when it is ready.
+///
+/// # Errors
+/// Why it is not ready, or did not answer, as one line.
+pub fn self_check(addr: SocketAddr) -> Result<String, String> {
+    let addr = from_here(addr);
     let answer = ask(addr).map_err(|error| format!("no replica answers at {addr}: {error}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     match head.split(' ').nth(1) {

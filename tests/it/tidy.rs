@@ -36,15 +36,16 @@ fn modules_use_only_what_they_may() {
         ("shutdown", vec![]),
         ("config", vec![]),
         ("instant", vec![]),
+        ("random", vec![]),
         ("logger", vec![]),
         ("metrics", vec![]),
-        ("db", vec!["shutdown"]),
+        ("db", vec!["config", "shutdown", "random"]),
         ("migrate", vec!["db", "shutdown"]),
         ("balance", vec!["db"]),
         ("users", vec!["db", "instant"]),
-        ("cron", vec!["db", "shutdown", "instant", "metrics"]),
+        ("cron", vec!["db", "shutdown", "instant", "metrics", "random"]),
         ("jobs", vec!["cron"]),
-        ("http", vec!["balance", "users", "cron", "db", "config", "metrics", "shutdown"]),
+        ("http", vec!["balance", "users", "cron", "db", "config", "metrics", "shutdown", "random"]),
     ] {
         let mut sources = vec![Path::new(ROOT).join(format!("src/{module}.rs"))];
         if Path::new(ROOT).join(format!("src/{module}")).is_dir() {
