@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use postgres::Row;
 
-use crate::db::{Attempt, Db, Error, Session};
+use crate::db::{Db, Deadline, Error, Session};
 pub use key::{IdempotencyKey, KeyFault};
 
 /// A signed amount to add to a user's balance.
@@ -29,7 +29,7 @@ pub struct ZeroAmount;
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Decision {
     /// Applied and durable; the balance after it.
     Changed {
         /// The balance after the change.
@@ -52,7 +52,7 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// What became of the change.
-    pub outcome: Outcome,
+    pub outcome: Decision,
     /// Whether this request changed nothing because an earlier one with its key had.
     pub replayed: bool,
 }
@@ -176,8 +176,8 @@ impl Balances {
     ///
     /// # Errors
     /// A fault of the database, with what is known of the change.
-    pub fn change(&self, attempt: &Attempt, change: &Change) -> Result<Answer, Error> {
-        self.db.run(attempt, |session| apply(session, change))
+    pub fn change(&self, deadline: &Deadline, change: &Change) -> Result<Answer, Error> {
+        self.db.run(deadline, |session| apply(session, change))
     }
 }
 
@@ -193,20 +193,20 @@ fn apply(session: &mut Session, change: &Change) -> Result<Answer, postgres::Err
     Ok(Answer { outcome, replayed: false })
 }
 
-fn contradicts_itself(change: &Change, outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::InsufficientFunds { balance } if change.is_covered_by(balance))
+fn contradicts_itself(change: &Change, outcome: Decision) -> bool {
+    matches!(outcome, Decision::InsufficientFunds { balance } if change.is_covered_by(balance))
 }
 
 fn change_with(
     session: &mut Session,
     sql: &'static str,
     change: &Change,
-) -> Result<Outcome, postgres::Error> {
+) -> Result<Decision, postgres::Error> {
     let row = session.query_opt(sql, &[&change.user_id, &change.amount])?;
-    Ok(row.map_or(Outcome::NoSuchUser, |row| match (row.get("after"), row.get("before")) {
-        (Some(balance), _) => Outcome::Changed { balance },
-        (None, balance) if change.amount < 0 => Outcome::InsufficientFunds { balance },
-        (None, _) => Outcome::OutOfRange,
+    Ok(row.map_or(Decision::NoSuchUser, |row| match (row.get("after"), row.get("before")) {
+        (Some(balance), _) => Decision::Changed { balance },
+        (None, balance) if change.amount < 0 => Decision::InsufficientFunds { balance },
+        (None, _) => Decision::OutOfRange,
     }))
 }
 
@@ -218,18 +218,18 @@ fn change_once(
     let params: [&(dyn postgres::types::ToSql + Sync); 3] =
         [&change.user_id, &change.amount, &key.as_str()];
     let row = session.query_opt(CHANGE_ONCE, &params)?;
-    Ok(row.map_or(Answer { outcome: Outcome::NoSuchUser, replayed: false }, |row| Answer {
+    Ok(row.map_or(Answer { outcome: Decision::NoSuchUser, replayed: false }, |row| Answer {
         outcome: stored_outcome(change, &row),
         replayed: row.get("replayed"),
     }))
 }
 
-fn stored_outcome(change: &Change, row: &Row) -> Outcome {
+fn stored_outcome(change: &Change, row: &Row) -> Decision {
     let balance = row.get("balance");
     match row.get("outcome") {
-        _ if row.get::<_, i64>("amount") != change.amount => Outcome::KeyReused,
-        "changed" => Outcome::Changed { balance },
-        "insufficient_funds" => Outcome::InsufficientFunds { balance },
-        _ => Outcome::OutOfRange,
+        _ if row.get::<_, i64>("amount") != change.amount => Decision::KeyReused,
+        "changed" => Decision::Changed { balance },
+        "insufficient_funds" => Decision::InsufficientFunds { balance },
+        _ => Decision::OutOfRange,
     }
 }

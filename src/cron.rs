@@ -40,6 +40,7 @@ mod held;
 mod history;
 mod job;
 mod lease;
+mod lease_watch;
 mod name;
 mod precondition;
 mod renewals;
@@ -48,7 +49,6 @@ mod running;
 mod schedule;
 mod scheduler;
 mod status;
-mod watch;
 
 use std::io;
 use std::sync::Arc;
@@ -59,15 +59,15 @@ use log::{info, warn};
 
 pub use function::{Context, Failure, Function, Functions};
 pub use history::{Filter, FinishedRun, History};
-pub use job::{Asked, Change, Deleted, Jobs, Saved, Settings};
+pub use job::{Deleted, Jobs, RunNow, Saved, Settings, SettingsChange};
 pub use lease::Outcome;
+pub use lease_watch::LEASE_LOST;
 pub use name::{Name, NameFault};
 pub use precondition::Precondition;
 pub use schedule::{InvalidSchedule, Schedule};
 pub use status::{Counts, Job, LastRun, State, Status, StatusReader};
-pub use watch::LEASE_LOST;
 
-use crate::db::{Db, Dedicated, Limits, Manager, Pulse, Target};
+use crate::db::{Db, Dedicated, Health, Limits, Manager, Target};
 use crate::metrics::Metrics;
 use crate::shutdown::{Signal, spawn_vital};
 use claims::{Claims, Told};
@@ -76,12 +76,12 @@ use held::Held;
 use lease::Leases;
 use renewals::Renewals;
 use run::Runner;
-use running::Trust;
+use running::TrustWindow;
 use scheduler::Scheduler;
 
 /// How a replica runs jobs.
 #[derive(Clone)]
-pub struct Options {
+pub struct CronOptions {
     /// The replica's name, shown as `server`.
     pub server: String,
     /// How long a claim or a renewal holds; it is renewed at a third of it.
@@ -95,7 +95,7 @@ pub struct Options {
 /// The running scheduler of one replica.
 pub struct Cron {
     held: Arc<Held>,
-    pulse: Arc<Pulse>,
+    health: Arc<Health>,
 }
 
 const STACK_BYTES: usize = 256 * 1024;
@@ -116,10 +116,10 @@ impl Cron {
     /// # Errors
     /// When the system has no thread left.
     pub fn start(
-        options: &Options,
+        options: &CronOptions,
         functions: Functions,
         target: &Target,
-        pulse: &Arc<Pulse>,
+        health: &Arc<Health>,
         metrics: &Arc<Metrics>,
         shutdown: &Signal,
     ) -> io::Result<Cron> {
@@ -131,28 +131,28 @@ impl Cron {
         // Each poll keeps one.
         let unused_max = UNUSED_MIN.max(options.poll * 3);
         let manager = Manager::new(target.clone(), limits).behind(looked.clone());
-        let steps = Arc::new(Db::open(manager, STEPS_POOL_SIZE, unused_max, Arc::clone(pulse)));
+        let steps = Arc::new(Db::open(manager, STEPS_POOL_SIZE, unused_max, Arc::clone(health)));
         let held = Arc::new(Held::new(shutdown.clone()));
-        pulse.jobs_can_be_claimed(Err("it has not looked for due jobs yet".to_owned()));
+        health.jobs_can_be_claimed(Err("it has not looked for due jobs yet".to_owned()));
         let connection = Dedicated::new(target.clone(), limits);
         let shared = (&steps, &held, metrics);
         let scheduler = scheduler(options, functions, connection, shared, looked);
         let (watched, metrics) = (Arc::clone(&held), Arc::clone(metrics));
         // A replica that lacks one of these would go on to claim jobs, and lose them.
-        spawn_vital("lease-watch", STACK_BYTES, move || watch::run(&watched))?;
+        spawn_vital("lease-watch", STACK_BYTES, move || lease_watch::run(&watched))?;
         spawn_vital("scheduler", STACK_BYTES, move || scheduler.run())?;
         // Beside the others: nobody waits for it, and nothing depends on it.
         let name = "last-successes".to_owned();
         let builder = thread::Builder::new().name(name).stack_size(STACK_BYTES);
         builder.spawn(move || history::read_last_successes(&steps, &metrics))?;
-        Ok(Cron { held, pulse: Arc::clone(pulse) })
+        Ok(Cron { held, health: Arc::clone(health) })
     }
 
     /// Waits until jobs can be claimed, for which there are the connections that a run needs, at
     /// most `limit`.
     pub fn wait_connected(&self, limit: Duration) {
         let until = Instant::now() + limit;
-        let is_connected = || self.pulse.can_jobs_be_claimed() == Some(Ok(()));
+        let is_connected = || self.health.can_jobs_be_claimed() == Some(Ok(()));
         while !is_connected() && Instant::now() < until {
             thread::sleep(CONNECT_TICK);
         }
@@ -183,13 +183,13 @@ impl Drop for Cron {
 }
 
 fn scheduler(
-    options: &Options,
+    options: &CronOptions,
     functions: Functions,
     connection: Dedicated,
     (steps, held, metrics): (&Arc<Db>, &Arc<Held>, &Arc<Metrics>),
     looked: Signal,
 ) -> Scheduler {
-    let Options { server, lease, handicap, poll } = options;
+    let CronOptions { server, lease, handicap, poll } = options;
     let leases = Arc::new(Leases {
         server: server.clone(),
         term: *lease,
@@ -214,11 +214,11 @@ fn scheduler(
         leases,
         held: Arc::clone(&held),
         metrics,
-        pulse: Arc::clone(steps.pulse()),
+        health: Arc::clone(steps.health()),
         looked,
         runner,
         handicap: *handicap,
-        trust: Trust::of_lease(*lease),
+        trust: TrustWindow::of_lease(*lease),
         clock: None,
         leases_have_ended: false,
         perhaps_set_back: true,

@@ -1,19 +1,19 @@
 //! The database: a pool whose connections keep their prepared statements, and the rule by which a
-//! piece of work reaches it: wait for a connection, say "sent", run, tell the pulse.
+//! piece of work reaches it: wait for a connection, say "sent", run, tell the health.
 //!
 //! Nothing here knows a table. Nobody else opens a connection.
 
-mod attempt;
 mod cut;
+mod deadline;
 mod dedicated;
 mod error;
+mod health;
 mod host;
 mod primary;
 mod probe;
-mod pulse;
 mod session;
 mod target;
-mod trust;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,14 +23,13 @@ use std::time::{Duration, Instant};
 use log::debug;
 use parking_lot::Mutex;
 
-pub use attempt::{Attempt, GivenUp};
+pub use deadline::{Deadline, GivenUp};
 pub use dedicated::Dedicated;
-pub use error::{Error, Outcome, Stage, explain, is_passing};
+pub use error::{Effect, Error, Stage, explain, is_passing};
+pub use health::{Health, Trouble};
 pub use probe::Probe;
-pub use pulse::{Pulse, Trouble};
 pub use session::{Limits, Manager, Session};
 pub use target::Target;
-pub use trust::Trust;
 
 /// How long one wait for a connection lasts before the attempt is looked at again.
 const SLICE: Duration = Duration::from_millis(100);
@@ -44,7 +43,7 @@ const IDLE: Duration = Duration::from_millis(100);
 /// The way to the database that requests share.
 pub struct Db {
     pool: r2d2::Pool<Manager>,
-    pulse: Arc<Pulse>,
+    health: Arc<Health>,
     waiting: AtomicUsize,
     opening: Opening,
 }
@@ -75,7 +74,7 @@ impl Db {
     /// A pool of at most `size` connections. Never fails: connections are made in the background
     /// once somebody asks, and tried for as long as the database is away. One that is unused for
     /// as long as `unused_max` is closed, for others who share the server or a pooler.
-    pub fn open(manager: Manager, size: u32, unused_max: Duration, pulse: Arc<Pulse>) -> Db {
+    pub fn open(manager: Manager, size: u32, unused_max: Duration, health: Arc<Health>) -> Db {
         let builder = r2d2::Pool::builder().max_size(size).connection_timeout(POOL_PATIENCE);
         let builder = builder.min_idle(Some(0)).idle_timeout(Some(unused_max)).max_lifetime(None);
         // Whoever gets a connection looks at it: not for as long as somebody waits for one.
@@ -84,12 +83,12 @@ impl Db {
         let builder = builder.error_handler(Box::new(opening.clone()));
         let builder = builder.connection_customizer(Box::new(opening.clone()));
         let pool = builder.build_unchecked(manager);
-        Db { pool, pulse, waiting: AtomicUsize::new(0), opening }
+        Db { pool, health, waiting: AtomicUsize::new(0), opening }
     }
 
     /// Whether statements return, and why not.
-    pub fn pulse(&self) -> &Arc<Pulse> {
-        &self.pulse
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
     }
 
     /// How the connections are used now. Never waits for the database.
@@ -129,59 +128,59 @@ impl Db {
     /// counts as used.
     fn drop_those_that_may_have_ended(&self) {
         while let Some(mut session) = self.pool.try_get() {
-            if session.is_usable() && !self.pulse.may_have_ended(session.opened()) {
+            if session.is_usable() && !self.health.may_have_ended(session.opened()) {
                 return;
             }
             session.forget();
         }
     }
 
-    /// Runs `work` on a connection, for `attempt`.
+    /// Runs `work` on a connection, for `deadline`.
     ///
     /// # Errors
     /// As of [`Db::connection`] and [`Connection::run`].
     pub fn run<T>(
         &self,
-        attempt: &Attempt,
+        deadline: &Deadline,
         work: impl FnMut(&mut Session) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {
-        self.connection(attempt)?.run(attempt, work)
+        self.connection(deadline)?.run(deadline, work)
     }
 
     /// Waits for a connection.
     ///
     /// # Errors
-    /// [`Outcome::NotApplied`]: the database is away or silent, or the attempt is over.
-    pub fn connection(&self, attempt: &Attempt) -> Result<Connection<'_>, Error> {
-        Ok(Connection { session: Some(self.session(attempt)?), db: self })
+    /// [`Effect::NotApplied`]: the database is away or silent, or the attempt is over.
+    pub fn connection(&self, deadline: &Deadline) -> Result<Connection<'_>, Error> {
+        Ok(Connection { session: Some(self.session(deadline)?), db: self })
     }
 
     /// One that is open, and still what it was opened as.
-    fn session(&self, attempt: &Attempt) -> Result<r2d2::PooledConnection<Manager>, Error> {
+    fn session(&self, deadline: &Deadline) -> Result<r2d2::PooledConnection<Manager>, Error> {
         loop {
-            let mut session = self.free_session(attempt)?;
-            let looked = match self.pulse.may_be_demoted(session.opened()) {
+            let mut session = self.free_session(deadline)?;
+            let looked = match self.health.may_be_demoted(session.opened()) {
                 true => Err(Error::unsent("the server takes no changes any more")),
                 false => session.look(IDLE),
             };
             let Err(error) = looked else { return Ok(session) };
             session.forget();
             if error.is_of_mixed_sessions() {
-                self.pulse.unfit(error.reason());
+                self.health.unfit(error.reason());
             }
         }
     }
 
-    fn free_session(&self, attempt: &Attempt) -> Result<r2d2::PooledConnection<Manager>, Error> {
+    fn free_session(&self, deadline: &Deadline) -> Result<r2d2::PooledConnection<Manager>, Error> {
         let _waiting = Waiting::new(&self.waiting);
         loop {
-            let lets_through = self.pulse.lets_through(attempt);
+            let lets_through = self.health.lets_through(deadline);
             if !lets_through.map_err(|trouble| Error::unsent(trouble.to_string()))? {
-                thread::sleep(TRY_PAUSE.min(attempt.patience()));
-            } else if let Ok(session) = self.pool.get_timeout(SLICE.min(attempt.patience())) {
+                thread::sleep(TRY_PAUSE.min(deadline.patience()));
+            } else if let Ok(session) = self.pool.get_timeout(SLICE.min(deadline.patience())) {
                 return Ok(session);
             }
-            if attempt.is_over() {
+            if deadline.is_over() {
                 let reason = match self.lack() {
                     Some(Lack::Refused(reason)) => reason,
                     _ => "no connection came free in time".to_owned(),
@@ -217,27 +216,27 @@ pub struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    /// Runs `work`, for `attempt`; again on another connection where this one is found dead before
+    /// Runs `work`, for `deadline`; again on another connection where this one is found dead before
     /// anything was sent, and once more where it leads to a server that takes no changes any more,
     /// or has forgotten what was prepared.
     ///
     /// # Errors
-    /// [`Outcome::NotApplied`] when the attempt was given up before, or the database refused the
-    /// work with an error; [`Outcome::Unknown`] when the connection broke after sending.
+    /// [`Effect::NotApplied`] when the attempt was given up before, or the database refused the
+    /// work with an error; [`Effect::Unknown`] when the connection broke after sending.
     pub fn run<T>(
         &mut self,
-        attempt: &Attempt,
+        deadline: &Deadline,
         mut work: impl FnMut(&mut Session) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {
         let mut refusals = 0;
         loop {
             let session = match &mut self.session {
                 Some(session) => session,
-                none => none.insert(self.db.session(attempt)?),
+                none => none.insert(self.db.session(deadline)?),
             };
-            attempt.send().map_err(|GivenUp| Error::unsent("the request was given up"))?;
+            deadline.send().map_err(|GivenUp| Error::unsent("the request was given up"))?;
             let result = work(session).map_err(Error::from);
-            self.db.pulse.returned();
+            self.db.health.returned();
             match result {
                 Ok(done) => {
                     session.used_now();
@@ -246,12 +245,12 @@ impl Connection<'_> {
                 Err(error) if error.breaks_connection() => {
                     session.forget();
                     if error.is_of_a_demoted_server() {
-                        self.db.pulse.demoted(session.opened());
+                        self.db.health.demoted(session.opened());
                     }
                     self.session = None;
                     let untouched = error.stage() != Stage::Unanswered;
                     refusals += usize::from(error.stage() == Stage::Refused);
-                    if !untouched || refusals > 1 || attempt.unsend().is_err() {
+                    if !untouched || refusals > 1 || deadline.unsend().is_err() {
                         return Err(error);
                     }
                 }

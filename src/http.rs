@@ -63,7 +63,7 @@ pub use reply::Reply;
 pub use route::{NoRoute, ROUTES, Reach, Route};
 pub use self_check::self_check;
 
-use crate::db::{Attempt, Pulse};
+use crate::db::{Deadline, Health};
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Signal, spawn_vital};
 use accept::AcceptLoop;
@@ -92,12 +92,12 @@ pub struct Asked<'a> {
     /// The request that it was read from.
     pub call: &'a Call,
     /// The deadline, and whether it was sent to the database.
-    pub attempt: &'a Attempt,
+    pub deadline: &'a Deadline,
 }
 
 /// How a server is run.
 #[derive(Clone)]
-pub struct Options {
+pub struct ServerOptions {
     /// Threads that call the handler.
     pub workers: usize,
     /// The longest a request may wait from its arrival until it is sent to the database.
@@ -154,8 +154,8 @@ impl Listener {
     /// When the system has no thread or descriptor left.
     pub fn serve(
         self,
-        options: &Options,
-        pulse: Arc<Pulse>,
+        options: &ServerOptions,
+        health: Arc<Health>,
         metrics: Arc<Metrics>,
         application: Arc<dyn Application>,
     ) -> io::Result<Server> {
@@ -176,7 +176,7 @@ impl Listener {
             };
             threads.push(spawn_vital(&format!("worker-{index}"), STACK_BYTES, work)?);
         }
-        let mut deadlines = Deadlines::new(Arc::clone(&dispatch), pulse);
+        let mut deadlines = Deadlines::new(Arc::clone(&dispatch), health);
         threads.push(spawn_vital("deadlines", STACK_BYTES, move || deadlines.run())?);
         let listened = listener.try_clone()?;
         let mut guard = AcceptGuard::new(Arc::clone(&dispatch), listened, options.capacity)?;

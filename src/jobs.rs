@@ -12,7 +12,7 @@ use crate::cron::{Context, Failure, Functions};
 
 /// What the functions are told from outside.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct FunctionOptions {
     /// The least time each run takes: its work comes first, and the rest is waited out.
     pub least: Duration,
     /// How long finished runs are kept, in days.
@@ -20,8 +20,8 @@ pub struct Options {
 }
 
 /// All functions of this build.
-pub fn functions(options: Options) -> Functions {
-    let Options { least, run_history_days: days } = options;
+pub fn functions(options: FunctionOptions) -> Functions {
+    let FunctionOptions { least, run_history_days: days } = options;
     Functions::new()
         // Compares every balance with the sum of its changes; fails on a difference.
         .with("reconcile-balances", paced(least, books::reconcile))

@@ -23,7 +23,7 @@
 //! and [`cron`] never meet, and nothing can name, count or address another replica. Who may use
 //! whom: `main` ▶ all; `http` ▶ `balance`, `users`, `cron`, `db`, `config`, `metrics`; `jobs` ▶
 //! `cron`; `migrate`, `cron`, `balance`, `users` ▶ `db`; `cron` ▶ `metrics`; `users`, `cron` ▶
-//! `instant`; `migrate`, `db`, `cron`, `http` ▶ `shutdown`. A test holds the code to this
+//! `timestamp`; `migrate`, `db`, `cron`, `http` ▶ `shutdown`. A test holds the code to this
 //! (`tests/it/tidy.rs`).
 //!
 //! # Laws
@@ -34,16 +34,16 @@
 //! - The database's clock decides; what is sent there are intervals. A holder trusts its lease by
 //!   its own clock, from before it asked, and lets go before the lease ends ([`cron`]).
 //! - Everything has a limit. Each request has a deadline that a thread outside of the database
-//!   keeps ([`db::Attempt`]), because the driver has none.
-//! - Health and metrics are answered from memory ([`db::Pulse`]); the status of jobs never is: it
+//!   keeps ([`db::Deadline`]), because the driver has none.
+//! - Health and metrics are answered from memory ([`db::Health`]); the status of jobs never is: it
 //!   is a query, so every replica gives the same answer.
 
 pub mod config;
-pub mod instant;
 pub mod logger;
 pub mod metrics;
 pub mod random;
 pub mod shutdown;
+pub mod timestamp;
 
 pub mod db;
 pub mod migrate;

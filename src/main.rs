@@ -4,10 +4,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use balanced::config::{Config, Proof, SETTINGS};
+use balanced::config::{Config, SETTINGS};
 use balanced::cron::{self, Cron, Functions};
-use balanced::db::{Db, Limits, Manager, Probe, Pulse, Target, Trust};
-use balanced::http::{Api, Capacity, Listener, Options, PARKED_MAX, Readiness, Server, self_check};
+use balanced::db::{Db, Health, Limits, Manager, Probe, Target};
+use balanced::http::{
+    Api, Capacity, Listener, PARKED_MAX, Readiness, Server, ServerOptions, self_check,
+};
 use balanced::jobs;
 use balanced::logger;
 use balanced::metrics::Metrics;
@@ -71,18 +73,18 @@ fn serve() -> Result<(), Failure> {
     let target = target(&config)?;
     let limits = Limits::for_requests(config.request_timeout);
     let metrics = Arc::new(Metrics::new().map_err(|error| Failure::Run(error.to_string()))?);
-    let pulse = Arc::new(Pulse::untried());
-    let readiness = Arc::new(Readiness::new(Arc::clone(&pulse), shutdown.clone()));
+    let health = Arc::new(Health::untried());
+    let readiness = Arc::new(Readiness::new(Arc::clone(&health), shutdown.clone()));
     let options =
-        jobs::Options { least: config.job_min, run_history_days: config.run_history_days };
+        jobs::FunctionOptions { least: config.job_min, run_history_days: config.run_history_days };
     let functions = jobs::functions(options);
     // The requests' pool opens its connections behind those of jobs, which are few and come first.
     let turn = Signal::new();
     let manager = Manager::new(target.clone(), limits).behind(turn.clone());
-    let db = Arc::new(Db::open(manager, config.db_pool_size, UNUSED_MAX, Arc::clone(&pulse)));
+    let db = Arc::new(Db::open(manager, config.db_pool_size, UNUSED_MAX, Arc::clone(&health)));
     let token = config.api_token.clone();
     let api = Api::new(&db, token, Arc::clone(&readiness), name, &functions, &metrics);
-    let options = Options {
+    let options = ServerOptions {
         workers: config.http_workers,
         request_timeout: config.request_timeout,
         parked_max: PARKED_MAX,
@@ -90,13 +92,13 @@ fn serve() -> Result<(), Failure> {
         capacity,
         shutdown: shutdown.clone(),
     };
-    let server = serve_http(listener, &options, &pulse, &metrics, api)?;
-    target.watch(&pulse, &shutdown).map_err(no_thread)?;
-    let probed = (target.clone(), Arc::clone(&pulse));
+    let server = serve_http(listener, &options, &health, &metrics, api)?;
+    target.watch(&health, &shutdown).map_err(no_thread)?;
+    let probed = (target.clone(), Arc::clone(&health));
     Probe::start(probed.0, limits, probed.1, shutdown.clone()).map_err(no_thread)?;
     let cron = match migrate::run_until_done(&target, MIGRATIONS, &shutdown) {
         Ok(()) => {
-            let cron = start_cron(&config, functions, &target, &pulse, &metrics, &shutdown)?;
+            let cron = start_cron(&config, functions, &target, &health, &metrics, &shutdown)?;
             cron.iter().for_each(|cron| cron.wait_connected(CONNECT_FIRST_MAX));
             turn.begin();
             readiness.migrated();
@@ -125,32 +127,28 @@ fn target(config: &Config) -> Result<Target, Failure> {
     if let Some(reason) = &database.passwords.ignored {
         warn!("event=password_file_ignored reason={reason:?}");
     }
-    let trust = match database.proof.clone() {
-        Proof::None => Trust::Anyone,
-        Proof::Chain(authorities) => Trust::Chain(authorities),
-        Proof::ChainAndName(authorities) => Trust::ChainAndName(authorities),
-    };
     let passwords = &database.passwords.of_hosts;
-    let target = Target::new(&database.parameters, passwords, trust, &config.replica_name);
+    let target =
+        Target::new(&database.parameters, passwords, database.proof.clone(), &config.replica_name);
     target.map_err(|error| Failure::Run(error.to_string()))
 }
 
 fn serve_http(
     listener: Listener,
-    options: &Options,
-    pulse: &Arc<Pulse>,
+    options: &ServerOptions,
+    health: &Arc<Health>,
     metrics: &Arc<Metrics>,
     api: Api,
 ) -> Result<Server, Failure> {
-    let (pulse, metrics) = (Arc::clone(pulse), Arc::clone(metrics));
-    listener.serve(options, pulse, metrics, Arc::new(api)).map_err(no_thread)
+    let (health, metrics) = (Arc::clone(health), Arc::clone(metrics));
+    listener.serve(options, health, metrics, Arc::new(api)).map_err(no_thread)
 }
 
 fn start_cron(
     config: &Config,
     functions: Functions,
     target: &Target,
-    pulse: &Arc<Pulse>,
+    health: &Arc<Health>,
     metrics: &Arc<Metrics>,
     shutdown: &Signal,
 ) -> Result<Option<Cron>, Failure> {
@@ -158,13 +156,13 @@ fn start_cron(
         info!("event=cron_off hint=\"this replica runs no jobs: CRON_ENABLED=false\"");
         return Ok(None);
     }
-    let options = cron::Options {
+    let options = cron::CronOptions {
         server: config.replica_name.clone(),
         lease: config.cron.lease,
         handicap: config.cron.handicap,
         poll: config.cron.poll,
     };
-    let cron = Cron::start(&options, functions, target, pulse, metrics, shutdown);
+    let cron = Cron::start(&options, functions, target, health, metrics, shutdown);
     cron.map(Some).map_err(no_thread)
 }
 
@@ -188,7 +186,7 @@ fn migrate_only() -> Result<(), Failure> {
     let config = settings()?;
     let shutdown = shutdown_on_signal()?;
     let target = target(&config)?;
-    target.watch(&Arc::new(Pulse::untried()), &shutdown).map_err(no_thread)?;
+    target.watch(&Arc::new(Health::untried()), &shutdown).map_err(no_thread)?;
     migrate::run(&target, MIGRATIONS, &shutdown).map_err(|fault| Failure::Run(fault.to_string()))
 }
 

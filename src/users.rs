@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use postgres::error::SqlState;
 use serde::Serialize;
 
-use crate::db::{Attempt, Db, Error};
-use crate::instant;
+use crate::db::{Db, Deadline, Error};
+use crate::timestamp;
 
 /// A user and the balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -41,7 +41,7 @@ pub struct RecordedChange {
     /// The balance this change left.
     pub balance_after: i64,
     /// By the database's clock.
-    #[serde(serialize_with = "instant::as_text")]
+    #[serde(serialize_with = "timestamp::as_text")]
     pub created_at: DateTime<Utc>,
 }
 
@@ -109,8 +109,8 @@ impl Users {
     ///
     /// # Errors
     /// A fault of the database.
-    pub fn create(&self, attempt: &Attempt, balance: i64) -> Result<User, Error> {
-        self.db.run(attempt, |session| {
+    pub fn create(&self, deadline: &Deadline, balance: i64) -> Result<User, Error> {
+        self.db.run(deadline, |session| {
             let rows = session.query(CREATE, &[&balance])?;
             Ok(user(&rows[0]))
         })
@@ -122,11 +122,11 @@ impl Users {
     /// A fault of the database.
     pub fn create_once(
         &self,
-        attempt: &Attempt,
+        deadline: &Deadline,
         balance: i64,
         key: &str,
     ) -> Result<Creation, Error> {
-        self.db.run(attempt, |session| {
+        self.db.run(deadline, |session| {
             let rows = match session.query(CREATE_ONCE, &[&balance, &key]) {
                 // A twin was faster, and now its user is found.
                 Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
@@ -146,18 +146,19 @@ impl Users {
     ///
     /// # Errors
     /// A fault of the database.
-    pub fn read(&self, attempt: &Attempt, user_id: i64) -> Result<Option<User>, Error> {
-        self.db
-            .run(attempt, |session| Ok(session.query_opt(READ, &[&user_id])?.map(|row| user(&row))))
+    pub fn read(&self, deadline: &Deadline, user_id: i64) -> Result<Option<User>, Error> {
+        self.db.run(deadline, |session| {
+            Ok(session.query_opt(READ, &[&user_id])?.map(|row| user(&row)))
+        })
     }
 
     /// Users by rising id.
     ///
     /// # Errors
     /// A fault of the database.
-    pub fn list(&self, attempt: &Attempt, page: Page) -> Result<Vec<User>, Error> {
+    pub fn list(&self, deadline: &Deadline, page: Page) -> Result<Vec<User>, Error> {
         let after = page.from.unwrap_or(i64::MIN);
-        self.db.run(attempt, |session| {
+        self.db.run(deadline, |session| {
             Ok(session.query(LIST, &[&after, &page.limit])?.iter().map(user).collect())
         })
     }
@@ -168,12 +169,12 @@ impl Users {
     /// A fault of the database.
     pub fn changes(
         &self,
-        attempt: &Attempt,
+        deadline: &Deadline,
         user_id: i64,
         page: Page,
     ) -> Result<Option<Vec<RecordedChange>>, Error> {
         let before = page.from.unwrap_or(i64::MAX);
-        self.db.run(attempt, |session| {
+        self.db.run(deadline, |session| {
             let rows = session.query(CHANGES, &[&user_id, &before, &page.limit])?;
             let changes = rows.iter().filter_map(|row| {
                 Some(RecordedChange {

@@ -12,8 +12,8 @@ use log::{Level, error, info, log, warn};
 use super::held::Held;
 use super::lease::{Clock, End, Leases, Leave, Outcome};
 use super::run::Runner;
-use super::running::{Running, Trust};
-use crate::db::{Dedicated, Error, Lack, Pulse};
+use super::running::{Running, TrustWindow};
+use crate::db::{Dedicated, Error, Health, Lack};
 use crate::metrics::Metrics;
 use crate::random;
 use crate::shutdown::Signal;
@@ -22,12 +22,12 @@ pub(super) struct Claims {
     pub(super) leases: Arc<Leases>,
     pub(super) held: Arc<Held>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) health: Arc<Health>,
     /// Given once there was a poll, so that there is a connection for it.
     pub(super) looked: Signal,
     pub(super) runner: Runner,
     pub(super) handicap: Duration,
-    pub(super) trust: Trust,
+    pub(super) trust: TrustWindow,
     /// The database's, once it was seen.
     pub(super) clock: Option<Clock>,
     /// Its jump forward may have ended leases.
@@ -81,11 +81,11 @@ impl Claims {
         match self.try_to_poll(connection, until) {
             Ok(interrupted) => {
                 self.told.failing = false;
-                self.pulse.jobs_can_be_claimed(self.obstacle().map_or(Ok(()), Err));
+                self.health.jobs_can_be_claimed(self.obstacle().map_or(Ok(()), Err));
                 interrupted
             }
             Err(error) => {
-                self.pulse.jobs_can_be_claimed(Err(error.reason().to_owned()));
+                self.health.jobs_can_be_claimed(Err(error.reason().to_owned()));
                 self.metrics.runs.due_unknown();
                 if !std::mem::replace(&mut self.told.failing, true) {
                     warn!("event=poll_failed reason={:?}", error.reason());
@@ -182,7 +182,7 @@ impl Claims {
 
     /// Whether sessions keep apart on the way to the database.
     pub(super) fn may_ask(&self) -> bool {
-        self.pulse.is_fit()
+        self.health.is_fit()
     }
 
     fn may_claim(&self) -> bool {
@@ -224,7 +224,7 @@ impl Claims {
 
     /// Notes why nothing is looked for now.
     pub(super) fn rest(&self, reason: &str) {
-        self.pulse.jobs_can_be_claimed(Err(reason.to_owned()));
+        self.health.jobs_can_be_claimed(Err(reason.to_owned()));
     }
 
     fn note_a_jump(&mut self, jump: Option<f64>) {

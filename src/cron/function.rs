@@ -8,7 +8,7 @@ use log::warn;
 
 use super::lease::Leases;
 use super::running::{Reason, Running};
-use crate::db::{self, Attempt, Db, Session};
+use crate::db::{self, Db, Deadline, Session};
 
 /// Does a job's work, from its beginning, each time it is called.
 ///
@@ -132,8 +132,8 @@ impl Context {
         let mut told = false;
         loop {
             self.check()?;
-            let attempt = Attempt::within(CONNECTION_WAIT);
-            let connection = self.db.connection(&attempt);
+            let deadline = Deadline::within(CONNECTION_WAIT);
+            let connection = self.db.connection(&deadline);
             // The wait for a connection may have been longer than the lease can be relied on.
             self.check()?;
             let fenced = |session: &mut Session| {
@@ -145,7 +145,7 @@ impl Context {
                     }
                 })
             };
-            match connection.and_then(|mut connection| connection.run(&attempt, fenced)) {
+            match connection.and_then(|mut connection| connection.run(&deadline, fenced)) {
                 Ok(Step::Done(done)) => return Ok(done),
                 Ok(Step::Lost) => self.running.cancel(Reason::Lost),
                 // The database's clock has jumped: the lease can still be renewed.

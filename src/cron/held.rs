@@ -139,11 +139,11 @@ mod tests {
     use std::time::Duration;
 
     use super::super::lease::Claimed;
-    use super::super::running::Trust;
+    use super::super::running::TrustWindow;
     use super::*;
 
     fn run(attempted: Instant) -> Arc<Running> {
-        let trust = Trust::of_lease(Duration::from_secs(10));
+        let trust = TrustWindow::of_lease(Duration::from_secs(10));
         Arc::new(Running::new(Claimed::default(), attempted, trust))
     }
 

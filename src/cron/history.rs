@@ -8,9 +8,9 @@ use log::warn;
 use serde::Serialize;
 
 use super::status::to_millis;
-use crate::db::{Attempt, Db, Error, Session};
-use crate::instant;
+use crate::db::{Db, Deadline, Error, Session};
 use crate::metrics::Metrics;
+use crate::timestamp;
 
 /// One run that has ended.
 #[derive(Clone, Debug, Serialize)]
@@ -27,13 +27,13 @@ pub struct FinishedRun {
     /// `succeeded`, `failed`, `cancelled` or `abandoned`.
     pub outcome: String,
     /// The slot it was for.
-    #[serde(serialize_with = "instant::as_text")]
+    #[serde(serialize_with = "timestamp::as_text")]
     pub scheduled_at: DateTime<Utc>,
     /// When it started.
-    #[serde(serialize_with = "instant::as_text")]
+    #[serde(serialize_with = "timestamp::as_text")]
     pub started_at: DateTime<Utc>,
     /// When it ended; of an abandoned run, when it was found to be.
-    #[serde(serialize_with = "instant::as_text")]
+    #[serde(serialize_with = "timestamp::as_text")]
     pub finished_at: DateTime<Utc>,
     /// From one to the other.
     pub duration_seconds: f64,
@@ -90,7 +90,7 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(1);
 
 /// Counts them, once: what was counted before this process is known to the history alone.
 pub(super) fn read_last_successes(db: &Db, metrics: &Metrics) {
-    match db.run(&Attempt::within(CONNECTION_WAIT), last_successes) {
+    match db.run(&Deadline::within(CONNECTION_WAIT), last_successes) {
         Ok(jobs) => {
             for (job, at) in jobs {
                 metrics.runs.know(&job);
@@ -117,10 +117,10 @@ impl History {
     ///
     /// # Errors
     /// A fault of the database.
-    pub fn page(&self, attempt: &Attempt, filter: &Filter) -> Result<Vec<FinishedRun>, Error> {
+    pub fn page(&self, deadline: &Deadline, filter: &Filter) -> Result<Vec<FinishedRun>, Error> {
         let Filter { job, server, outcome, before, limit } = filter;
         let before = before.unwrap_or(i64::MAX);
-        self.db.run(attempt, |session| {
+        self.db.run(deadline, |session| {
             let rows = session.query(HISTORY, &[&before, job, server, outcome, limit])?;
             Ok(rows.iter().map(run).collect())
         })

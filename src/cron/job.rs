@@ -13,7 +13,7 @@ use super::lease::Orphan;
 use super::name::Name;
 use super::precondition::Precondition;
 use super::schedule::Schedule;
-use crate::db::{Attempt, Db, Error, Session};
+use crate::db::{Db, Deadline, Error, Session};
 use crate::metrics::Metrics;
 
 /// All that is set about a job.
@@ -29,7 +29,7 @@ pub struct Settings {
 
 /// Those settings that are to be changed.
 #[derive(Clone, Debug, Default)]
-pub struct Change {
+pub struct SettingsChange {
     /// As of [`Settings`].
     pub function: Option<Name>,
     /// As of [`Settings`].
@@ -55,7 +55,7 @@ pub enum Saved {
 
 /// What became of "run now".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum RunNow {
     /// It is due.
     Due,
     /// It runs already.
@@ -176,13 +176,13 @@ impl Jobs {
     /// A fault of the database.
     pub fn put(
         &self,
-        attempt: &Attempt,
+        deadline: &Deadline,
         name: &Name,
         settings: &Settings,
         precondition: &Precondition,
     ) -> Result<Saved, Error> {
         let Settings { function, schedule, enabled } = settings.clone();
-        self.db.run(attempt, |session| {
+        self.db.run(deadline, |session| {
             loop {
                 let current = current(session, name)?;
                 if current.job.is_none() {
@@ -197,7 +197,7 @@ impl Jobs {
                     }
                     continue;
                 }
-                let change = Change {
+                let change = SettingsChange {
                     function: Some(function.clone()),
                     schedule: Some(schedule.clone()),
                     enabled: Some(enabled),
@@ -216,12 +216,12 @@ impl Jobs {
     /// A fault of the database.
     pub fn patch(
         &self,
-        attempt: &Attempt,
+        deadline: &Deadline,
         name: &Name,
-        change: &Change,
+        change: &SettingsChange,
         precondition: &Precondition,
     ) -> Result<Saved, Error> {
-        self.db.run(attempt, |session| {
+        self.db.run(deadline, |session| {
             loop {
                 let current = current(session, name)?;
                 if let Some(saved) = apply(session, &current, change, precondition)? {
@@ -237,20 +237,20 @@ impl Jobs {
     /// A fault of the database.
     pub fn run_now(
         &self,
-        attempt: &Attempt,
+        deadline: &Deadline,
         name: &Name,
         precondition: &Precondition,
-    ) -> Result<Asked, Error> {
-        let Some(row) = self.row_of(attempt, RUN_NOW, name, precondition)? else {
-            return Ok(Asked::NotFound);
+    ) -> Result<RunNow, Error> {
+        let Some(row) = self.row_of(deadline, RUN_NOW, name, precondition)? else {
+            return Ok(RunNow::NotFound);
         };
         if is_running(&row) {
-            return Ok(Asked::Running);
+            return Ok(RunNow::Running);
         }
         Ok(match (row.get("enabled"), row.get("meets")) {
-            (false, _) => Asked::Paused,
-            (true, false) => Asked::PreconditionFailed,
-            (true, true) => Asked::Due,
+            (false, _) => RunNow::Paused,
+            (true, false) => RunNow::PreconditionFailed,
+            (true, true) => RunNow::Due,
         })
     }
 
@@ -260,11 +260,11 @@ impl Jobs {
     /// A fault of the database.
     pub fn delete(
         &self,
-        attempt: &Attempt,
+        deadline: &Deadline,
         name: &Name,
         precondition: &Precondition,
     ) -> Result<Deleted, Error> {
-        let Some(row) = self.row_of(attempt, DELETE, name, precondition)? else {
+        let Some(row) = self.row_of(deadline, DELETE, name, precondition)? else {
             return Ok(Deleted::NotFound);
         };
         if is_running(&row) {
@@ -280,17 +280,17 @@ impl Jobs {
     /// What such a statement says of the job, once nobody has it locked or it runs.
     fn row_of(
         &self,
-        attempt: &Attempt,
+        deadline: &Deadline,
         sql: &'static str,
         name: &Name,
         precondition: &Precondition,
     ) -> Result<Option<Row>, Error> {
         loop {
-            let row = self.db.run(attempt, |session| {
+            let row = self.db.run(deadline, |session| {
                 session.query_opt(sql, &[&name.as_str(), &precondition.tags()])
             })?;
             let is_busy = |row: &Row| row.get("busy") && !row.get::<_, bool>("running");
-            if !row.as_ref().is_some_and(is_busy) || attempt.is_over() {
+            if !row.as_ref().is_some_and(is_busy) || deadline.is_over() {
                 return Ok(row);
             }
             thread::sleep(BUSY_RETRY);
@@ -341,7 +341,7 @@ fn create(
 fn apply(
     session: &mut Session,
     current: &Current,
-    change: &Change,
+    change: &SettingsChange,
     precondition: &Precondition,
 ) -> Result<Option<Saved>, postgres::Error> {
     let Some(old) = &current.job else {

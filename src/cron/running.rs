@@ -10,16 +10,16 @@ use crate::shutdown::Signal;
 /// The trust window: how long a holder may rely on a lease, counted on its own clock from before
 /// the round trip that took or renewed it. The lease's end in the database is later by that trip.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Trust {
+pub(super) struct TrustWindow {
     /// Past it the run is cancelled.
     pub(super) cancel_after: Duration,
     /// Past it the process ends, if the function has not returned.
     pub(super) exit_after: Duration,
 }
 
-impl Trust {
-    pub(super) fn of_lease(term: Duration) -> Trust {
-        Trust { cancel_after: term * 4 / 5, exit_after: term * 9 / 10 }
+impl TrustWindow {
+    pub(super) fn of_lease(term: Duration) -> TrustWindow {
+        TrustWindow { cancel_after: term * 4 / 5, exit_after: term * 9 / 10 }
     }
 }
 
@@ -42,12 +42,12 @@ pub(super) enum Reason {
 pub(super) struct Running {
     pub(super) claimed: Claimed,
     pub(super) started: Instant,
-    trust: Trust,
+    trust: TrustWindow,
     cancel: Signal,
-    state: Mutex<State>,
+    state: Mutex<Course>,
 }
 
-struct State {
+struct Course {
     /// When the last round trip began that took or renewed the lease.
     attempted: Instant,
     progress: f64,
@@ -59,13 +59,13 @@ struct State {
 
 impl Running {
     /// A run whose claim was sent at `attempted`.
-    pub(super) fn new(claimed: Claimed, attempted: Instant, trust: Trust) -> Running {
+    pub(super) fn new(claimed: Claimed, attempted: Instant, trust: TrustWindow) -> Running {
         Running {
             claimed,
             started: Instant::now(),
             trust,
             cancel: Signal::new(),
-            state: Mutex::new(State {
+            state: Mutex::new(Course {
                 attempted,
                 progress: 0.0,
                 told: 0.0,
@@ -173,7 +173,7 @@ mod tests {
     const TERM: Duration = Duration::from_secs(10);
 
     fn run(attempted: Instant) -> Running {
-        Running::new(Claimed::default(), attempted, Trust::of_lease(TERM))
+        Running::new(Claimed::default(), attempted, TrustWindow::of_lease(TERM))
     }
 
     fn seconds_ago(seconds: u64) -> Instant {

@@ -11,15 +11,15 @@ use serde::Serialize;
 use super::function::Functions;
 use super::name::Name;
 use super::schedule::Schedule;
-use crate::db::{Attempt, Db, Error};
-use crate::instant;
+use crate::db::{Db, Deadline, Error};
+use crate::timestamp;
 
 /// All jobs at one instant.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// The database's clock.
-    #[serde(serialize_with = "instant::as_text")]
+    #[serde(serialize_with = "timestamp::as_text")]
     pub now: DateTime<Utc>,
     /// The replica that answered.
     pub served_by: String,
@@ -81,17 +81,17 @@ pub struct Job {
     /// The run that is open.
     pub run_id: Option<i64>,
     /// The slot that the open run is for.
-    #[serde(serialize_with = "instant::as_text_or_null")]
+    #[serde(serialize_with = "timestamp::as_text_or_null")]
     pub scheduled_at: Option<DateTime<Utc>>,
     /// When the open run started.
-    #[serde(serialize_with = "instant::as_text_or_null")]
+    #[serde(serialize_with = "timestamp::as_text_or_null")]
     pub started_at: Option<DateTime<Utc>>,
     /// Since then, in seconds.
     pub elapsed_seconds: Option<f64>,
     /// How much of the open run is done, from 0 to 1.
     pub progress: Option<f64>,
     /// The next slot; while it runs, the first one after now; none when it is paused.
-    #[serde(serialize_with = "instant::as_text_or_null")]
+    #[serde(serialize_with = "timestamp::as_text_or_null")]
     pub next_run_at: Option<DateTime<Utc>>,
     /// The last run that has ended.
     pub last_run: Option<LastRun>,
@@ -111,10 +111,10 @@ pub struct LastRun {
     /// `succeeded`, `failed`, `cancelled` or `abandoned`.
     pub outcome: String,
     /// When it started.
-    #[serde(serialize_with = "instant::as_text")]
+    #[serde(serialize_with = "timestamp::as_text")]
     pub started_at: DateTime<Utc>,
     /// When it ended.
-    #[serde(serialize_with = "instant::as_text")]
+    #[serde(serialize_with = "timestamp::as_text")]
     pub finished_at: DateTime<Utc>,
     /// From one to the other.
     pub duration_seconds: f64,
@@ -177,25 +177,25 @@ impl StatusReader {
     ///
     /// # Errors
     /// A fault of the database.
-    pub fn all(&self, attempt: &Attempt) -> Result<Status, Error> {
-        self.read(attempt, STATUS, &[])
+    pub fn all(&self, deadline: &Deadline) -> Result<Status, Error> {
+        self.read(deadline, STATUS, &[])
     }
 
     /// One job, if there is one of this name.
     ///
     /// # Errors
     /// A fault of the database.
-    pub fn one(&self, attempt: &Attempt, name: &Name) -> Result<Option<Job>, Error> {
-        Ok(self.read(attempt, STATUS_OF_ONE, &[&name.as_str()])?.jobs.pop())
+    pub fn one(&self, deadline: &Deadline, name: &Name) -> Result<Option<Job>, Error> {
+        Ok(self.read(deadline, STATUS_OF_ONE, &[&name.as_str()])?.jobs.pop())
     }
 
     fn read(
         &self,
-        attempt: &Attempt,
+        deadline: &Deadline,
         sql: &'static str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Status, Error> {
-        self.db.run(attempt, |session| {
+        self.db.run(deadline, |session| {
             let rows = session.query(sql, params)?;
             let now = rows[0].get("now");
             let jobs: Vec<Job> = rows.iter().filter_map(|row| self.job(row, now)).collect();

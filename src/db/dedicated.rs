@@ -25,8 +25,8 @@ impl Dedicated {
     /// Runs `work`, once.
     ///
     /// # Errors
-    /// [`Outcome::NotApplied`](super::Outcome::NotApplied) when no connection could be opened or
-    /// the database refused the work; else [`Outcome::Unknown`](super::Outcome::Unknown).
+    /// [`Effect::NotApplied`](super::Effect::NotApplied) when no connection could be opened or
+    /// the database refused the work; else [`Effect::Unknown`](super::Effect::Unknown).
     pub fn run<T>(
         &mut self,
         work: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,

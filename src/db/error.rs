@@ -10,7 +10,7 @@ use crate::config::chain;
 
 /// What is known of a change whose attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Effect {
     /// Nothing was sent, or the database refused it with an error.
     NotApplied,
     /// The connection broke, or the deadline passed, after sending.
@@ -30,7 +30,7 @@ pub enum Stage {
 
 /// What the connection is good for after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
+enum Connection {
     Usable,
     Broken,
     /// The server takes no changes any more, for as long as the connection lives.
@@ -44,7 +44,7 @@ enum Left {
 pub struct Error {
     stage: Stage,
     reason: String,
-    left: Left,
+    connection: Connection,
     /// Of the server's refusal.
     code: Option<SqlState>,
     /// Nobody listened.
@@ -55,7 +55,13 @@ impl Error {
     /// Given up before anything was sent.
     pub fn unsent(reason: impl Into<String>) -> Error {
         let reason = reason.into();
-        Error { stage: Stage::Unsent, reason, left: Left::Usable, code: None, nobody: false }
+        Error {
+            stage: Stage::Unsent,
+            reason,
+            connection: Connection::Usable,
+            code: None,
+            nobody: false,
+        }
     }
 
     /// No connection could be opened.
@@ -68,7 +74,7 @@ impl Error {
 
     /// The thread that was to send the work, or had sent it, ended without a word.
     pub fn unanswered(reason: impl Into<String>) -> Error {
-        Error { stage: Stage::Unanswered, left: Left::Broken, ..Error::unsent(reason) }
+        Error { stage: Stage::Unanswered, connection: Connection::Broken, ..Error::unsent(reason) }
     }
 
     /// A session is not what it was opened as: its statements would run in another's, or another's
@@ -76,7 +82,7 @@ impl Error {
     pub(super) fn mixed() -> Error {
         let reason = "a pooler between here and the database mixes sessions: let it pool by \
                       session (PgBouncer: pool_mode = session), or leave it out";
-        Error { left: Left::Mixed, ..Error::unsent(reason) }
+        Error { connection: Connection::Mixed, ..Error::unsent(reason) }
     }
 
     /// How far the work had come.
@@ -85,10 +91,10 @@ impl Error {
     }
 
     /// Whether the change can have happened.
-    pub fn outcome(&self) -> Outcome {
+    pub fn effect(&self) -> Effect {
         match self.stage {
-            Stage::Unsent | Stage::Refused => Outcome::NotApplied,
-            Stage::Unanswered => Outcome::Unknown,
+            Stage::Unsent | Stage::Refused => Effect::NotApplied,
+            Stage::Unanswered => Effect::Unknown,
         }
     }
 
@@ -111,7 +117,7 @@ impl Error {
 
     /// Whether the connection is of no more use.
     pub(super) fn breaks_connection(&self) -> bool {
-        self.left != Left::Usable
+        self.connection != Connection::Usable
     }
 
     /// Whether nobody answered, or a server that is about to start or to end.
@@ -139,12 +145,12 @@ impl Error {
 
     /// Whether sessions are mixed up.
     pub(super) fn is_of_mixed_sessions(&self) -> bool {
-        self.left == Left::Mixed
+        self.connection == Connection::Mixed
     }
 
     /// Whether the server takes no changes any more.
     pub(super) fn is_of_a_demoted_server(&self) -> bool {
-        self.left == Left::Demoted
+        self.connection == Connection::Demoted
     }
 }
 
@@ -156,7 +162,7 @@ impl From<postgres::Error> for Error {
         }
         let Some(refusal) = error.as_db_error() else {
             let stage = if is_broken_pipe(&error) { Stage::Unsent } else { Stage::Unanswered };
-            return Error { stage, left: Left::Broken, ..Error::unsent(reason) };
+            return Error { stage, connection: Connection::Broken, ..Error::unsent(reason) };
         };
         // A FATAL message can follow a commit (a backend told to end while its commit waits for
         // a standby); an ERROR says that the statement was rolled back.
@@ -169,13 +175,13 @@ impl From<postgres::Error> for Error {
             SqlState::PROTOCOL_VIOLATION,
             SqlState::FEATURE_NOT_SUPPORTED,
         ];
-        let left = match (demoted, refused && !forgetful.contains(refusal.code())) {
-            (true, _) => Left::Demoted,
-            (false, true) => Left::Usable,
-            (false, false) => Left::Broken,
+        let connection = match (demoted, refused && !forgetful.contains(refusal.code())) {
+            (true, _) => Connection::Demoted,
+            (false, true) => Connection::Usable,
+            (false, false) => Connection::Broken,
         };
         let stage = if refused { Stage::Refused } else { Stage::Unanswered };
-        Error { stage, left, code: Some(refusal.code().clone()), ..Error::unsent(reason) }
+        Error { stage, connection, code: Some(refusal.code().clone()), ..Error::unsent(reason) }
     }
 }
 

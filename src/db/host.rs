@@ -60,11 +60,11 @@ struct Rest {
 
 /// A try that somebody waits for, and may cease to.
 struct Try {
-    state: Mutex<State>,
+    state: Mutex<Progress>,
     ended: Condvar,
 }
 
-enum State {
+enum Progress {
     UnderWay,
     Ended(Box<Result<Client, Error>>),
     Abandoned,
@@ -178,7 +178,7 @@ impl Host {
             return Err(silent());
         }
         let connecting =
-            Arc::new(Try { state: Mutex::new(State::UnderWay), ended: Condvar::new() });
+            Arc::new(Try { state: Mutex::new(Progress::UnderWay), ended: Condvar::new() });
         let (host, theirs) = (Arc::clone(self), Arc::clone(&connecting));
         let started = thread::Builder::new().name("connect".to_owned()).spawn(move || {
             let result = guarded(|| host.connect(&pinned));
@@ -238,14 +238,14 @@ impl Rest {
 impl Try {
     fn wait(&self, until: Instant, hanging: &AtomicUsize) -> Result<Client, Error> {
         let mut state = self.state.lock();
-        while matches!(*state, State::UnderWay) {
+        while matches!(*state, Progress::UnderWay) {
             if self.ended.wait_until(&mut state, until).timed_out() {
                 break;
             }
         }
-        match std::mem::replace(&mut *state, State::Abandoned) {
-            State::Ended(result) => *result,
-            State::UnderWay | State::Abandoned => {
+        match std::mem::replace(&mut *state, Progress::Abandoned) {
+            Progress::Ended(result) => *result,
+            Progress::UnderWay | Progress::Abandoned => {
                 hanging.fetch_add(1, Ordering::AcqRel);
                 Err(silent())
             }
@@ -255,11 +255,11 @@ impl Try {
     /// A connection that nobody waits for any more is closed.
     fn end(&self, result: Result<Client, Error>, hanging: &AtomicUsize) {
         let mut state = self.state.lock();
-        if matches!(*state, State::Abandoned) {
+        if matches!(*state, Progress::Abandoned) {
             hanging.fetch_sub(1, Ordering::AcqRel);
             return;
         }
-        *state = State::Ended(Box::new(result));
+        *state = Progress::Ended(Box::new(result));
         self.ended.notify_one();
     }
 }

@@ -46,11 +46,11 @@ enum Known {
 /// What is known of all hosts, and whom nobody is to connect to.
 pub(super) struct Primaries {
     names: Vec<String>,
-    state: Mutex<State>,
+    state: Mutex<Knowledge>,
     has_changed: Condvar,
 }
 
-struct State {
+struct Knowledge {
     known: Vec<Known>,
     /// By host, why nobody is to connect to it.
     barred: Vec<Option<String>>,
@@ -80,7 +80,7 @@ type Changes = Vec<(usize, Option<String>)>;
 impl Primaries {
     pub(super) fn new(names: Vec<String>) -> Primaries {
         let nothing = vec![None; names.len()];
-        let state = State {
+        let state = Knowledge {
             known: vec![Known::Unasked; names.len()],
             barred: nothing.clone(),
             left: nothing,
@@ -158,7 +158,7 @@ impl Primaries {
     }
 }
 
-impl State {
+impl Knowledge {
     /// Decides anew, after this host's answer, to whom nobody is to connect; by host, why its
     /// connections are to be ended. Where the timeline does not tell, both are asked again first:
     /// of two names of one server that has just started again, one still says what it said before.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
 
-use super::{Dedicated, Error, Limits, Pulse, Target};
+use super::{Dedicated, Error, Health, Limits, Target};
 use crate::shutdown::{Phase, Signal, spawn_vital};
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ select current_setting('transaction_read_only') = 'on' as read_only,
 /// judged by it; a probe that hangs in the driver is left behind.
 pub struct Probe {
     connection: Dedicated,
-    pulse: Arc<Pulse>,
+    health: Arc<Health>,
 }
 
 impl Probe {
@@ -37,10 +37,10 @@ impl Probe {
     pub fn start(
         target: Target,
         limits: Limits,
-        pulse: Arc<Pulse>,
+        health: Arc<Health>,
         shutdown: Signal,
     ) -> std::io::Result<JoinHandle<()>> {
-        let mut probe = Probe { connection: Dedicated::new(target, limits), pulse };
+        let mut probe = Probe { connection: Dedicated::new(target, limits), health };
         spawn_vital("probe", STACK_BYTES, move || {
             while !shutdown.wait_for_phase(Phase::Ended, probe.ask()) {}
         })
@@ -49,26 +49,26 @@ impl Probe {
     /// Asks once; the pause until the next time.
     fn ask(&mut self) -> Duration {
         let tried = Instant::now();
-        if !self.pulse.is_fit() {
+        if !self.health.is_fit() {
             // What was tried on this connection does not hold any more.
             self.connection.close();
         }
-        self.pulse.asks();
+        self.health.asks();
         let asked = self.round_trip();
-        self.pulse.asks_no_more();
+        self.health.asks_no_more();
         match asked {
             Ok(()) => {
-                if self.pulse.check().is_err() {
+                if self.health.check().is_err() {
                     info!("event=database_ready");
                 }
-                self.pulse.answered();
+                self.health.answered();
                 INTERVAL
             }
             Err(error) => {
                 self.connection.close();
                 let reason = error.reason();
-                let is_unfit = error.is_of_mixed_sessions() && self.pulse.unfit(reason);
-                if self.pulse.failed(tried, reason) || is_unfit {
+                let is_unfit = error.is_of_mixed_sessions() && self.health.unfit(reason);
+                if self.health.failed(tried, reason) || is_unfit {
                     warn!(
                         "event=database_away reason={reason:?} retry_ms={} hint=\"is PostgreSQL \
                          running, and is DATABASE_URL right? trying again until it answers\"",
@@ -83,7 +83,7 @@ impl Probe {
     fn round_trip(&mut self) -> Result<(), Error> {
         // The second connection that it takes may not be had; what was tried before still holds.
         match self.connection.try_whether_sessions_keep_apart() {
-            Err(error) if error.is_of_mixed_sessions() || !self.pulse.is_fit() => {
+            Err(error) if error.is_of_mixed_sessions() || !self.health.is_fit() => {
                 return Err(error);
             }
             _ => {}
@@ -98,9 +98,9 @@ impl Probe {
             return Ok(());
         };
         let seconds = clock.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        self.pulse.clocks_differ(seconds - row.get::<_, f64>("now"));
+        self.health.clocks_differ(seconds - row.get::<_, f64>("now"));
         let durable = row.get("durable");
-        if self.pulse.durable(durable) != Some(durable) && !durable {
+        if self.health.durable(durable) != Some(durable) && !durable {
             warn!(
                 "event=database_not_durable hint=\"fsync or full_page_writes is off: if the \
                  database's machine crashes, what was acknowledged can be lost\""
@@ -108,7 +108,7 @@ impl Probe {
         }
         match row.get("read_only") {
             true => {
-                self.pulse.demoted(Instant::now());
+                self.health.demoted(Instant::now());
                 Err(Error::unsent("the database is read-only"))
             }
             false => Ok(()),

@@ -13,11 +13,12 @@ use postgres::config::{Host as Place, LoadBalanceHosts};
 
 use super::dedicated::Dedicated;
 use super::error::Error;
+use super::health::Health;
 use super::host::Host;
 use super::primary::{Primaries, Watch};
-use super::pulse::Pulse;
 use super::session::Limits;
-use super::trust::{Trust, connector};
+use super::tls::connector;
+use crate::config::Proof;
 use crate::shutdown::{Signal, spawn_vital};
 
 /// For how long a host may think about which server it is.
@@ -46,7 +47,7 @@ impl Target {
     pub fn new(
         database: &postgres::Config,
         passwords: &[Option<Vec<u8>>],
-        trust: Trust,
+        proof: Proof,
         replica_name: &str,
     ) -> Result<Target, Error> {
         let mut parameters = database.clone();
@@ -75,7 +76,7 @@ impl Target {
                 parameters.host(&address.to_string());
             }
         }
-        let tls = connector(trust).map_err(|error| Error::unsent(error.to_string()))?;
+        let tls = connector(proof).map_err(|error| Error::unsent(error.to_string()))?;
         let count = max(parameters.get_hosts().len(), parameters.get_hostaddrs().len());
         let host = |index| {
             let own = passwords.get(index).and_then(Option::as_deref);
@@ -94,7 +95,7 @@ impl Target {
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub fn watch(&self, pulse: &Arc<Pulse>, shutdown: &Signal) -> std::io::Result<()> {
+    pub fn watch(&self, health: &Arc<Health>, shutdown: &Signal) -> std::io::Result<()> {
         if self.hosts.len() == 1 {
             return Ok(());
         }
@@ -106,7 +107,7 @@ impl Target {
                 host,
                 connection: Dedicated::new(alone, Limits::within(ANSWER_MAX)),
                 primaries: Arc::clone(&self.primaries),
-                pulse: Arc::clone(pulse),
+                health: Arc::clone(health),
                 told: Arc::clone(&told),
                 refusals: 0,
                 told_of_this: false,

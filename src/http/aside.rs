@@ -16,11 +16,11 @@ const WAITING_MAX: usize = 10_000;
 /// So many threads at the same moment, and no more.
 pub(super) struct Aside {
     most: usize,
-    state: Mutex<State>,
+    state: Mutex<Load>,
 }
 
 #[derive(Default)]
-struct State {
+struct Load {
     busy: usize,
     waiting: VecDeque<Work>,
 }

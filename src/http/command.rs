@@ -42,7 +42,7 @@ pub enum Command {
     /// To create a job, or give it these settings.
     PutJob(Name, Settings, Precondition),
     /// To change some of a job's settings.
-    PatchJob(Name, cron::Change, Precondition),
+    PatchJob(Name, cron::SettingsChange, Precondition),
     /// To delete a job.
     DeleteJob(Name, Precondition),
     /// To run a job now.
@@ -105,7 +105,7 @@ impl Command {
 
     pub(super) fn put_job(call: &Call, name: &str) -> Result<Command, Problem> {
         let name = read_name("name", name)?;
-        let cron::Change { function, schedule, enabled } = read_job_change(call)?;
+        let cron::SettingsChange { function, schedule, enabled } = read_job_change(call)?;
         let settings = Settings {
             function: function.ok_or_else(|| Problem::missing("function"))?,
             schedule: schedule.ok_or_else(|| Problem::missing("schedule"))?,
@@ -151,7 +151,7 @@ pub fn read_change(call: &Call) -> Result<Change, Problem> {
 ///
 /// # Errors
 /// A [`Problem`] of status 400, which names the field where the body is JSON.
-pub fn read_job_change(call: &Call) -> Result<cron::Change, Problem> {
+pub fn read_job_change(call: &Call) -> Result<cron::SettingsChange, Problem> {
     let mut fields = Fields::parse(call)?;
     let function = fields.take_text("function")?;
     let schedule = fields.take_text("schedule")?;
@@ -162,7 +162,7 @@ pub fn read_job_change(call: &Call) -> Result<cron::Change, Problem> {
     let schedule = schedule.map_err(|fault: InvalidSchedule| {
         Problem::invalid_request("schedule", fault.to_string())
     })?;
-    Ok(cron::Change { function, schedule, enabled })
+    Ok(cron::SettingsChange { function, schedule, enabled })
 }
 
 /// Which runs `GET /api/cron/history` asks for. Pure.

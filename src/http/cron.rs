@@ -9,9 +9,9 @@ use super::handlers::{Api, Fault, next_page, unavailable};
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::cron::{
-    self, Change, Deleted, Filter, FinishedRun, Job, Name, Precondition, Saved, Settings,
+    self, Deleted, Filter, FinishedRun, Job, Name, Precondition, Saved, Settings, SettingsChange,
 };
-use crate::db::Outcome;
+use crate::db::Effect;
 
 #[derive(Serialize)]
 struct RunList {
@@ -21,17 +21,17 @@ struct RunList {
 
 impl Api {
     pub(super) fn cron_status(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
-        Ok(Reply::json(200, &self.status.all(asked.attempt)?))
+        Ok(Reply::json(200, &self.status.all(asked.deadline)?))
     }
 
     pub(super) fn cron_history(&self, asked: &Asked<'_>, filter: &Filter) -> Result<Reply, Fault> {
-        let runs = self.history.page(asked.attempt, filter)?;
+        let runs = self.history.page(asked.deadline, filter)?;
         let next = next_page(&runs, filter.limit, |run| run.run_id);
         Ok(Reply::json(200, &RunList { runs, next }))
     }
 
     pub(super) fn read_job(&self, asked: &Asked<'_>, name: &Name) -> Result<Reply, Fault> {
-        match self.status.one(asked.attempt, name)? {
+        match self.status.one(asked.deadline, name)? {
             Some(job) => Ok(job_reply(200, &job)),
             None => Err(Problem::job_not_found(name.as_str()).into()),
         }
@@ -44,10 +44,13 @@ impl Api {
         settings: &Settings,
         demand: &Precondition,
     ) -> Result<Reply, Fault> {
-        let saved = self.jobs.put(asked.attempt, name, settings, demand)?;
+        let saved = self.jobs.put(asked.deadline, name, settings, demand)?;
         let Settings { function, schedule, enabled } = settings.clone();
-        let all =
-            Change { function: Some(function), schedule: Some(schedule), enabled: Some(enabled) };
+        let all = SettingsChange {
+            function: Some(function),
+            schedule: Some(schedule),
+            enabled: Some(enabled),
+        };
         log_saved(asked.call, name, &all, saved);
         self.saved_reply(asked, name, saved)
     }
@@ -56,10 +59,10 @@ impl Api {
         &self,
         asked: &Asked<'_>,
         name: &Name,
-        change: &Change,
+        change: &SettingsChange,
         demand: &Precondition,
     ) -> Result<Reply, Fault> {
-        let saved = self.jobs.patch(asked.attempt, name, change, demand)?;
+        let saved = self.jobs.patch(asked.deadline, name, change, demand)?;
         log_saved(asked.call, name, change, saved);
         self.saved_reply(asked, name, saved)
     }
@@ -70,7 +73,7 @@ impl Api {
         name: &Name,
         demand: &Precondition,
     ) -> Result<Reply, Fault> {
-        let problem = match self.jobs.delete(asked.attempt, name, demand)? {
+        let problem = match self.jobs.delete(asked.deadline, name, demand)? {
             Deleted::Done => {
                 let (job, request_id) = (name.as_str(), &asked.call.request_id);
                 info!("event=job_deleted job={job} request_id={request_id}");
@@ -89,16 +92,16 @@ impl Api {
         name: &Name,
         demand: &Precondition,
     ) -> Result<Reply, Fault> {
-        let problem = match self.jobs.run_now(asked.attempt, name, demand)? {
-            cron::Asked::Due => {
+        let problem = match self.jobs.run_now(asked.deadline, name, demand)? {
+            cron::RunNow::Due => {
                 let (job, request_id) = (name.as_str(), &asked.call.request_id);
                 info!("event=job_requested job={job} request_id={request_id}");
                 return self.changed_reply(asked, 202, name);
             }
-            cron::Asked::PreconditionFailed => changed_meanwhile(),
-            cron::Asked::Running => Problem::job_running(name.as_str()),
-            cron::Asked::Paused => Problem::job_paused(name.as_str()),
-            cron::Asked::NotFound => Problem::job_not_found(name.as_str()),
+            cron::RunNow::PreconditionFailed => changed_meanwhile(),
+            cron::RunNow::Running => Problem::job_running(name.as_str()),
+            cron::RunNow::Paused => Problem::job_paused(name.as_str()),
+            cron::RunNow::NotFound => Problem::job_not_found(name.as_str()),
         };
         Err(problem.into())
     }
@@ -123,9 +126,9 @@ impl Api {
 
     /// The job after a change: where it cannot be read, the change has been made all the same.
     fn changed_reply(&self, asked: &Asked<'_>, status: u16, name: &Name) -> Result<Reply, Fault> {
-        let job = self.status.one(asked.attempt, name).map_err(|error| {
+        let job = self.status.one(asked.deadline, name).map_err(|error| {
             unavailable(asked.call, &error);
-            Problem::database_unavailable(Outcome::Unknown)
+            Problem::database_unavailable(Effect::Unknown)
         })?;
         let job = job.ok_or_else(|| Problem::job_not_found(name.as_str()))?;
         Ok(job_reply(status, &job))
@@ -142,7 +145,7 @@ fn changed_meanwhile() -> Problem {
 }
 
 /// "Who paused this?": one line for each change, with what it asked for.
-fn log_saved(call: &Call, name: &Name, change: &Change, saved: Saved) {
+fn log_saved(call: &Call, name: &Name, change: &SettingsChange, saved: Saved) {
     let (job, request_id) = (name.as_str(), &call.request_id);
     let settings = [
         change.function.as_ref().map(|function| format!(" function={}", function.as_str())),

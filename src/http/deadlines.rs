@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::aside::Aside;
 use super::dispatch::Dispatch;
 use super::request::Request;
-use crate::db::Pulse;
+use crate::db::Health;
 use crate::shutdown::Phase;
 
 /// Between two looks while requests wait.
@@ -25,7 +25,7 @@ const ASIDE_MAX: usize = 64;
 
 pub(super) struct Deadlines {
     dispatch: Arc<Dispatch>,
-    pulse: Arc<Pulse>,
+    health: Arc<Health>,
     aside: Arc<Aside>,
     /// Past their deadlines, the oldest first.
     overdue: Vec<Arc<Request>>,
@@ -34,9 +34,9 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    pub(super) fn new(dispatch: Arc<Dispatch>, pulse: Arc<Pulse>) -> Deadlines {
+    pub(super) fn new(dispatch: Arc<Dispatch>, health: Arc<Health>) -> Deadlines {
         let aside = Aside::at_most(ASIDE_MAX);
-        Deadlines { dispatch, pulse, aside, overdue: Vec::new(), in_memory: Vec::new() }
+        Deadlines { dispatch, health, aside, overdue: Vec::new(), in_memory: Vec::new() }
     }
 
     /// Looks until all has ended.
@@ -52,9 +52,9 @@ impl Deadlines {
 
     /// True when the next look is to come soon.
     fn look(&mut self) -> bool {
-        let trouble = self.pulse.trouble();
-        let findings = self.dispatch.look(|attempt| {
-            attempt.is_over() || trouble.as_ref().is_some_and(|trouble| trouble.concerns(attempt))
+        let trouble = self.health.trouble();
+        let findings = self.dispatch.look(|deadline| {
+            deadline.is_over() || trouble.as_ref().is_some_and(|trouble| trouble.concerns(deadline))
         });
         self.in_memory.extend(findings.in_memory);
         self.overdue.extend(findings.overdue);

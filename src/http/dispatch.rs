@@ -28,7 +28,7 @@ use super::lanes::Lanes;
 use super::problem::Problem;
 use super::request::Request;
 use super::sockets::Sockets;
-use crate::db::Outcome;
+use crate::db::Effect;
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Signal};
 
@@ -41,7 +41,7 @@ const ASIDE_MAX: usize = 64;
 const LAST_TICK: Duration = Duration::from_millis(5);
 
 pub(super) struct Dispatch {
-    state: Mutex<State>,
+    state: Mutex<Traffic>,
     /// Signalled when the last idle worker has found work, and at the end.
     all_busy: Condvar,
     guard: OnceLock<Thread>,
@@ -63,7 +63,7 @@ pub(super) struct Dispatch {
     application: Arc<dyn Application>,
 }
 
-struct State {
+struct Traffic {
     /// The last one accepts; the accept loops of those before it are dead, and their connections
     /// live on.
     sources: Vec<Arc<AcceptLoop>>,
@@ -90,11 +90,11 @@ impl Dispatch {
     pub(super) fn new(
         source: AcceptLoop,
         sockets: Sockets,
-        options: &super::Options,
+        options: &super::ServerOptions,
         metrics: Arc<Metrics>,
         application: Arc<dyn Application>,
     ) -> Dispatch {
-        let state = State {
+        let state = Traffic {
             sources: vec![Arc::new(source)],
             source_died: false,
             old_clients: Vec::new(),
@@ -206,7 +206,7 @@ impl Dispatch {
         });
         if let Err(client) = begun {
             // More wait than threads can come free for.
-            self.refuse(client, Problem::database_unavailable(Outcome::NotApplied));
+            self.refuse(client, Problem::database_unavailable(Effect::NotApplied));
         }
     }
 
@@ -269,7 +269,7 @@ impl Worker {
     }
 }
 
-impl State {
+impl Traffic {
     fn source(&self) -> Arc<AcceptLoop> {
         Arc::clone(&self.sources[self.sources.len() - 1])
     }

@@ -16,10 +16,10 @@ use super::problem::Problem;
 use super::reply::Reply;
 use super::route::{Reach, Route};
 use super::{Application, Asked};
-use crate::balance::{Answer, Balances, Change, Outcome};
+use crate::balance::{Answer, Balances, Change, Decision};
 use crate::config::Token;
 use crate::cron::{Functions, History, Jobs, StatusReader};
-use crate::db::{self, Db, Lack, Pulse, Stage};
+use crate::db::{self, Db, Health, Lack, Stage};
 use crate::metrics::{CONTENT_TYPE, Metrics, Readings};
 use crate::shutdown::Signal;
 use crate::users::{User, Users};
@@ -45,15 +45,15 @@ pub struct Api {
 
 /// Whether this replica should get requests; known without asking anybody.
 pub struct Readiness {
-    pulse: Arc<Pulse>,
+    health: Arc<Health>,
     migrated: AtomicBool,
     shutdown: Signal,
 }
 
 impl Readiness {
     /// Not ready before [`Readiness::migrated`].
-    pub fn new(pulse: Arc<Pulse>, shutdown: Signal) -> Readiness {
-        Readiness { pulse, migrated: AtomicBool::new(false), shutdown }
+    pub fn new(health: Arc<Health>, shutdown: Signal) -> Readiness {
+        Readiness { health, migrated: AtomicBool::new(false), shutdown }
     }
 
     /// The schema is as the program needs it.
@@ -62,20 +62,20 @@ impl Readiness {
     }
 
     /// Requests are served; whether jobs are run, too.
-    fn of_both(&self) -> Health {
-        let (jobs, detail) = match self.pulse.can_jobs_be_claimed() {
+    fn of_both(&self) -> HealthBody {
+        let (jobs, detail) = match self.health.can_jobs_be_claimed() {
             None => ("off", None),
             Some(Ok(())) => ("ready", None),
             Some(Err(reason)) => ("not_ready", Some(reason)),
         };
-        Health { jobs: Some(jobs), detail, ..Health::of("ready") }
+        HealthBody { jobs: Some(jobs), detail, ..HealthBody::of("ready") }
     }
 
     fn check(&self) -> Result<(), String> {
         if self.shutdown.has_begun() {
             return Err("this replica is shutting down".to_owned());
         }
-        self.pulse.check()?;
+        self.health.check()?;
         match self.migrated.load(Ordering::Acquire) {
             true => Ok(()),
             false => Err("the migrations are not applied yet".to_owned()),
@@ -109,7 +109,7 @@ impl Api {
 
     fn run(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
         match asked.command {
-            Command::Live => Ok(Reply::json(200, &Health::of("live"))),
+            Command::Live => Ok(Reply::json(200, &HealthBody::of("live"))),
             Command::Ready => match self.check() {
                 Ok(()) => Ok(Reply::json(200, &self.readiness.of_both())),
                 Err(reason) => Err(Problem::not_ready(&reason).into()),
@@ -164,13 +164,13 @@ impl Api {
     }
 
     fn metrics_text(&self, call: &Call) -> Result<Reply, Fault> {
-        let (pool, pulse) = (self.db.pool_state(), self.db.pulse());
+        let (pool, health) = (self.db.pool_state(), self.db.health());
         let readings = Readings {
-            database_up: pulse.check().is_ok(),
+            database_up: health.check().is_ok(),
             ready: self.check().is_ok(),
-            jobs_ready: pulse.can_jobs_be_claimed().map(|answer| answer.is_ok()),
-            clock_skew_seconds: pulse.clock_skew_seconds(),
-            database_durable: pulse.is_durable(),
+            jobs_ready: health.can_jobs_be_claimed().map(|answer| answer.is_ok()),
+            clock_skew_seconds: health.clock_skew_seconds(),
+            database_durable: health.is_durable(),
             pool_in_use: pool.in_use,
             pool_idle: pool.idle,
             pool_max: pool.max,
@@ -185,9 +185,9 @@ impl Api {
     }
 
     fn change_balance(&self, asked: &Asked<'_>, change: &Change) -> Result<Reply, Fault> {
-        let answer = self.balances.change(asked.attempt, change)?;
+        let answer = self.balances.change(asked.deadline, change)?;
         let reply = balance_reply(change.user_id(), change.amount(), answer);
-        Ok(match answer.replayed && answer.outcome != Outcome::KeyReused {
+        Ok(match answer.replayed && answer.outcome != Decision::KeyReused {
             true => replayed(reply).with_outcome(REPLAYED),
             false => reply,
         })
@@ -208,7 +208,7 @@ impl Application for Api {
             self.authorize(call)?;
         }
         if route.reach != Reach::Memory && !self.readiness.migrated.load(Ordering::Acquire) {
-            return Err(Problem::database_unavailable(db::Outcome::NotApplied));
+            return Err(Problem::database_unavailable(db::Effect::NotApplied));
         }
         Ok(())
     }
@@ -242,7 +242,7 @@ impl From<db::Error> for Fault {
 }
 
 #[derive(Serialize)]
-struct Health {
+struct HealthBody {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     jobs: Option<&'static str>,
@@ -251,9 +251,9 @@ struct Health {
     detail: Option<String>,
 }
 
-impl Health {
-    fn of(status: &'static str) -> Health {
-        Health { status, jobs: None, detail: None }
+impl HealthBody {
+    fn of(status: &'static str) -> HealthBody {
+        HealthBody { status, jobs: None, detail: None }
     }
 }
 
@@ -264,15 +264,15 @@ pub(super) fn replayed(reply: Reply) -> Reply {
 
 fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {
     match answer.outcome {
-        Outcome::Changed { balance } => {
+        Decision::Changed { balance } => {
             Reply::json(200, &User { user_id, balance }).with_outcome("changed")
         }
-        Outcome::InsufficientFunds { balance } => {
+        Decision::InsufficientFunds { balance } => {
             Problem::insufficient_funds(balance, amount).into()
         }
-        Outcome::OutOfRange => Problem::amount_out_of_range(amount).into(),
-        Outcome::NoSuchUser => Problem::user_not_found(user_id).into(),
-        Outcome::KeyReused => Problem::key_reused("a change of another amount").into(),
+        Decision::OutOfRange => Problem::amount_out_of_range(amount).into(),
+        Decision::NoSuchUser => Problem::user_not_found(user_id).into(),
+        Decision::KeyReused => Problem::key_reused("a change of another amount").into(),
     }
 }
 
@@ -307,5 +307,5 @@ pub(super) fn unavailable(call: &Call, error: &db::Error) -> Problem {
              reason={reason:?} hint=\"nobody knows whether it was done\""
         ),
     }
-    Problem::database_unavailable(error.outcome())
+    Problem::database_unavailable(error.effect())
 }

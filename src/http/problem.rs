@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::call::BODY_BYTES_MAX;
 use super::reply::{Reply, phrase};
-use crate::db::Outcome;
+use crate::db::Effect;
 
 /// An error on its way to the client.
 #[derive(Debug)]
@@ -173,12 +173,12 @@ impl Problem {
     }
 
     /// What is known of this attempt, and of this attempt only.
-    pub(super) fn database_unavailable(outcome: Outcome) -> Problem {
-        let (outcome, detail) = match outcome {
-            Outcome::NotApplied => {
+    pub(super) fn database_unavailable(effect: Effect) -> Problem {
+        let (outcome, detail) = match effect {
+            Effect::NotApplied => {
                 ("not_applied", "the database did not take this request; nothing was changed")
             }
-            Outcome::Unknown => (
+            Effect::Unknown => (
                 "unknown",
                 "the database took this request and has not answered: it may or may not have \
                  been applied; keep the Idempotency-Key and try again",

@@ -13,11 +13,11 @@ use super::command::Command;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::route::{NO_PATH, NoRoute, Reach, Route};
-use crate::db::Attempt;
+use crate::db::Deadline;
 
 pub(super) struct Request {
     pub(super) call: Call,
-    pub(super) attempt: Attempt,
+    pub(super) deadline: Deadline,
     pub(super) peer: SocketAddr,
     /// None where nothing has its path.
     route: Option<&'static Route>,
@@ -34,7 +34,7 @@ impl Request {
         limit: Duration,
         application: &dyn Application,
     ) -> Request {
-        let attempt = Attempt::within(limit);
+        let deadline = Deadline::within(limit);
         let (route, command) = match Route::find(&call.method, call.path()) {
             Ok((route, argument)) => {
                 let fine = application.check(route, &call);
@@ -46,7 +46,7 @@ impl Request {
             }
         };
         let (peer, command) = (client.peer(), command.map_err(Reply::from));
-        Request { call, attempt, peer, route, command, client: Mutex::new(Some(client)) }
+        Request { call, deadline, peer, route, command, client: Mutex::new(Some(client)) }
     }
 
     /// The lane that it takes, if it takes one.

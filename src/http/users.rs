@@ -30,8 +30,8 @@ impl Api {
         key: Option<&IdempotencyKey>,
     ) -> Result<Reply, Fault> {
         let creation = match key {
-            Some(key) => self.users.create_once(asked.attempt, balance, key.as_str()),
-            None => self.users.create(asked.attempt, balance).map(Creation::Created),
+            Some(key) => self.users.create_once(asked.deadline, balance, key.as_str()),
+            None => self.users.create(asked.deadline, balance).map(Creation::Created),
         };
         let created = |user: User| {
             let location = format!("/api/users/{}", user.user_id);
@@ -47,14 +47,14 @@ impl Api {
     }
 
     pub(super) fn read_user(&self, asked: &Asked<'_>, user_id: i64) -> Result<Reply, Fault> {
-        match self.users.read(asked.attempt, user_id)? {
+        match self.users.read(asked.deadline, user_id)? {
             Some(user) => Ok(Reply::json(200, &user)),
             None => Err(Problem::user_not_found(user_id).into()),
         }
     }
 
     pub(super) fn list_users(&self, asked: &Asked<'_>, page: Page) -> Result<Reply, Fault> {
-        let users = self.users.list(asked.attempt, page)?;
+        let users = self.users.list(asked.deadline, page)?;
         let next = next_page(&users, page.limit, |user| user.user_id);
         Ok(Reply::json(200, &UserList { users, next }))
     }
@@ -65,7 +65,7 @@ impl Api {
         user_id: i64,
         page: Page,
     ) -> Result<Reply, Fault> {
-        let changes = self.users.changes(asked.attempt, user_id, page)?;
+        let changes = self.users.changes(asked.deadline, user_id, page)?;
         let changes = changes.ok_or_else(|| Problem::user_not_found(user_id))?;
         let next = next_page(&changes, page.limit, |change| change.id);
         Ok(Reply::json(200, &ChangeList { changes, next }))

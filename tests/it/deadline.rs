@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use balanced::db::{Attempt, Db, Limits, Manager, Pulse};
+use balanced::db::{Db, Deadline, Health, Limits, Manager};
 use postgres::NoTls;
 use r2d2::ManageConnection;
 
@@ -73,10 +73,10 @@ fn a_pool_of_one_replaces_a_connection_that_takes_no_changes_any_more() {
     let database = Postgres::shared().migrated();
     let manager =
         Manager::new(target(database.url(), "one"), Limits::for_requests(Duration::from_secs(30)));
-    let db = Db::open(manager, 1, Duration::from_secs(60), Arc::new(Pulse::default()));
+    let db = Db::open(manager, 1, Duration::from_secs(60), Arc::new(Health::default()));
     let run = |statement: &'static str| {
-        let attempt = Attempt::within(Duration::from_secs(20));
-        db.run(&attempt, |session| session.query(statement, &[]))
+        let deadline = Deadline::within(Duration::from_secs(20));
+        db.run(&deadline, |session| session.query(statement, &[]))
     };
     run("set session characteristics as transaction read only").expect("a setting");
     run("update users set balance = balance").expect("another connection");

@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use balanced::db::Pulse;
+use balanced::db::Health;
 use balanced::http::{Call, Reply};
 use socket2::{Domain, Socket, Type};
 
@@ -15,7 +15,7 @@ use crate::support::{Answers, Client, Database, Local, Postgres, Process, change
 
 fn server() -> Local {
     let fine = Answers(|_: &Call| Reply::json(200, &"fine"));
-    Local::serve(4, Duration::from_secs(5), Arc::new(Pulse::default()), Arc::new(fine))
+    Local::serve(4, Duration::from_secs(5), Arc::new(Health::default()), Arc::new(fine))
 }
 
 /// Threads are counted, and those of other tests do not belong to the replica.

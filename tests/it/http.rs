@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use balanced::db::Pulse;
+use balanced::db::Health;
 use balanced::http::{Call, Reply};
 
 use crate::support::{
@@ -281,7 +281,7 @@ fn an_expectation_without_a_body_stops_nobody() {
         Reply::json(200, &"fine")
     });
     let limit = Duration::from_secs(30);
-    let server = Local::serve(1, limit, Arc::new(Pulse::default()), Arc::new(application));
+    let server = Local::serve(1, limit, Arc::new(Health::default()), Arc::new(application));
     let (addr, closed) = (server.addr, gate.lock());
     let first = thread::spawn(move || get(addr, "/api/users/1").status);
     let mut client = Client::connect(addr);
@@ -323,7 +323,7 @@ fn a_panic_in_a_handler_costs_one_answer_and_no_worker() {
         _ => Reply::json(200, &"fine"),
     });
     let second = Duration::from_secs(1);
-    let server = Local::serve(2, second, Arc::new(Pulse::default()), Arc::new(application));
+    let server = Local::serve(2, second, Arc::new(Health::default()), Arc::new(application));
     for _ in 0..10 {
         let answer = get(server.addr, "/api/users/1");
         assert_eq!((answer.status, answer.code()), (500, "internal".to_owned()));
@@ -344,7 +344,7 @@ fn what_needs_no_database_is_answered_while_every_worker_is_stuck() {
         Reply::json(200, &call.path())
     });
     let server =
-        Local::serve(2, Duration::from_secs(1), Arc::new(Pulse::default()), Arc::new(application));
+        Local::serve(2, Duration::from_secs(1), Arc::new(Health::default()), Arc::new(application));
     let closed = gate.lock();
     let stuck: Vec<_> = (0..6)
         .map(|_| {

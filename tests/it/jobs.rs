@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use balanced::jobs::{self, Options};
+use balanced::jobs::{self, FunctionOptions};
 
 use crate::support::{Database, Postgres, Scheduler, options};
 
@@ -12,7 +12,7 @@ const SOON: Duration = Duration::from_secs(30);
 fn run(database: &Database, job: &str, least: Duration) -> (String, String) {
     let others = format!("delete from cron_jobs where name <> '{job}'");
     database.connect().batch_execute(&others).unwrap();
-    let functions = jobs::functions(Options { least, run_history_days: 14 });
+    let functions = jobs::functions(FunctionOptions { least, run_history_days: 14 });
     let _replica = Scheduler::start(database.url(), &options("a"), functions);
     let ended = format!(
         "select count(*) from cron_runs where job = '{job}' and server = 'a' \
@@ -49,7 +49,7 @@ fn succeeded(detail: &str) -> (String, String) {
 fn every_one_of_the_ten_jobs_succeeds_and_lasts_as_long_as_it_is_told() {
     let database = filled();
     let functions =
-        jobs::functions(Options { least: Duration::from_secs(2), run_history_days: 14 });
+        jobs::functions(FunctionOptions { least: Duration::from_secs(2), run_history_days: 14 });
     let _replica = Scheduler::start(database.url(), &options("a"), functions);
     let ended = "select count(*) from cron_runs where finished_at is not null";
     database.wait_for("ten finished runs", Duration::from_secs(60), 10, ended);
@@ -140,7 +140,7 @@ fn ranking_finds_the_largest_balances_of_all_pages() {
 #[test]
 fn pruning_deletes_keys_older_than_a_day_and_no_others() {
     let database = Postgres::shared().migrated();
-    let fill = "insert into idempotency_keys (user_id, key, amount, outcome, balance, attempt, \
+    let fill = "insert into idempotency_keys (user_id, key, amount, outcome, balance, deadline, \
                 created_at) select 1, 'key ' || n, 1, 'changed', 1, gen_random_uuid(), now() \
                 - case when n <= 2500 then interval '25 hours' else interval '23 hours' end \
                 from generate_series(1, 3000) n";
@@ -184,7 +184,8 @@ fn pruning_keeps_the_last_run_of_a_job_that_is_there() {
                 'succeeded' from cron_jobs, generate_series(1, 3) n, \
                 lateral (select now() - interval '15 days' as at) t where name = 'rank-balances'";
     database.connect().batch_execute(fill).unwrap();
-    let functions = jobs::functions(Options { least: Duration::ZERO, run_history_days: 14 });
+    let functions =
+        jobs::functions(FunctionOptions { least: Duration::ZERO, run_history_days: 14 });
     let others = "update cron_jobs set enabled = false where name <> 'prune-run-history'";
     database.connect().batch_execute(others).unwrap();
     let _replica = Scheduler::start(database.url(), &options("a"), functions);
@@ -198,7 +199,7 @@ fn pruning_keeps_the_last_run_of_a_job_that_is_there() {
 fn a_run_is_never_further_than_its_time_and_moves_on() {
     let database = filled();
     let least = Duration::from_secs(6);
-    let functions = jobs::functions(Options { least, run_history_days: 14 });
+    let functions = jobs::functions(FunctionOptions { least, run_history_days: 14 });
     let _replica = Scheduler::start(database.url(), &options("a"), functions);
     let open = "select count(*) from cron_runs where finished_at is null";
     database.wait_for("all run", SOON, 10, open);

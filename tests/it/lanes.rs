@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use balanced::db::Pulse;
+use balanced::db::Health;
 use balanced::http::{Call, Reply};
 use parking_lot::Mutex;
 
@@ -184,8 +184,8 @@ fn beyond_the_bound_a_request_is_told_to_come_again() {
         drop(stuck_at.lock());
         Reply::json(200, &"fine")
     });
-    let pulse = Arc::new(Pulse::default());
-    let server = Local::serve_few(4, 10, pulse, Arc::new(application));
+    let health = Arc::new(Health::default());
+    let server = Local::serve_few(4, 10, health, Arc::new(application));
     let addr = server.addr;
     let closed = gate.lock();
     let start = Barrier::new(40);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::{Known, Primaries, Server};
-use crate::db::{Dedicated, Error, Pulse, Stage};
+use crate::db::{Dedicated, Error, Health, Stage};
 use crate::shutdown::{Phase, Signal};
 
 /// Between two questions to a host; twice as long after each that it has refused in a row.
@@ -29,7 +29,7 @@ pub(in crate::db) struct Watch {
     /// To that host alone, be it a standby or not.
     pub(in crate::db) connection: Dedicated,
     pub(in crate::db) primaries: Arc<Primaries>,
-    pub(in crate::db) pulse: Arc<Pulse>,
+    pub(in crate::db) health: Arc<Health>,
     /// Whether it was said that hosts do not tell; by any of them.
     pub(in crate::db) told: Arc<AtomicBool>,
     /// How many questions this one has refused in a row.
@@ -49,7 +49,7 @@ impl Watch {
             let left = changes.iter().filter(|(_, reason)| reason.is_some());
             to_be_cut.extend(left.map(|(host, _)| *host));
             if changes.iter().any(|(_, reason)| reason.is_some()) {
-                self.pulse.demoted(Instant::now());
+                self.health.demoted(Instant::now());
             }
             to_be_cut.retain(|host| !cut(*host));
             // Afterwards: whoever reads the log may have stopped reading.

@@ -27,7 +27,7 @@ impl Dispatch {
     /// What the application makes of the command; a panic of its costs this answer and nothing
     /// else.
     fn reply(&self, request: &Request, command: &Command) -> Reply {
-        let asked = Asked { command, call: &request.call, attempt: &request.attempt };
+        let asked = Asked { command, call: &request.call, deadline: &request.deadline };
         let reply = panic::catch_unwind(AssertUnwindSafe(|| self.application.answer(&asked)));
         reply.unwrap_or_else(|_| {
             let Call { method, target, request_id, .. } = &request.call;
@@ -49,8 +49,8 @@ impl Dispatch {
     /// the client gives up, and nobody else: a second giving up would know less.
     pub(in super::super) fn give_up(self: &Arc<Dispatch>, request: &Request) {
         if let Some(client) = request.take_client() {
-            let outcome = request.attempt.give_up();
-            self.send(request, client, &Problem::database_unavailable(outcome).into());
+            let effect = request.deadline.give_up();
+            self.send(request, client, &Problem::database_unavailable(effect).into());
         }
     }
 
@@ -61,7 +61,7 @@ impl Dispatch {
         let goes_on = !client.ends_by_itself();
         let closing = client.ends() || self.is_closing();
         let taken = client.answer(reply, request_id, &self.replica_name, closing);
-        let duration_ms = request.attempt.begun().elapsed().as_millis();
+        let duration_ms = request.deadline.begun().elapsed().as_millis();
         if closing && goes_on {
             self.let_go(peer);
         }
@@ -74,7 +74,7 @@ impl Dispatch {
 
     /// Before a byte is written: who has the answer finds it counted.
     fn count(&self, request: &Request, reply: &Reply) {
-        let time = request.attempt.begun().elapsed();
+        let time = request.deadline.begun().elapsed();
         let (method, path) = (&request.call.method, request.counted_as());
         self.metrics.requests.answered(method, path, reply.status(), time);
         match reply.outcome() {

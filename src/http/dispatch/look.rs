@@ -10,8 +10,8 @@ use parking_lot::MutexGuard;
 use super::super::accept::AcceptLoop;
 use super::super::connections::Arrival;
 use super::super::request::Request;
-use super::{Dispatch, State, Worker};
-use crate::db::Attempt;
+use super::{Dispatch, Traffic, Worker};
+use crate::db::Deadline;
 use crate::shutdown::Phase;
 
 /// What a look found.
@@ -37,7 +37,7 @@ impl Dispatch {
     /// whether a request may not wait any longer. What was lost later came later.
     pub(in super::super) fn look(
         self: &Arc<Dispatch>,
-        lost: impl Fn(&Attempt) -> bool,
+        lost: impl Fn(&Deadline) -> bool,
     ) -> Findings {
         let (arrived, death) = self.take_in(self.state.lock());
         if let Some((source, reason)) = death {
@@ -57,11 +57,11 @@ impl Dispatch {
             Worker::Idle(_) => None,
         });
         let is_lost = |request: &&Arc<Request>| {
-            !request.is_in_memory() && lost(&request.attempt) && !request.is_answered()
+            !request.is_in_memory() && lost(&request.deadline) && !request.is_answered()
         };
         let mut overdue: Vec<_> = in_hand.filter(is_lost).cloned().collect();
-        overdue.sort_by_key(|request| request.attempt.begun());
-        overdue.extend(state.lanes.give_up(|request| lost(&request.attempt)));
+        overdue.sort_by_key(|request| request.deadline.begun());
+        overdue.extend(state.lanes.give_up(|request| lost(&request.deadline)));
         overdue.extend(refused);
         let is_crowded = state.idle() == 0 || state.waiting() > 0 || state.has_old_clients();
         self.metrics.requests.wait(state.waiting());
@@ -71,7 +71,7 @@ impl Dispatch {
     /// Under the lock, so that no worker goes to wait at its source while it is looked at.
     fn take_in(
         &self,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, Traffic>,
     ) -> (Vec<Arrival>, Option<(Arc<AcceptLoop>, io::Error)>) {
         let (mut arrived, mut death) = (Vec::new(), None);
         let sources = state.sources.clone();

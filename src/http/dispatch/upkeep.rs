@@ -12,7 +12,7 @@ use log::warn;
 use super::super::accept::{AcceptLoop, Client};
 use super::super::connections::Overdue;
 use super::super::sockets::{Pair, Socket};
-use super::{Dispatch, State};
+use super::{Dispatch, Traffic};
 use crate::shutdown::Phase;
 
 impl Dispatch {
@@ -87,7 +87,7 @@ impl Dispatch {
         is_open: impl Fn(SocketAddr) -> bool,
     ) -> Vec<Arc<AcceptLoop>> {
         let mut state = self.state.lock();
-        let State { sources, old_clients, connections, .. } = &mut *state;
+        let Traffic { sources, old_clients, connections, .. } = &mut *state;
         let left = connections.keep(begun, &is_open);
         old_clients.iter_mut().for_each(|clients| clients.retain(|client| is_open(*client)));
         let over = |(source, clients): (&Arc<AcceptLoop>, &HashSet<SocketAddr>)| {

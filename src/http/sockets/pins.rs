@@ -24,10 +24,10 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 /// What is pinned, and what it takes to pin more.
 #[derive(Default)]
-pub(super) struct Pins(Mutex<State>);
+pub(super) struct Pins(Mutex<Stock>);
 
 #[derive(Default)]
-struct State {
+struct Stock {
     pinned: HashSet<RawFd>,
     spares: Vec<File>,
     /// Of the spares, those that somebody uses for a moment.
@@ -88,7 +88,7 @@ impl Pins {
     }
 }
 
-impl State {
+impl Stock {
     fn replenish(&mut self) {
         if self.mirror.is_none() {
             self.mirror = UnixDatagram::pair().ok();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use balanced::db::{Db, Limits, Manager, Pulse};
+use balanced::db::{Db, Health, Limits, Manager};
 use balanced::http::{Api, Call, Readiness};
 use balanced::jobs;
 use balanced::metrics::Metrics;
@@ -187,22 +187,23 @@ fn broken_in_flight() -> Answer {
 fn a_panic() -> Answer {
     let panics = Answers(|_: &Call| panic!("as a bug would"));
     let limit = Duration::from_secs(1);
-    get(Local::serve(1, limit, Arc::new(Pulse::default()), Arc::new(panics)).addr, "/")
+    get(Local::serve(1, limit, Arc::new(Health::default()), Arc::new(panics)).addr, "/")
 }
 
 /// One that has no database and is about to end.
 fn ending() -> Local {
     let limit = Duration::from_secs(1);
-    let pulse = Arc::new(Pulse::default());
+    let health = Arc::new(Health::default());
     let shutdown = Signal::new();
     shutdown.begin();
-    let readiness = Arc::new(Readiness::new(Arc::clone(&pulse), shutdown));
+    let readiness = Arc::new(Readiness::new(Arc::clone(&health), shutdown));
     let manager = Manager::new(target("host=/nowhere", "local"), Limits::for_requests(limit));
-    let db = Arc::new(Db::open(manager, 1, Duration::from_secs(60), Arc::clone(&pulse)));
-    let functions = jobs::functions(jobs::Options { least: Duration::ZERO, run_history_days: 14 });
+    let db = Arc::new(Db::open(manager, 1, Duration::from_secs(60), Arc::clone(&health)));
+    let functions =
+        jobs::functions(jobs::FunctionOptions { least: Duration::ZERO, run_history_days: 14 });
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let api = Api::new(&db, None, readiness, "local", &functions, &metrics);
-    Local::serve(1, limit, pulse, Arc::new(api))
+    Local::serve(1, limit, health, Arc::new(api))
 }
 
 /// Word for word, so that whoever reads the document knows what comes.

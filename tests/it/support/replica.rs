@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use balanced::config::{Config, Token};
-use balanced::db::{Db, Limits, Manager, Probe, Pulse};
+use balanced::db::{Db, Health, Limits, Manager, Probe};
 use balanced::http::{
-    Api, Application, Asked, Call, Capacity, Listener, Options, PARKED_MAX, Problem, Readiness,
-    Reply, Route, Server,
+    Api, Application, Asked, Call, Capacity, Listener, PARKED_MAX, Problem, Readiness, Reply,
+    Route, Server, ServerOptions,
 };
 use balanced::jobs;
 use balanced::metrics::Metrics;
@@ -48,25 +48,25 @@ impl Local {
     pub(crate) fn start_with(database_url: &str, options: LocalOptions) -> Local {
         let target = target(database_url, "local");
         let limits = Limits::for_requests(options.request_timeout);
-        let (pulse, shutdown) = (Arc::new(Pulse::default()), Signal::new());
-        let readiness = Arc::new(Readiness::new(Arc::clone(&pulse), shutdown.clone()));
+        let (health, shutdown) = (Arc::new(Health::default()), Signal::new());
+        let readiness = Arc::new(Readiness::new(Arc::clone(&health), shutdown.clone()));
         readiness.migrated();
         let manager = Manager::new(target.clone(), limits);
         let db = Arc::new(Db::open(
             manager,
             options.pool_size,
             Duration::from_secs(60),
-            Arc::clone(&pulse),
+            Arc::clone(&health),
         ));
         let functions =
-            jobs::functions(jobs::Options { least: Duration::ZERO, run_history_days: 14 });
+            jobs::functions(jobs::FunctionOptions { least: Duration::ZERO, run_history_days: 14 });
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let token = options.token.map(token);
         let api = Api::new(&db, token, readiness, "local", &functions, &metrics);
-        Probe::start(target, limits, Arc::clone(&pulse), shutdown.clone()).expect("a thread");
+        Probe::start(target, limits, Arc::clone(&health), shutdown.clone()).expect("a thread");
         let LocalOptions { workers, request_timeout, .. } = options;
         let options = Local::options(workers, request_timeout, shutdown);
-        let local = Local::serve_options(options, pulse, metrics, Arc::new(api));
+        let local = Local::serve_options(options, health, metrics, Arc::new(api));
         until("the replica is ready", Duration::from_secs(20), || {
             get(local.addr, "/health").status == 200
         });
@@ -77,12 +77,12 @@ impl Local {
     pub(crate) fn serve(
         workers: usize,
         request_timeout: Duration,
-        pulse: Arc<Pulse>,
+        health: Arc<Health>,
         application: Arc<dyn Application>,
     ) -> Local {
         Local::serve_options(
             Local::options(workers, request_timeout, Signal::new()),
-            pulse,
+            health,
             Arc::new(Metrics::new().expect("metrics")),
             application,
         )
@@ -92,16 +92,16 @@ impl Local {
     pub(crate) fn serve_few(
         workers: usize,
         parked_max: usize,
-        pulse: Arc<Pulse>,
+        health: Arc<Health>,
         application: Arc<dyn Application>,
     ) -> Local {
         let options = Local::options(workers, Duration::from_secs(30), Signal::new());
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        Local::serve_options(Options { parked_max, ..options }, pulse, metrics, application)
+        Local::serve_options(ServerOptions { parked_max, ..options }, health, metrics, application)
     }
 
-    fn options(workers: usize, request_timeout: Duration, shutdown: Signal) -> Options {
-        Options {
+    fn options(workers: usize, request_timeout: Duration, shutdown: Signal) -> ServerOptions {
+        ServerOptions {
             workers,
             request_timeout,
             parked_max: PARKED_MAX,
@@ -112,14 +112,14 @@ impl Local {
     }
 
     fn serve_options(
-        options: Options,
-        pulse: Arc<Pulse>,
+        options: ServerOptions,
+        health: Arc<Health>,
         metrics: Arc<Metrics>,
         application: Arc<dyn Application>,
     ) -> Local {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).expect("a port");
         let addr = listener.local_addr().unwrap();
-        let server = listener.serve(&options, pulse, metrics, application).expect("a server");
+        let server = listener.serve(&options, health, metrics, application).expect("a server");
         Local { addr, server: Some(server) }
     }
 }

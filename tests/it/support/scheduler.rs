@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use balanced::cron::{Context, Cron, Failure, Functions, Options};
-use balanced::db::Pulse;
+use balanced::cron::{Context, Cron, CronOptions, Failure, Functions};
+use balanced::db::Health;
 use balanced::metrics::{Metrics, Readings};
 use balanced::shutdown::Signal;
 
@@ -11,8 +11,8 @@ use super::{Database, target, until};
 /// One replica's scheduler in this process, drained at the end of the test.
 pub(crate) struct Scheduler(pub(crate) Cron, Arc<Metrics>);
 
-pub(crate) fn options(server: &str) -> Options {
-    Options {
+pub(crate) fn options(server: &str) -> CronOptions {
+    CronOptions {
         server: server.to_owned(),
         lease: Duration::from_secs(3),
         handicap: Duration::from_millis(300),
@@ -21,13 +21,17 @@ pub(crate) fn options(server: &str) -> Options {
 }
 
 impl Scheduler {
-    pub(crate) fn start(database_url: &str, options: &Options, functions: Functions) -> Scheduler {
+    pub(crate) fn start(
+        database_url: &str,
+        options: &CronOptions,
+        functions: Functions,
+    ) -> Scheduler {
         let target = target(database_url, &options.server);
-        let pulse = Arc::new(Pulse::default());
+        let health = Arc::new(Health::default());
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let shutdown = Signal::new();
-        target.watch(&pulse, &shutdown).expect("threads");
-        let cron = Cron::start(options, functions, &target, &pulse, &metrics, &shutdown);
+        target.watch(&health, &shutdown).expect("threads");
+        let cron = Cron::start(options, functions, &target, &health, &metrics, &shutdown);
         Scheduler(cron.expect("threads"), metrics)
     }
 

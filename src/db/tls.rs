@@ -1,4 +1,4 @@
-//! Whom a connection over TLS trusts, and the one connector that keeps to it.
+//! TLS to the database: which servers are believed, and the one connector that keeps to it.
 
 use std::sync::Arc;
 
@@ -12,17 +12,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Which servers are trusted where the connection is encrypted.
-#[derive(Clone, Debug)]
-pub enum Trust {
-    /// Any: whoever only listens learns nothing, whoever stands between learns all.
-    Anyone,
-    /// Whoever has a certificate from these authorities, for whatever host: enough where they
-    /// give certificates to one's own servers alone.
-    Chain(RootCertStore),
-    /// Whoever has a certificate from these authorities for the host that was asked for.
-    ChainAndName(RootCertStore),
-}
+use crate::config::Proof;
 
 /// What PostgreSQL 17 wants to hear where TLS comes first, and older ones do not mind.
 const PROTOCOL: &[u8] = b"postgresql";
@@ -31,18 +21,18 @@ const PROTOCOL: &[u8] = b"postgresql";
 ///
 /// # Errors
 /// When the library has no version of TLS that it thinks safe.
-pub(super) fn connector(trust: Trust) -> Result<MakeRustlsConnect, Error> {
+pub(super) fn connector(proof: Proof) -> Result<MakeRustlsConnect, Error> {
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let lax = |authorities| Arc::new(Lax { authorities, algorithms });
-    let builder = match trust {
-        Trust::ChainAndName(authorities) => builder.with_root_certificates(authorities),
-        Trust::Chain(authorities) => {
+    let builder = match proof {
+        Proof::ChainAndName(authorities) => builder.with_root_certificates(authorities),
+        Proof::Chain(authorities) => {
             builder.dangerous().with_custom_certificate_verifier(lax(Some(authorities)))
         }
-        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(lax(None)),
+        Proof::None => builder.dangerous().with_custom_certificate_verifier(lax(None)),
     };
     let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![PROTOCOL.to_vec()];

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Outcome;
+use super::Effect;
 
 const WAITING: u8 = 0;
 const SENT: u8 = 1;
@@ -19,7 +19,7 @@ const SENT_PATIENCE: Duration = Duration::from_secs(1);
 /// Giving up and sending exclude each other: an attempt that was given up as "not applied" is
 /// never sent afterwards.
 #[derive(Debug)]
-pub struct Attempt {
+pub struct Deadline {
     begun: Instant,
     until: Instant,
     phase: AtomicU8,
@@ -29,11 +29,11 @@ pub struct Attempt {
 #[derive(Debug, PartialEq, Eq)]
 pub struct GivenUp;
 
-impl Attempt {
+impl Deadline {
     /// An attempt that may wait for `limit` from now until it is sent.
-    pub fn within(limit: Duration) -> Attempt {
+    pub fn within(limit: Duration) -> Deadline {
         let begun = Instant::now();
-        Attempt { begun, until: begun + limit, phase: AtomicU8::new(WAITING) }
+        Deadline { begun, until: begun + limit, phase: AtomicU8::new(WAITING) }
     }
 
     /// When it began.
@@ -85,7 +85,7 @@ impl Attempt {
         }
     }
 
-    /// Takes [`Attempt::send`] back: it turned out that nothing had gone out.
+    /// Takes [`Deadline::send`] back: it turned out that nothing had gone out.
     ///
     /// # Errors
     /// [`GivenUp`]: somebody has already answered that the outcome is unknown.
@@ -97,10 +97,10 @@ impl Attempt {
     }
 
     /// Gives the attempt up and says what is known of it.
-    pub fn give_up(&self) -> Outcome {
+    pub fn give_up(&self) -> Effect {
         match self.phase.swap(GIVEN_UP, Ordering::AcqRel) {
-            SENT => Outcome::Unknown,
-            _ => Outcome::NotApplied,
+            SENT => Effect::Unknown,
+            _ => Effect::NotApplied,
         }
     }
 }
@@ -111,46 +111,46 @@ mod tests {
 
     #[test]
     fn what_was_given_up_unsent_is_never_sent() {
-        let attempt = Attempt::within(Duration::from_secs(9));
-        assert_eq!(attempt.give_up(), Outcome::NotApplied);
-        assert_eq!(attempt.send(), Err(GivenUp));
-        assert!(attempt.is_over());
+        let deadline = Deadline::within(Duration::from_secs(9));
+        assert_eq!(deadline.give_up(), Effect::NotApplied);
+        assert_eq!(deadline.send(), Err(GivenUp));
+        assert!(deadline.is_over());
     }
 
     #[test]
     fn what_was_sent_is_given_up_as_unknown() {
-        let attempt = Attempt::within(Duration::from_secs(9));
-        assert_eq!(attempt.send(), Ok(()));
-        assert_eq!(attempt.send(), Ok(()));
-        assert_eq!(attempt.give_up(), Outcome::Unknown);
-        assert_eq!(attempt.send(), Err(GivenUp));
+        let deadline = Deadline::within(Duration::from_secs(9));
+        assert_eq!(deadline.send(), Ok(()));
+        assert_eq!(deadline.send(), Ok(()));
+        assert_eq!(deadline.give_up(), Effect::Unknown);
+        assert_eq!(deadline.send(), Err(GivenUp));
     }
 
     #[test]
     fn what_was_sent_in_time_may_take_longer_and_nothing_is_sent_late() {
-        let (sent, waiting) = (Attempt::within(SENT_PATIENCE), Attempt::within(Duration::ZERO));
+        let (sent, waiting) = (Deadline::within(SENT_PATIENCE), Deadline::within(Duration::ZERO));
         sent.send().unwrap();
-        let sent = Attempt { until: Instant::now(), ..sent };
+        let sent = Deadline { until: Instant::now(), ..sent };
         assert!(!sent.is_over());
         assert!(sent.remaining().is_zero() && !sent.patience().is_zero(), "it may still wait");
         assert_eq!(sent.send(), Ok(()), "a second statement of one that has begun");
-        let sent = Attempt { until: Instant::now() - SENT_PATIENCE, ..sent };
+        let sent = Deadline { until: Instant::now() - SENT_PATIENCE, ..sent };
         assert!(sent.is_over());
         assert!(waiting.is_over());
         assert_eq!(waiting.send(), Err(GivenUp));
-        assert_eq!(waiting.give_up(), Outcome::NotApplied);
+        assert_eq!(waiting.give_up(), Effect::NotApplied);
     }
 
     #[test]
     fn giving_up_and_sending_exclude_each_other() {
         for _ in 0..2_000 {
-            let attempt = Attempt::within(Duration::from_secs(9));
+            let deadline = Deadline::within(Duration::from_secs(9));
             let (sent, outcome) = std::thread::scope(|scope| {
-                let sender = scope.spawn(|| attempt.send().is_ok());
-                let outcome = attempt.give_up();
+                let sender = scope.spawn(|| deadline.send().is_ok());
+                let outcome = deadline.give_up();
                 (sender.join().unwrap(), outcome)
             });
-            assert_eq!(sent, outcome == Outcome::Unknown);
+            assert_eq!(sent, outcome == Effect::Unknown);
         }
     }
 }

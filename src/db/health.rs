@@ -1,4 +1,4 @@
-//! The pulse of the database, kept in memory: whether its host lets us in, and since when no
+//! The health of the database, kept in memory: whether its host lets us in, and since when no
 //! statement has returned. Read by whoever must not wait for the database to learn that.
 
 use std::fmt;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::Attempt;
+use super::Deadline;
 
 /// While the probe waits for its answer and no statement has returned for this long, the database
 /// hangs.
@@ -19,16 +19,16 @@ const OUTAGE_PATIENCE: Duration = Duration::from_secs(1);
 const ANSWER_AGE_MAX: Duration = Duration::from_millis(2_500);
 
 /// What is known of the database. Shared by all threads of a replica.
-pub struct Pulse {
+pub struct Health {
     started: Instant,
     /// Milliseconds since `started` when the probe began to ask; zero while it does not.
     asked_ms: AtomicU64,
     /// The same of the last statement that returned, whoever sent it.
     returned_ms: AtomicU64,
-    health: Mutex<Health>,
+    known: Mutex<Known>,
 }
 
-struct Health {
+struct Known {
     way: Way,
     answered: Option<Instant>,
     outage: Option<Outage>,
@@ -76,13 +76,13 @@ pub enum Trouble {
     Unfit(String),
 }
 
-impl Default for Pulse {
-    fn default() -> Pulse {
-        Pulse {
+impl Default for Health {
+    fn default() -> Health {
+        Health {
             started: Instant::now(),
             asked_ms: AtomicU64::new(0),
             returned_ms: AtomicU64::new(0),
-            health: Mutex::new(Health {
+            known: Mutex::new(Known {
                 way: Way::Fit,
                 answered: None,
                 outage: None,
@@ -96,28 +96,28 @@ impl Default for Pulse {
     }
 }
 
-impl Pulse {
+impl Health {
     /// Of a way that no request may take before the probe has tried it.
-    pub fn untried() -> Pulse {
-        let pulse = Pulse::default();
-        pulse.health.lock().way = Way::Untried;
-        pulse
+    pub fn untried() -> Health {
+        let health = Health::default();
+        health.known.lock().way = Way::Untried;
+        health
     }
 
     /// Notes that sessions do not keep apart on the way to the database; true when that is new.
     pub(super) fn unfit(&self, reason: &str) -> bool {
-        let mut health = self.health.lock();
+        let mut known = self.known.lock();
         let way = Way::Unfit(reason.to_owned());
-        let is_new = health.way != way;
-        health.way = way;
+        let is_new = known.way != way;
+        known.way = way;
         // Whatever was opened on it is of no use.
-        health.demoted = Some(Instant::now());
+        known.demoted = Some(Instant::now());
         is_new
     }
 
     /// Whether sessions keep apart on the way to the database, as far as is known.
     pub fn is_fit(&self) -> bool {
-        self.health.lock().way == Way::Fit
+        self.known.lock().way == Way::Fit
     }
 
     /// Notes that the probe asks: if nothing returns from now on, the database hangs.
@@ -137,99 +137,99 @@ impl Pulse {
 
     /// Notes that the probe had its answer in a session of its own: the database works.
     pub fn answered(&self) {
-        let mut health = self.health.lock();
-        health.way = Way::Fit;
-        health.answered = Some(Instant::now());
-        health.outage = None;
+        let mut known = self.known.lock();
+        known.way = Way::Fit;
+        known.answered = Some(Instant::now());
+        known.outage = None;
     }
 
     /// Notes that the probe's try, begun at `tried`, failed; true when the one before had not.
     pub fn failed(&self, tried: Instant, reason: &str) -> bool {
-        let mut health = self.health.lock();
-        health.clock_skew_seconds = None;
-        health.durable = None;
-        health.failed = Some(Instant::now());
-        if matches!(&health.way, Way::Unfit(known) if known != reason) {
-            health.way = Way::Untried;
+        let mut known = self.known.lock();
+        known.clock_skew_seconds = None;
+        known.durable = None;
+        known.failed = Some(Instant::now());
+        if matches!(&known.way, Way::Unfit(known) if known != reason) {
+            known.way = Way::Untried;
         }
-        let since = health.outage.as_ref().map(|outage| outage.since);
+        let since = known.outage.as_ref().map(|outage| outage.since);
         let reason = reason.to_owned();
-        health.outage = Some(Outage { since: since.unwrap_or(tried), tried, reason });
+        known.outage = Some(Outage { since: since.unwrap_or(tried), tried, reason });
         since.is_none()
     }
 
     /// Notes what the probe has found this machine's clock minus the database's to be.
     pub(super) fn clocks_differ(&self, seconds: f64) {
-        self.health.lock().clock_skew_seconds = Some(seconds);
+        self.known.lock().clock_skew_seconds = Some(seconds);
     }
 
     /// This machine's clock minus the database's, give or take the probe's round trip; none while
     /// the database is away. For people to look at: nothing may be decided by it.
     pub fn clock_skew_seconds(&self) -> Option<f64> {
-        self.health.lock().clock_skew_seconds
+        self.known.lock().clock_skew_seconds
     }
 
     /// Notes whether the database keeps what it has committed if its machine crashes; what was
     /// known before.
     pub(super) fn durable(&self, durable: bool) -> Option<bool> {
-        self.health.lock().durable.replace(durable)
+        self.known.lock().durable.replace(durable)
     }
 
     /// Whether the database keeps what it has committed if its machine crashes; none while it is
     /// away.
     pub fn is_durable(&self) -> Option<bool> {
-        self.health.lock().durable
+        self.known.lock().durable
     }
 
     /// Notes whether this replica has all that it needs to claim jobs, or why not.
     pub fn jobs_can_be_claimed(&self, answer: Result<(), String>) {
-        self.health.lock().jobs = Some(answer);
+        self.known.lock().jobs = Some(answer);
     }
 
     /// Whether this replica has all that it needs to claim jobs, or why not; none where it runs no
     /// jobs.
     pub fn can_jobs_be_claimed(&self) -> Option<Result<(), String>> {
-        self.health.lock().jobs.clone()
+        self.known.lock().jobs.clone()
     }
 
     /// Notes that a server takes no changes any more, as a connection has shown that was opened at
     /// this instant: who reads from it reads the past.
     pub(super) fn demoted(&self, opened: Instant) {
-        let mut health = self.health.lock();
-        if health.demoted.is_none_or(|known| known < opened) {
-            health.demoted = Some(Instant::now());
+        let mut known = self.known.lock();
+        if known.demoted.is_none_or(|known| known < opened) {
+            known.demoted = Some(Instant::now());
         }
     }
 
     /// Whether a connection opened at this instant may lead to a demoted server.
     pub(super) fn may_be_demoted(&self, opened: Instant) -> bool {
-        self.health.lock().demoted.is_some_and(|demoted| opened <= demoted)
+        self.known.lock().demoted.is_some_and(|demoted| opened <= demoted)
     }
 
     /// Whether a connection opened at this instant may have ended, or be of no use: the database
     /// was away since.
     pub(super) fn may_have_ended(&self, opened: Instant) -> bool {
-        let health = self.health.lock();
-        [health.demoted, health.failed].iter().flatten().any(|instant| opened <= *instant)
+        let known = self.known.lock();
+        [known.demoted, known.failed].iter().flatten().any(|instant| opened <= *instant)
     }
 
     /// Why a request need not wait for the database; none while it works, and while an outage is
     /// so young that it may be a restart.
     pub fn trouble(&self) -> Option<Trouble> {
-        self.hang().or_else(|| self.health.lock().trouble())
+        self.hang().or_else(|| self.known.lock().trouble())
     }
 
     /// Whether a request may take a connection now; false while nobody has tried the way.
     ///
     /// # Errors
     /// The trouble that concerns this attempt.
-    pub(super) fn lets_through(&self, attempt: &Attempt) -> Result<bool, Trouble> {
-        let known = |health: &Health| (health.trouble(), health.way == Way::Fit);
+    pub(super) fn lets_through(&self, deadline: &Deadline) -> Result<bool, Trouble> {
+        let known = |known: &Known| (known.trouble(), known.way == Way::Fit);
         let (trouble, is_fit) = match self.hang() {
             Some(hang) => (Some(hang), false),
-            None => known(&self.health.lock()),
+            None => known(&self.known.lock()),
         };
-        trouble.filter(|trouble| trouble.concerns(attempt)).map_or(Ok(is_fit), Err)
+        trouble.filter(|trouble| trouble.concerns(deadline)).map_or(Ok(is_fit), Err)
     }
 
     /// Whether the database hangs.
@@ -242,8 +242,8 @@ impl Pulse {
     /// # Errors
     /// Why it is not.
     pub fn check(&self) -> Result<(), String> {
-        let health = self.health.lock();
-        match (&health.outage, health.answered) {
+        let known = self.known.lock();
+        match (&known.outage, known.answered) {
             (Some(outage), _) => Err(outage.reason.clone()),
             (None, None) => Err("the database has not answered yet".to_owned()),
             (None, Some(at)) if at.elapsed() > ANSWER_AGE_MAX => {
@@ -271,7 +271,7 @@ impl Pulse {
     }
 }
 
-impl Health {
+impl Known {
     fn trouble(&self) -> Option<Trouble> {
         if let Way::Unfit(reason) = &self.way {
             return Some(Trouble::Unfit(reason.clone()));
@@ -288,10 +288,10 @@ impl Health {
 impl Trouble {
     /// Whether it is a reason to answer this attempt. What was already sent to a database that is
     /// away returns by itself; and an attempt younger than the last failed try may find it back.
-    pub fn concerns(&self, attempt: &Attempt) -> bool {
+    pub fn concerns(&self, deadline: &Deadline) -> bool {
         match self {
             Trouble::Silent(_) | Trouble::Unfit(_) => true,
-            Trouble::Away { tried, .. } => *tried >= attempt.begun() && !attempt.is_sent(),
+            Trouble::Away { tried, .. } => *tried >= deadline.begun() && !deadline.is_sent(),
         }
     }
 }
@@ -313,25 +313,25 @@ mod tests {
 
     #[test]
     fn a_young_outage_is_waited_for_and_never_called_ready() {
-        let pulse = Pulse::default();
-        assert!(pulse.check().is_err(), "nothing has answered yet");
-        pulse.answered();
-        assert_eq!(pulse.check(), Ok(()));
-        assert!(pulse.failed(Instant::now(), "connection refused"));
-        assert!(!pulse.failed(Instant::now(), "connection refused"), "reported once");
-        assert_eq!(pulse.trouble(), None);
-        assert_eq!(pulse.check(), Err("connection refused".to_owned()));
-        pulse.answered();
-        assert_eq!(pulse.check(), Ok(()));
+        let health = Health::default();
+        assert!(health.check().is_err(), "nothing has answered yet");
+        health.answered();
+        assert_eq!(health.check(), Ok(()));
+        assert!(health.failed(Instant::now(), "connection refused"));
+        assert!(!health.failed(Instant::now(), "connection refused"), "reported once");
+        assert_eq!(health.trouble(), None);
+        assert_eq!(health.check(), Err("connection refused".to_owned()));
+        health.answered();
+        assert_eq!(health.check(), Ok(()));
     }
 
     #[test]
     fn an_outage_concerns_what_began_before_the_last_try_and_was_not_sent() {
-        let (waiting, sent) = (Attempt::within(SILENCE_MAX), Attempt::within(SILENCE_MAX));
+        let (waiting, sent) = (Deadline::within(SILENCE_MAX), Deadline::within(SILENCE_MAX));
         sent.send().unwrap();
         let away = Trouble::Away { tried: Instant::now(), reason: String::new() };
         std::thread::sleep(Duration::from_millis(1));
-        let later = Attempt::within(SILENCE_MAX);
+        let later = Deadline::within(SILENCE_MAX);
         assert!(away.concerns(&waiting));
         assert!(!away.concerns(&sent));
         assert!(!away.concerns(&later));
@@ -341,16 +341,16 @@ mod tests {
     #[test]
     fn silence_counts_while_the_probe_asks_and_from_the_last_return() {
         let short = Duration::from_millis(200);
-        let pulse = Pulse::default();
+        let health = Health::default();
         std::thread::sleep(short);
-        assert_eq!(pulse.silence(), Duration::ZERO);
-        pulse.asks();
+        assert_eq!(health.silence(), Duration::ZERO);
+        health.asks();
         std::thread::sleep(short);
-        let silence = pulse.silence();
+        let silence = health.silence();
         assert!(silence >= short, "{silence:?}");
-        pulse.returned();
-        assert!(pulse.silence() < silence);
-        pulse.asks_no_more();
-        assert_eq!(pulse.silence(), Duration::ZERO);
+        health.returned();
+        assert!(health.silence() < silence);
+        health.asks_no_more();
+        assert_eq!(health.silence(), Duration::ZERO);
     }
 }
