@@ -1,10 +1,10 @@
 //! The change of a balance: one command, one statement, one round trip, one outcome.
 //!
-//! Two statements exist for it. The plain one updates the row under its guard and writes the
-//! ledger row. The keyed one locks the row first, stores the decision under the key, and applies
-//! it only when the key was new. The plain one's refusal reads the balance from the statement's
-//! snapshot, which is older than a row it had to wait for: a refusal that its own figure
-//! contradicts is decided again under the lock.
+//! There are two kinds of statement. The plain one updates the row if its guards hold, and writes
+//! the ledger row. The keyed one locks the row first, stores the decision under the key, and
+//! applies it only if the key is new. If the plain one refuses, it reads the balance from its
+//! snapshot, which may be older than the row that it waited for. If that balance would have covered
+//! the amount, the change is decided again on the locked row.
 
 mod key;
 
@@ -23,14 +23,14 @@ pub struct Change {
     key: Option<IdempotencyKey>,
 }
 
-/// Zero changes nothing and is refused.
+/// The amount was zero: it would change nothing, so it is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ZeroAmount;
 
-/// What became of a change.
+/// The result of a change: it was applied, or why it was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Applied and durable; the balance after it.
+    /// The change was applied, and is durable.
     Changed {
         /// The balance after the change.
         balance: i64,
@@ -40,28 +40,28 @@ pub enum Decision {
         /// The balance that does not cover the amount.
         balance: i64,
     },
-    /// Refused: the balance would leave 64 bits.
+    /// Refused: the balance would be too large for 64 bits.
     OutOfRange,
-    /// Refused: nobody has this id.
+    /// Refused: no user has this id.
     NoSuchUser,
-    /// Refused: the key stands for another amount.
+    /// Refused: an earlier request used the key with another amount.
     KeyReused,
 }
 
-/// An outcome, and whether it is the stored one of an earlier request with the same key.
+/// A decision, and whether it is the stored one of an earlier request with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// What became of the change.
+    /// The decision on the change; if replayed, that of the earlier request.
     pub outcome: Decision,
-    /// Whether this request changed nothing because an earlier one with its key had.
+    /// Whether this request changed nothing, because an earlier one with its key was decided.
     pub replayed: bool,
 }
 
 impl Change {
-    /// A change without a key: sent twice, it is applied twice.
+    /// A change without a key: if it is sent twice, it is applied twice.
     ///
     /// # Errors
-    /// [`ZeroAmount`].
+    /// [`ZeroAmount`] if `amount` is zero.
     pub fn new(user_id: i64, amount: i64) -> Result<Change, ZeroAmount> {
         if amount == 0 {
             return Err(ZeroAmount);
@@ -69,22 +69,22 @@ impl Change {
         Ok(Change { user_id, amount, key: None })
     }
 
-    /// The same under a key: sent again, it gives the first result again.
+    /// The same change under a key: if it is sent again, it gets the first result again.
     pub fn with_key(self, key: Option<IdempotencyKey>) -> Change {
         Change { key, ..self }
     }
 
-    /// Whose balance.
+    /// The id of the user whose balance is changed.
     pub fn user_id(&self) -> i64 {
         self.user_id
     }
 
-    /// The name it was given, if any.
+    /// The idempotency key; None if the client gave none.
     pub fn key(&self) -> Option<&IdempotencyKey> {
         self.key.as_ref()
     }
 
-    /// The amount, never zero.
+    /// The amount that is added: negative to lower the balance, never zero.
     pub fn amount(&self) -> i64 {
         self.amount
     }
@@ -94,13 +94,13 @@ impl Change {
     }
 }
 
-/// Changes balances.
+/// Changes the balances of one database.
 pub struct Balances {
     db: Arc<Db>,
 }
 
-/// The guards cannot overflow: a balance is at least 0, so adding what is at most 0 to it, or
-/// taking what is at least 0 from the largest number, stays in 64 bits.
+/// The guards cannot overflow 64 bits: a balance is at least 0, and the first guard only lowers it,
+/// while the second only lowers the largest number.
 const CHANGE: &str = "\
 with changed as (
     update users set balance = balance + $2::bigint
@@ -116,7 +116,7 @@ select changed.balance as after, users.balance as before
 from users left join changed on true
 where users.id = $1";
 
-/// Decides from the locked row, which is always the newest one.
+/// Decides on the locked row, which is always the newest version.
 const CHANGE_LOCKED: &str = "\
 with locked as materialized (
     select balance from users where id = $1 for no key update
@@ -135,9 +135,9 @@ with locked as materialized (
 select changed.balance as after, decided.balance as before
 from decided left join changed on true";
 
-/// The row of the key is written with the decision in it, or found; only the attempt that wrote
-/// it goes on to change the balance. Waiting for the user's lock first, twins with one key come
-/// one after the other, and the second finds what the first has committed.
+/// Stores the decision in a new row for the key, or finds the row of an earlier request; the
+/// balance changes only if the row is new. Requests with one key run one after the other, because
+/// each first locks the user's row. So the second finds what the first has committed.
 const CHANGE_ONCE: &str = "\
 with locked as materialized (
     select balance, gen_random_uuid() as attempt from users where id = $1 for no key update
@@ -167,21 +167,21 @@ select kept.amount, kept.outcome, kept.balance, kept.attempt <> decided.attempt 
 from kept cross join decided";
 
 impl Balances {
-    /// Balances kept in this database.
+    /// Balances in the database of this pool.
     pub fn new(db: Arc<Db>) -> Balances {
         Balances { db }
     }
 
-    /// Applies the change, or says why not. Returns when the result is durable.
+    /// Applies the change, or says why it is refused. Returns when the result is durable.
     ///
     /// # Errors
-    /// A fault of the database, with what is known of the change.
+    /// Those of the database; [`Error::effect`] says whether the change may have been applied.
     pub fn change(&self, deadline: &Deadline, change: &Change) -> Result<Answer, Error> {
         self.db.run(deadline, |session| apply(session, change))
     }
 }
 
-/// One statement, or two: see the module's page.
+/// Runs one statement, or a second if the first contradicts itself: see the top of this file.
 fn apply(session: &mut Session, change: &Change) -> Result<Answer, postgres::Error> {
     if let Some(key) = &change.key {
         return change_once(session, change, key);

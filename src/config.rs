@@ -1,5 +1,5 @@
-//! Settings: read once from the environment, through a look-up closure; every fault is reported,
-//! not only the first; relations between settings are checked here and nowhere else.
+//! Settings: read once from the environment, through a look-up closure. All faults are reported,
+//! not only the first. Only this module checks how settings fit together.
 
 mod database;
 mod fault;
@@ -17,30 +17,30 @@ pub use fault::{Fault, Faults};
 pub use password::Passwords;
 pub use setting::{SETTINGS, Setting};
 
-/// Everything a replica is told from outside.
+/// All settings of a replica.
 #[derive(Clone)]
 pub struct Config {
-    /// Where the database is, how to log in, and what it has to prove.
+    /// Where the database is, how to log in, and what its certificate must prove.
     pub database: Database,
-    /// Where HTTP is served.
+    /// The address and port that serve HTTP; port 0 takes any free port.
     pub listen_addr: SocketAddr,
-    /// The name shown as `server`; the host's name and the port unless told.
+    /// The name shown as `server`; by default the host's name and the port.
     pub replica_name: String,
-    /// Threads that handle requests.
+    /// The number of threads that work on requests, 1 to 1000.
     pub http_workers: usize,
-    /// Connections that requests share.
+    /// The largest number of database connections that requests share, 1 to 1000.
     pub db_pool_size: u32,
-    /// What a request that changes something must bear, if anything.
+    /// The bearer token that a request must have to change something; None if it needs none.
     pub api_token: Option<Token>,
-    /// Settings of the scheduler.
+    /// Whether and how this replica runs jobs.
     pub cron: Cron,
-    /// The longest a request waits for its turn at a slow but answering database.
+    /// The longest time a request may wait before it is sent to the database.
     pub request_timeout: Duration,
-    /// The least time each of the sample jobs takes.
+    /// The least time that each run of a sample job takes.
     pub job_min: Duration,
     /// How long finished runs are kept, in days.
     pub run_history_days: u32,
-    /// How long a drain may take.
+    /// The longest time a shutdown waits for requests and runs to end.
     pub shutdown_grace: Duration,
     /// The least severe level that is logged.
     pub log_level: log::LevelFilter,
@@ -53,18 +53,18 @@ pub struct Cron {
     pub enabled: bool,
     /// How long a claim holds without a renewal.
     pub lease: Duration,
-    /// H: how long a replica that holds one job leaves the next to others.
+    /// How long a replica that holds one job leaves the next due job to other replicas.
     pub handicap: Duration,
-    /// The mean time between two looks for due jobs.
+    /// The mean time between two searches for due jobs.
     pub poll: Duration,
 }
 
-/// A secret that never prints itself.
+/// A secret; it has no `Debug` and no `Display`, so that it cannot be printed by mistake.
 #[derive(Clone)]
 pub struct Token(String);
 
 impl Token {
-    /// Whether `given` is the token, in a time that does not depend on where they differ.
+    /// Whether `given` is the token; the time this takes does not depend on where they differ.
     pub fn matches(&self, given: &str) -> bool {
         let (own, given) = (self.0.as_bytes(), given.as_bytes());
         let mut difference = own.len() ^ given.len();
@@ -76,7 +76,7 @@ impl Token {
 }
 
 impl Config {
-    /// Reads every setting through `look_up`, which knows the environment.
+    /// Reads every setting through `look_up`, which returns the value of an environment variable.
     ///
     /// # Errors
     /// All faults together, each with the variable, its value (never a secret) and the rule.
@@ -120,7 +120,7 @@ struct Reader<L> {
 }
 
 impl<L: Fn(&str) -> Option<String>> Reader<L> {
-    /// The value or the default; an empty variable counts as unset, as compose files write it.
+    /// The value or the default. An empty variable counts as unset: compose files set such ones.
     fn text(&self, name: &'static str) -> Option<String> {
         let set = (self.look_up)(name).map(|value| value.trim().to_owned());
         set.filter(|value| !value.is_empty()).or_else(|| setting::default_of(name))
@@ -177,7 +177,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         })
     }
 
-    /// The name goes into a header, a log line and a column: short and plain.
+    /// The name is used in a header, a log line and a column, so it must be short and plain.
     fn replica_name(&mut self, listen_addr: SocketAddr) -> String {
         let name = "REPLICA_NAME";
         let host = || {
@@ -212,7 +212,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         })
     }
 
-    /// Settings that are right each alone and wrong together.
+    /// Checks settings that are each valid alone, but may not fit together.
     fn relations(&mut self, config: &Config) {
         let cron = |fault: &Fault| ["CRON_LEASE_SECONDS", "CRON_POLL_MS"].contains(&fault.name);
         if self.faults.iter().any(cron) {

@@ -1,5 +1,5 @@
 //! Jobs in a cluster without a master: each due job runs on exactly one replica, and the replicas
-//! share them evenly, although none knows of another. They meet in two tables.
+//! share the jobs evenly although none knows of another. They coordinate through two tables only.
 //!
 //! ```text
 //!   scheduler ── renew, end, offer, claim ──▶ cron_jobs
@@ -8,30 +8,30 @@
 //!     │  └──────────────────────────── run ───────┘
 //!     │ a thread a run ────────────────▶ │ calls the function
 //!     ▼
-//!   held (the runs of this process) ◀── watch: past the trust window, cancels or ends the process
+//!   held (the runs of this process) ◀── lease_watch: cancels them after the trust window
 //! ```
 //!
-//! A job's life: it waits for its slot; past it, it is due, and the first replica that sees it so
-//! stamps the offer; a replica claims it, which opens a run and gives a lease; the lease is renewed
-//! while the run goes on; the end of the run sets the next slot. What can go wrong:
+//! A job's life: it waits for its slot. After that it is due, and the first replica that sees this
+//! writes the instant of the offer. A replica claims it, which opens a run and gives a lease. The
+//! lease is renewed while the run goes on. The run's end sets the next slot. What can go wrong:
 //!
-//! - **The holder dies.** Its lease runs out, the job is due again, and the claim that takes it
-//!   over closes the orphaned run as `abandoned`. The same slot is run again: at least once.
+//! - **The holder dies.** Its lease runs out, the job is due again, and the claim that takes the
+//!   job over closes the orphaned run as `abandoned`. The slot is run again: at least once in all.
 //! - **The holder is paused, or cut off from the database.** Its trust window, counted on its own
 //!   clock from before the round trip that took or renewed the lease, ends before the lease does
-//!   (`running`): the run is cancelled by a thread that needs no database (`watch`), and a process
-//!   whose function does not return ends itself. A late write meets the fence (`lease`). What
-//!   renews is also what claims, so nothing is claimed that could not be renewed (`scheduler`).
+//!   (`running`). Then a thread that needs no database cancels the run, and ends the process if the
+//!   function does not return (`lease_watch`). The fencing token stops a late write (`lease`). One
+//!   thread renews and claims, so it claims nothing that it could not renew (`scheduler`).
 //! - **A function panics or fails.** The run is `failed`, and the job goes on with its next slot.
-//! - **Somebody holds a row**, in an open transaction. That job waits, and no other.
-//! - **The replica is told to end.** Runs are cancelled, recorded and given back at once.
-//! - **The database's clock jumps.** Forward, nobody takes a job from its holder within the time
-//!   that the lease was to hold (`lease/clock`, `lease/offer`); back, what was written in the
-//!   future is put right (`lease/mend`).
-//! - **The database refuses** to write a run, or its end, into the history: the run is told as
-//!   failed, or let go, and the other jobs go on (`ends`, `claims`).
-//! - **Slots are missed**, because the run before took longer or all was down: they are run once,
-//!   not once each.
+//! - **Somebody locks a job's row** in an open transaction. Only that job waits.
+//! - **The replica is told to end.** Its runs are cancelled and recorded, and their jobs released.
+//! - **The database's clock jumps.** After a jump forward, nobody takes a job from its holder
+//!   before the lease's real length has passed (`lease/clock`, `lease/offer`). After a jump back,
+//!   instants that were written in the future are corrected (`lease/mend`).
+//! - **The database refuses** to write a run, or its end, into the history: the run is recorded as
+//!   failed, or given up, and the other jobs go on (`ends`, `claims`).
+//! - **Slots are missed** because the run before took longer, or because all replicas were down.
+//!   One run makes up for all of them.
 
 mod claims;
 mod ends;
@@ -79,42 +79,42 @@ use run::Runner;
 use running::TrustWindow;
 use scheduler::Scheduler;
 
-/// How a replica runs jobs.
+/// How one replica finds due jobs, claims them and keeps them.
 #[derive(Clone)]
 pub struct CronOptions {
-    /// The replica's name, shown as `server`.
+    /// The replica's name, which the API and the history show as `server`.
     pub server: String,
-    /// How long a claim or a renewal holds; it is renewed at a third of it.
+    /// How long a lease lasts after a claim or a renewal. It is renewed after a third of this.
     pub lease: Duration,
-    /// How long a replica that holds one job leaves the next to others.
+    /// How long after the offer a replica that holds one job may claim the next.
     pub handicap: Duration,
-    /// The mean time between two looks for due jobs.
+    /// The mean time between two polls for due jobs. Each pause is 0.5 to 1.5 times this.
     pub poll: Duration,
 }
 
-/// The running scheduler of one replica.
+/// One replica's running scheduler. Dropping it begins the drain, but does not wait for its end.
 pub struct Cron {
     held: Arc<Held>,
     health: Arc<Health>,
 }
 
 const STACK_BYTES: usize = 256 * 1024;
-/// Connections that the functions' steps share. A step is short.
+/// The connections that all functions share for their steps, which are short.
 const STEPS_POOL_SIZE: u32 = 2;
-/// One of them that is unused for this long, or a few polls, is closed.
+/// A connection for steps is closed if it is unused for this long and for three polls.
 const UNUSED_MIN: Duration = Duration::from_secs(30);
-/// Between two looks whether a run has all that it needs.
+/// The pause between two checks whether jobs can be claimed.
 const CONNECT_TICK: Duration = Duration::from_millis(10);
-/// The longest that any statement of a job, or about one, may take.
+/// The longest that a statement of the scheduler or of a function's step may take.
 const STATEMENT_MAX: Duration = Duration::from_secs(10);
-/// An offer is made anew after the longest handicap and this, or a few polls.
+/// An unclaimed offer is made again after the longest handicap plus this, or plus four polls.
 const OFFER_AGE_MIN: Duration = Duration::from_secs(30);
 
 impl Cron {
-    /// Starts to look for due jobs, on connections of its own.
+    /// Starts threads that look for due jobs and run them, on database connections of their own.
     ///
     /// # Errors
-    /// When the system has no thread left.
+    /// When the system can start no further thread.
     pub fn start(
         options: &CronOptions,
         functions: Functions,
@@ -123,12 +123,12 @@ impl Cron {
         metrics: &Arc<Metrics>,
         shutdown: &Signal,
     ) -> io::Result<Cron> {
-        // The database ends a statement by itself, even when the process that sent it has ended:
-        // what was sent while the lease could be relied on is over before the lease is. And a
-        // renewal that a lock holds up is given up in time for another.
+        // The database ends a statement after this time, even if the process that sent it has
+        // ended. So whatever was sent within the trust window is over before the lease ends, and a
+        // renewal that waits for a lock is given up in time for another try.
         let limits = Limits::within((options.lease / 6).min(STATEMENT_MAX));
         let looked = Signal::new();
-        // Each poll keeps one.
+        // Each poll uses one of these connections, so one stays open from poll to poll.
         let unused_max = UNUSED_MIN.max(options.poll * 3);
         let manager = Manager::new(target.clone(), limits).behind(looked.clone());
         let steps = Arc::new(Db::open(manager, STEPS_POOL_SIZE, unused_max, Arc::clone(health)));
@@ -138,18 +138,18 @@ impl Cron {
         let shared = (&steps, &held, metrics);
         let scheduler = scheduler(options, functions, connection, shared, looked);
         let (watched, metrics) = (Arc::clone(&held), Arc::clone(metrics));
-        // A replica that lacks one of these would go on to claim jobs, and lose them.
+        // The process ends if one of these threads panics, or it would hold jobs and lose them.
         spawn_vital("lease-watch", STACK_BYTES, move || lease_watch::run(&watched))?;
         spawn_vital("scheduler", STACK_BYTES, move || scheduler.run())?;
-        // Beside the others: nobody waits for it, and nothing depends on it.
+        // This thread only fills a metric: nothing waits for it, and nothing depends on it.
         let name = "last-successes".to_owned();
         let builder = thread::Builder::new().name(name).stack_size(STACK_BYTES);
         builder.spawn(move || history::read_last_successes(&steps, &metrics))?;
         Ok(Cron { held, health: Arc::clone(health) })
     }
 
-    /// Waits until jobs can be claimed, for which there are the connections that a run needs, at
-    /// most `limit`.
+    /// Waits until jobs can be claimed, which takes a poll and a connection for steps; for `limit`
+    /// at most.
     pub fn wait_connected(&self, limit: Duration) {
         let until = Instant::now() + limit;
         let is_connected = || self.health.can_jobs_be_claimed() == Some(Ok(()));
@@ -158,15 +158,15 @@ impl Cron {
         }
     }
 
-    /// Claims no more, and tells every run to return. Does not wait.
+    /// Claims no further job, and cancels every run. Does not wait for the runs to end.
     pub fn begin_drain(&self) {
         let runs = self.held.count();
         info!("event=runs_cancelled runs={runs} reason=\"this replica is shut down\"");
         self.held.drain();
     }
 
-    /// Waits until every run has returned and been recorded, so that other replicas can take the
-    /// jobs; false when some had not at `until`. Their leases run out by themselves.
+    /// Waits until every function has returned and its run is recorded, so that other replicas can
+    /// take the jobs. False when a run is left at `until`: its lease then runs out by itself.
     pub fn wait_drained(&self, until: Instant) -> bool {
         let runs = self.held.wait_until_empty(until);
         if runs > 0 {

@@ -1,7 +1,7 @@
-//! The database: a pool whose connections keep their prepared statements, and the rule by which a
-//! piece of work reaches it: wait for a connection, say "sent", run, tell the health.
+//! The database: a pool of sessions that keep their prepared statements, and how a piece of work
+//! runs: it gets a connection, marks its [`Deadline`] as sent, runs, and reports to [`Health`].
 //!
-//! Nothing here knows a table. Nobody else opens a connection.
+//! This module knows no table, and no other module opens a connection.
 
 mod cut;
 mod deadline;
@@ -31,16 +31,16 @@ pub use probe::Probe;
 pub use session::{Limits, Manager, Session};
 pub use target::Target;
 
-/// How long one wait for a connection lasts before the attempt is looked at again.
+/// How long a thread waits for a connection before it looks at its deadline and the health again.
 const SLICE: Duration = Duration::from_millis(100);
-/// Between two looks whether the way to the database was tried: for a moment, at the start.
+/// The pause before a thread looks at the health again while the probe has not succeeded yet.
 const TRY_PAUSE: Duration = Duration::from_millis(5);
-/// Bounds the pool's own pause between two tries to connect at half of this.
+/// The pool's pause between two tries to connect is at most half of this.
 const POOL_PATIENCE: Duration = Duration::from_secs(1);
-/// A connection unused for this long is looked at before it is used.
+/// A connection unused for this long is checked before it is used.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// The way to the database that requests share.
+/// A pool of connections to the database, shared by many threads.
 pub struct Db {
     pool: r2d2::Pool<Manager>,
     health: Arc<Health>,
@@ -48,36 +48,36 @@ pub struct Db {
     opening: Opening,
 }
 
-/// How the connections of a pool are used at a moment.
+/// A snapshot of how the connections of a pool are used.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolState {
-    /// Connections that are lent.
+    /// Connections that a thread holds.
     pub in_use: u32,
-    /// Open ones that are not.
+    /// Open connections that no thread holds.
     pub idle: u32,
-    /// The most there can be.
+    /// The largest number of connections that the pool may open.
     pub max: u32,
-    /// Who waits for one.
+    /// Threads that wait for a connection.
     pub waiting: usize,
 }
 
-/// Why a pool has no connection.
+/// Why a pool has no open connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lack {
-    /// The first has been asked for so long ago, and no try has failed.
+    /// No try to connect has failed; the time since a connection was first asked for.
     UnderWay(Duration),
-    /// The last try failed, and so it was said.
+    /// The last try to connect failed, for this reason.
     Refused(String),
 }
 
 impl Db {
-    /// A pool of at most `size` connections. Never fails: connections are made in the background
-    /// once somebody asks, and tried for as long as the database is away. One that is unused for
-    /// as long as `unused_max` is closed, for others who share the server or a pooler.
+    /// Makes a pool of at most `size` connections; this cannot fail. Connections are opened in the
+    /// background when a thread first needs one, and the pool tries again while the database is
+    /// away. One unused for `unused_max` is closed, to free its place in the server or a pooler.
     pub fn open(manager: Manager, size: u32, unused_max: Duration, health: Arc<Health>) -> Db {
         let builder = r2d2::Pool::builder().max_size(size).connection_timeout(POOL_PATIENCE);
         let builder = builder.min_idle(Some(0)).idle_timeout(Some(unused_max)).max_lifetime(None);
-        // Whoever gets a connection looks at it: not for as long as somebody waits for one.
+        // The caller checks the connection it gets, so a check does not count as waiting for one.
         let builder = builder.test_on_check_out(false);
         let opening = Opening::default();
         let builder = builder.error_handler(Box::new(opening.clone()));
@@ -86,12 +86,12 @@ impl Db {
         Db { pool, health, waiting: AtomicUsize::new(0), opening }
     }
 
-    /// Whether statements return, and why not.
+    /// The health that this pool updates, and consults before it lends a connection.
     pub fn health(&self) -> &Arc<Health> {
         &self.health
     }
 
-    /// How the connections are used now. Never waits for the database.
+    /// Returns at once, without asking the database.
     pub fn pool_state(&self) -> PoolState {
         let r2d2::State { connections, idle_connections: idle, .. } = self.pool.state();
         PoolState {
@@ -102,8 +102,8 @@ impl Db {
         }
     }
 
-    /// Why there is no connection at all; none as soon as there is one. Whoever asks has one
-    /// opened if there is none, and one that nobody uses kept. Does not wait for the server.
+    /// Why the pool has no open connection; None if it has one. Each call makes an empty pool open
+    /// a connection, and makes any pool keep one idle. Does not wait for the server.
     pub fn lack(&self) -> Option<Lack> {
         self.drop_those_that_may_have_ended();
         if self.pool.state().connections > 0 {
@@ -113,7 +113,7 @@ impl Db {
         let asked = *self.opening.asked.lock();
         if asked.is_none() {
             *self.opening.asked.lock() = Some(Instant::now());
-            // From now on the pool tries until it has one.
+            // This makes the pool try to connect in the background until it has succeeded.
             if self.pool.get_timeout(TRY_PAUSE).is_ok() {
                 *self.opening.asked.lock() = None;
                 return None;
@@ -124,8 +124,8 @@ impl Db {
         Some(failure.map_or(Lack::UnderWay(time), Lack::Refused))
     }
 
-    /// The pool counts a connection until somebody finds it dead. What was lent and given back
-    /// counts as used.
+    /// Without this the pool counts a dead connection as open until a thread takes it. Taking a
+    /// connection and giving it back also makes the pool keep it for another `unused_max`.
     fn drop_those_that_may_have_ended(&self) {
         while let Some(mut session) = self.pool.try_get() {
             if session.is_usable() && !self.health.may_have_ended(session.opened()) {
@@ -135,10 +135,10 @@ impl Db {
         }
     }
 
-    /// Runs `work` on a connection, for `deadline`.
+    /// Runs `work` on a connection of the pool, within `deadline`.
     ///
     /// # Errors
-    /// As of [`Db::connection`] and [`Connection::run`].
+    /// Those of [`Db::connection`] and [`Connection::run`].
     pub fn run<T>(
         &self,
         deadline: &Deadline,
@@ -147,15 +147,15 @@ impl Db {
         self.connection(deadline)?.run(deadline, work)
     }
 
-    /// Waits for a connection.
+    /// Waits for a connection, until `deadline` is over.
     ///
     /// # Errors
-    /// [`Effect::NotApplied`]: the database is away or silent, or the attempt is over.
+    /// [`Effect::NotApplied`]: the database is away or silent, or the deadline is over.
     pub fn connection(&self, deadline: &Deadline) -> Result<Connection<'_>, Error> {
         Ok(Connection { session: Some(self.session(deadline)?), db: self })
     }
 
-    /// One that is open, and still what it was opened as.
+    /// Waits for a session that is open, not mixed with another, and not of a demoted server.
     fn session(&self, deadline: &Deadline) -> Result<r2d2::PooledConnection<Manager>, Error> {
         loop {
             let mut session = self.free_session(deadline)?;
@@ -191,7 +191,7 @@ impl Db {
     }
 }
 
-/// One who waits for a connection, for as long as this lives.
+/// Counts a thread as waiting for a connection until this value is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Waiting<'_> {
@@ -207,22 +207,22 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A connection lent by the pool; it goes back by its drop.
+/// A connection that the pool has lent; dropping it gives the connection back.
 pub struct Connection<'a> {
-    /// None once it broke, until the next work: a broken one keeps its place in the pool for as
-    /// long as it is held.
+    /// None after the connection broke, until the next work: a broken connection that is held would
+    /// keep its place in the pool.
     session: Option<r2d2::PooledConnection<Manager>>,
     db: &'a Db,
 }
 
 impl Connection<'_> {
-    /// Runs `work`, for `deadline`; again on another connection where this one is found dead before
-    /// anything was sent, and once more where it leads to a server that takes no changes any more,
-    /// or has forgotten what was prepared.
+    /// Runs `work` within `deadline`. Runs it again on another connection if this one is dead
+    /// before anything was sent; and once more if the server takes no changes any more, or has lost
+    /// the session's prepared statements.
     ///
     /// # Errors
-    /// [`Effect::NotApplied`] when the attempt was given up before, or the database refused the
-    /// work with an error; [`Effect::Unknown`] when the connection broke after sending.
+    /// [`Effect::NotApplied`] if the work was given up before, or the database refused it with an
+    /// error; [`Effect::Unknown`] if the connection broke after sending.
     pub fn run<T>(
         &mut self,
         deadline: &Deadline,
@@ -260,13 +260,13 @@ impl Connection<'_> {
     }
 }
 
-/// What is known of the pool's tries to open a connection. The probe reports an unreachable
-/// database, once; the pool's many tries add nothing.
+/// What is known of the pool's tries to connect. The log has them at level debug only, because the
+/// probe reports an unreachable database once, and the pool tries often.
 #[derive(Clone, Debug, Default)]
 struct Opening {
-    /// When one was asked for where there was none, if none was opened since.
+    /// When a connection was first asked for; None once one was opened.
     asked: Arc<Mutex<Option<Instant>>>,
-    /// Why the last try failed, if it did.
+    /// Why the last try failed; None if it succeeded.
     last_failure: Arc<Mutex<Option<String>>>,
 }
 

@@ -1,5 +1,5 @@
-//! The functions that this build's jobs call. Which job calls which, and when, is in the table
-//! `cron_jobs`; the ten it begins with are made by `sql/0004_sample_jobs.sql`.
+//! The functions that jobs can call in this build. The table `cron_jobs` says which job calls which
+//! function, and when; `sql/0004_sample_jobs.sql` creates the first ten jobs.
 
 mod books;
 mod pruning;
@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use crate::cron::{Context, Failure, Functions};
 
-/// What the functions are told from outside.
+/// The settings that the functions of this build use.
 #[derive(Clone, Copy, Debug)]
 pub struct FunctionOptions {
-    /// The least time each run takes: its work comes first, and the rest is waited out.
+    /// The least time that a run takes: after its work it waits for the rest of this time.
     pub least: Duration,
-    /// How long finished runs are kept, in days.
+    /// How many days the history keeps finished runs. It always keeps a job's last one.
     pub run_history_days: u32,
 }
 
-/// All functions of this build.
+/// The functions of this build, with the names by which jobs call them.
 pub fn functions(options: FunctionOptions) -> Functions {
     let FunctionOptions { least, run_history_days: days } = options;
     Functions::new()
@@ -29,17 +29,17 @@ pub fn functions(options: FunctionOptions) -> Functions {
         .with("audit-ledger", paced(least, books::audit))
         // Writes the number of users and the sum of their balances into today's row.
         .with("snapshot-daily-totals", paced(least, books::snapshot))
-        // Finds the largest balances.
+        // Finds the ten largest balances.
         .with("rank-balances", paced(least, books::rank))
-        // Deletes idempotency keys that have been kept for a day.
+        // Deletes idempotency keys older than 24 hours.
         .with("prune-idempotency-keys", paced(least, pruning::idempotency_keys))
-        // Deletes runs older than the history is kept, but for each job's last.
+        // Deletes runs that are older than the history is kept, except each job's last one.
         .with("prune-run-history", paced(least, move |pace| pruning::runs(pace, days)))
-        // Counts the runs of the last day by outcome.
+        // Counts the runs of the last 24 hours by outcome.
         .with("summarize-runs", paced(least, runs::summarize))
-        // Counts prime numbers, in steps spread over the time.
+        // Counts prime numbers, in steps spread over the least time.
         .with("count-primes", paced(least, samples::count_primes))
-        // Adds up a series for pi, in steps spread over the time.
+        // Estimates pi, in steps spread over the least time.
         .with("estimate-pi", paced(least, samples::estimate_pi))
 }
 
@@ -49,10 +49,10 @@ struct Pace<'a> {
     least: Duration,
 }
 
-/// Between two looks at the time that is waited out.
+/// The pause between two updates of the progress while the rest of `least` passes.
 const TICK: Duration = Duration::from_secs(1);
 
-/// A function that does `work` first, then waits out what is left of `least`.
+/// Makes a function that does `work`, and then waits for the rest of `least`.
 fn paced(
     least: Duration,
     work: impl Fn(&Pace<'_>) -> Result<String, Failure> + Send + Sync + 'static,
@@ -71,18 +71,18 @@ fn paced(
 }
 
 impl Pace<'_> {
-    /// Notes that this share of the work is done, from 0 to 1, and goes on.
+    /// Reports the share of the work that is done, from 0 to 1. An error if the run is cancelled.
     fn done(&self, share: f64) -> Result<(), Failure> {
         self.report(share);
         self.context.check()
     }
 
-    /// Waits for a part of the least time, so that the steps are spread over it.
+    /// Waits for this part of `least`, so that the steps are spread over it.
     fn rest(&self, part: f64) -> Result<(), Failure> {
         self.context.wait(self.least.mul_f64(part))
     }
 
-    /// A run is no further than its work, nor than its time.
+    /// Sets the progress to the share of the work or of `least` that has passed, the smaller one.
     fn report(&self, share: f64) {
         let elapsed = self.context.elapsed();
         let time = elapsed.as_secs_f64() / self.least.as_secs_f64().max(f64::MIN_POSITIVE);

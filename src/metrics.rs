@@ -1,11 +1,11 @@
-//! What a replica counts, and the text in which Prometheus reads it.
+//! What a replica counts, and the text that Prometheus reads.
 //!
-//! Nothing here knows a request, a job or the database: what happens comes as a call, and what can
-//! only be looked at is handed in when the text is made ([`Readings`]). Each [`Metrics`] has a
-//! registry of its own, so that several replicas can live in one process.
+//! This module knows no request, job or database. Events come as calls; values that can only be
+//! looked up are passed in when the text is made ([`Readings`]). Each [`Metrics`] has a registry of
+//! its own, so that several replicas can run in one process.
 //!
-//! A series that is known beforehand exists at 0 from the start: of one that begins with its first
-//! event, Prometheus never sees that event as a change.
+//! Series that are known beforehand start at 0: if a series began with its first event, Prometheus
+//! would not see that event as an increase.
 
 mod changes;
 mod requests;
@@ -22,11 +22,11 @@ pub use prometheus::Error;
 pub use requests::{Busy, Requests};
 pub use runs::Runs;
 
-/// All that one replica counts.
+/// Everything that one replica counts.
 pub struct Metrics {
     /// Requests and the threads that work on them.
     pub requests: Requests,
-    /// Changes of balances.
+    /// Changes of balances, by what their clients were told.
     pub changes: Changes,
     /// Jobs and their runs.
     pub runs: Runs,
@@ -34,26 +34,26 @@ pub struct Metrics {
     registry: Registry,
 }
 
-/// What is true at the moment of a look, by whoever knows it.
+/// Values that are not counted, but looked up when the text is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Readings {
-    /// Whether the database works.
+    /// Whether the database is known to work.
     pub database_up: bool,
-    /// Whether this replica should get requests.
+    /// Whether this replica is ready for requests.
     pub ready: bool,
-    /// Whether it can claim jobs, if it is to.
+    /// Whether this replica can claim jobs; None if it runs no jobs.
     pub jobs_ready: Option<bool>,
-    /// This machine's clock minus the database's, while it is known.
+    /// This machine's clock minus the database's, in seconds; None while it is unknown.
     pub clock_skew_seconds: Option<f64>,
-    /// Whether the database keeps what it has committed if its machine crashes, while it is known.
+    /// Whether commits survive a crash of the database's machine; None while it is unknown.
     pub database_durable: Option<bool>,
-    /// Connections of the requests' pool that are lent.
+    /// Connections of the requests' pool that are in use.
     pub pool_in_use: u32,
-    /// Those that are not.
+    /// Open connections of that pool that are not in use.
     pub pool_idle: u32,
-    /// The most there can be.
+    /// The largest number of connections of that pool.
     pub pool_max: u32,
-    /// Requests that wait for one.
+    /// Requests that wait for a connection of that pool.
     pub pool_waiting: usize,
 }
 
@@ -68,14 +68,14 @@ struct LookedAt {
     pool_waiting: IntGauge,
 }
 
-/// The media type of the text.
+/// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Metrics {
-    /// All at 0.
+    /// Makes all series that are known beforehand, at 0.
     ///
     /// # Errors
-    /// When two families have one name, or one has a wrong name: never, as tests show.
+    /// If the name of a family is invalid or used twice; tests show that none is.
     pub fn new() -> Result<Metrics> {
         let registry = Registry::new();
         let families = Families(&registry);
@@ -91,10 +91,10 @@ impl Metrics {
         })
     }
 
-    /// The text, with these readings in it.
+    /// The text that Prometheus reads, with these readings.
     ///
     /// # Errors
-    /// Those of the library, which writes into memory.
+    /// Those of the library, which writes into memory only.
     pub fn text(&self, readings: &Readings) -> Result<String> {
         self.looked_at.set(readings);
         TextEncoder::new().encode_to_string(&self.registry.gather())
@@ -155,7 +155,7 @@ fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Makes families of a registry; each is made once.
+/// Makes families of metrics and registers them; a name can be used only once.
 struct Families<'a>(&'a Registry);
 
 impl Families<'_> {

@@ -1,10 +1,10 @@
-//! Migrations: the numbered files of `sql/`, compiled in, applied in order by whichever replica
-//! comes first while the others wait.
+//! Migrations: the numbered files of `sql/`, compiled into the program. One replica applies them in
+//! order, while the others wait.
 //!
-//! All pending files go in one transaction under an advisory lock: a file that fails leaves
-//! nothing behind. A file that was applied is never changed: its checksum is compared at every
-//! start. A schema newer than the program is a warning, so that an old replica can restart during
-//! a deploy.
+//! All pending files are applied in one transaction under an advisory lock, so a file that fails
+//! leaves nothing behind. An applied file must not be changed: its checksum is compared at every
+//! start. A schema newer than the program is only a warning, so that an old replica can restart
+//! during a deploy.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,9 +19,9 @@ use crate::shutdown::Signal;
 /// One file of `sql/`.
 #[derive(Clone, Copy, Debug)]
 pub struct Migration {
-    /// `0001_users.sql`; the number gives the order.
+    /// The file's name, such as `0001_users.sql`; its number gives the order.
     pub name: &'static str,
-    /// The file's text.
+    /// The file's text: one or more statements.
     pub sql: &'static str,
 }
 
@@ -45,21 +45,21 @@ pub const MIGRATIONS: &[Migration] = migrations![
 /// Why the schema is not as the program needs it.
 #[derive(Debug)]
 pub enum Fault {
-    /// The database cannot be reached: worth another try, and the probe says so.
+    /// No connection could be opened; another try may succeed. The probe logs the reason.
     Away(String),
-    /// It gave up: worth another try.
+    /// The database stopped the work for a passing reason; another try may succeed.
     Unreachable(String),
-    /// A human has to look: another try gives the same.
+    /// Another try would fail in the same way, so an operator must act.
     Refused(String),
-    /// The program was told to end.
+    /// The program was told to end before all was done.
     Stopped,
 }
 
-/// Between two tries to take the lock that another replica holds.
+/// The pause between two tries to take the lock while another replica holds it.
 const LOCK_RETRY: Duration = Duration::from_millis(50);
-/// Between two tries to reach the database.
+/// The pause between two tries to reach the database.
 const CONNECT_RETRY: Duration = Duration::from_millis(500);
-/// "balanced" in ASCII: the advisory lock's number, the same in every version.
+/// The number of the advisory lock, the same in every version: "balanced" in ASCII.
 const LOCK: i64 = 0x62616c616e636564;
 
 const CREATE_LIST: &str = "create table if not exists schema_migrations (
@@ -71,8 +71,8 @@ const CREATE_LIST: &str = "create table if not exists schema_migrations (
 const LIST: &str = "select number, name, checksum from schema_migrations order by number";
 const CHECKSUM: &str = "select encode(sha256(convert_to($1::text, 'UTF8')), 'hex')";
 const RECORD: &str = "insert into schema_migrations (number, name, checksum) values ($1, $2, $3)";
-/// What the statements of this program need, as README.md lists it. A table that is not there yet
-/// is another build's.
+/// Lists the rights that this program's statements need and its user lacks; README.md lists all. A
+/// table that does not exist belongs to another build, and is left out.
 const MISSING: &str = "\
 select current_user::text as name, string_agg(
     lower(needed.action) || ' in ' || needed.relation, ', ' order by relation, action
@@ -95,7 +95,7 @@ where to_regclass(relation) is not null and not case action
 end";
 const TRY_LOCK: &str = "select pg_try_advisory_xact_lock($1)";
 
-/// Applies what is pending, waiting for a database that is away until `stop` begins.
+/// Applies all pending migrations. Waits while the database is away, until `stop` begins.
 ///
 /// # Errors
 /// [`Fault::Refused`] with a sentence that says what to do, or [`Fault::Stopped`].
@@ -122,10 +122,10 @@ pub fn run_until_done(
     }
 }
 
-/// Applies what is pending, once.
+/// Applies all pending migrations; waits only while another replica applies them.
 ///
 /// # Errors
-/// Each case of [`Fault`].
+/// Any [`Fault`].
 pub fn run(target: &Target, migrations: &[Migration], stop: &Signal) -> Result<(), Fault> {
     let numbered = number(migrations)?;
     let client = target.open(Limits::FOR_MIGRATIONS, 0);
@@ -150,7 +150,7 @@ pub fn run(target: &Target, migrations: &[Migration], stop: &Signal) -> Result<(
     }
 }
 
-/// Whether the program's user may do in the tables what its statements do.
+/// Fails if the program's user lacks a right that the program's statements need.
 fn may_work(client: &mut Client) -> Result<(), Fault> {
     let row = client.query_one(MISSING, &[]).map_err(|error| unreachable(&error))?;
     match row.get::<_, Option<String>>("missing") {
@@ -163,7 +163,7 @@ fn may_work(client: &mut Client) -> Result<(), Fault> {
     }
 }
 
-/// The numbers in the names, which must be 1, 2, 3 …
+/// Reads the numbers in the names, which must be 1, 2, 3 …
 fn number(migrations: &[Migration]) -> Result<Vec<(i32, Migration)>, Fault> {
     let mut numbered = Vec::new();
     for (expected, migration) in (1..).zip(migrations) {
@@ -219,7 +219,7 @@ fn apply(transaction: &mut Transaction<'_>, migrations: &[(i32, Migration)]) -> 
     Ok(())
 }
 
-/// Asked first, so that a migrated database needs no right to create tables, and may be read-only.
+/// Asked first, because a migrated database may be read-only, or let its user create no table.
 fn list_exists(transaction: &mut Transaction<'_>) -> Result<bool, postgres::Error> {
     let row = transaction.query_one("select to_regclass('schema_migrations') is not null", &[])?;
     Ok(row.get(0))
@@ -247,7 +247,7 @@ fn unchanged(
     Ok(())
 }
 
-/// A gap among the applied files: number 2 pending although number 3 was applied.
+/// Fails if this file is pending although a later one was applied.
 fn in_order(
     number: i32,
     migration: &Migration,
@@ -276,7 +276,7 @@ fn execute(transaction: &mut Transaction<'_>, migration: &Migration) -> Result<(
     })
 }
 
-/// The line of the 1-based character `offset`.
+/// The line of the character at `offset`; both count from 1.
 fn line_of(sql: &str, offset: u32) -> usize {
     1 + sql.chars().take(offset.saturating_sub(1) as usize).filter(|c| *c == '\n').count()
 }
@@ -285,8 +285,8 @@ fn unreachable(error: &postgres::Error) -> Fault {
     Fault::Unreachable(explain(error))
 }
 
-/// A broken connection is worth another try, and so is a standby, which may be promoted; what the
-/// database itself refuses is not.
+/// Another try may succeed after a lost connection or a passing refusal, and on a standby, which
+/// may be promoted; after any other refusal it would not.
 fn refused(error: &postgres::Error, what: &str) -> Fault {
     if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
         return Fault::Unreachable(

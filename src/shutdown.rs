@@ -1,5 +1,5 @@
-//! How the process ends: in order, by one signal that every thread sees, or at once, because a
-//! thread has panicked that it cannot do without.
+//! How the process ends: in order, by one signal that every thread sees; or at once, because a
+//! thread has panicked that the process needs.
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
@@ -12,27 +12,27 @@ use std::time::{Duration, Instant};
 use log::error;
 use parking_lot::{Condvar, Mutex};
 
-/// The exit code of a process that has lost a thread it cannot do without.
+/// The exit code after a panic of a thread that the process needs.
 const THREAD_DIED: i32 = 1;
 const LAST_WORDS: Duration = Duration::from_millis(50);
 const STACK_BYTES: usize = 128 * 1024;
 
-/// How far the end has come. Each phase follows the one before it, and none comes back.
+/// How far the shutdown has come. The phases follow each other, and none comes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Everything goes on.
+    /// No shutdown has begun.
     #[default]
     Going,
-    /// The signal came: no job is claimed, runs are cancelled, answers end their connections.
+    /// The signal came: no job is claimed, runs are cancelled, each answer closes its connection.
     Draining,
-    /// No connection is accepted any more; what has arrived is still answered.
+    /// No new connection is accepted; requests that have arrived are still answered.
     Closed,
-    /// All is answered, or the grace is over: every thread returns.
+    /// All requests are answered, or the grace time is over: every thread returns.
     Ended,
 }
 
-/// The one signal to end. Clones share it. A run of a job has one of its own, which tells it that
-/// it was cancelled.
+/// The signal to end; clones share it. Each run of a job has a signal of its own, which tells it
+/// that it was cancelled.
 #[derive(Clone, Default)]
 pub struct Signal(Arc<Shared>);
 
@@ -40,34 +40,34 @@ pub struct Signal(Arc<Shared>);
 struct Shared {
     failed: AtomicBool,
     phase: Mutex<Phase>,
-    /// The same, for whoever only looks: each request does.
+    /// The same phase, to be read without the lock, because each request reads it.
     seen: AtomicU8,
     changed: Condvar,
 }
 
 impl Signal {
-    /// A signal that was not given yet.
+    /// A signal that was not given yet: its phase is [`Phase::Going`].
     pub fn new() -> Signal {
         Signal::default()
     }
 
-    /// Begins the end, unless it has begun.
+    /// Begins the shutdown; does nothing if it has begun.
     pub fn begin(&self) {
         self.advance(Phase::Draining);
     }
 
-    /// Begins the end because the process cannot go on.
+    /// Begins the shutdown because the process cannot go on.
     pub fn fail(&self) {
         self.0.failed.store(true, Ordering::Relaxed);
         self.begin();
     }
 
-    /// Whether the end began because the process cannot go on.
+    /// Whether [`Signal::fail`] was called.
     pub fn has_failed(&self) -> bool {
         self.0.failed.load(Ordering::Relaxed)
     }
 
-    /// Goes on to this phase, unless it is past it, and wakes everybody who waits.
+    /// Goes on to `phase` and wakes all threads that wait; does nothing if a later one was reached.
     pub fn advance(&self, phase: Phase) {
         let mut now = self.0.phase.lock();
         *now = phase.max(*now);
@@ -75,17 +75,17 @@ impl Signal {
         self.0.changed.notify_all();
     }
 
-    /// Whether the end has begun.
+    /// Whether the phase is [`Phase::Draining`] or a later one.
     pub fn has_begun(&self) -> bool {
         self.has_reached(Phase::Draining)
     }
 
-    /// Whether the end has come so far.
+    /// Whether the phase is `phase` or a later one; takes no lock.
     pub fn has_reached(&self, phase: Phase) -> bool {
         self.0.seen.load(Ordering::SeqCst) >= phase as u8
     }
 
-    /// Waits until the end begins.
+    /// Waits until the shutdown begins, without a limit.
     pub fn wait(&self) {
         let mut now = self.0.phase.lock();
         while *now < Phase::Draining {
@@ -93,12 +93,12 @@ impl Signal {
         }
     }
 
-    /// Waits until the end begins, but no longer than `limit`; true when it has begun.
+    /// Waits until the shutdown begins, but no longer than `limit`; true if it has begun.
     pub fn wait_for(&self, limit: Duration) -> bool {
         self.wait_for_phase(Phase::Draining, limit)
     }
 
-    /// Waits until the end has come so far, but no longer than `limit`; true when it has.
+    /// Waits until `phase` is reached, but no longer than `limit`; true if it was reached.
     pub fn wait_for_phase(&self, phase: Phase, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         let mut now = self.0.phase.lock();
@@ -111,11 +111,11 @@ impl Signal {
     }
 }
 
-/// Starts a thread that the process cannot do without: should it panic, the process ends with a
-/// last word in the log, and whoever supervises it starts another.
+/// Starts a thread that the process needs. If it panics, the process logs that and exits with code
+/// 1, so that its supervisor starts another process.
 ///
 /// # Errors
-/// When the system has no thread left.
+/// If the system has no thread left.
 pub fn spawn_vital(
     name: &str,
     stack_bytes: usize,
@@ -136,8 +136,8 @@ pub fn spawn_vital(
     thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(or_end)
 }
 
-/// Has something said in the log by a thread of its own, and waits for that no longer than 50 ms:
-/// whoever reads the log may have stopped reading. Without a thread left it is said here.
+/// Runs `words`, which write to the log, in a thread of their own, and waits for it at most 50 ms:
+/// writing blocks if the reader of the log has stopped. If no thread is left, they run here.
 pub fn say(words: impl Fn() + Send + Sync + 'static) {
     let words = Arc::new(words);
     let (said, is_said) = mpsc::channel::<()>();

@@ -1,10 +1,10 @@
 //! How an instant is written for people and programs: RFC 3339 in UTC with microseconds, always of
-//! the same length, so that the texts sort as the instants do.
+//! the same length, so that sorting the texts sorts the instants.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serializer;
 
-/// For `#[serde(serialize_with = …)]`.
+/// Writes an instant; for `#[serde(serialize_with = …)]`.
 ///
 /// # Errors
 /// Those of the serializer.
@@ -12,7 +12,7 @@ pub fn as_text<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok
     serializer.serialize_str(&text(at))
 }
 
-/// The same; `null` for none.
+/// Like [`as_text`], but None becomes `null`.
 ///
 /// # Errors
 /// Those of the serializer.
@@ -26,7 +26,7 @@ pub fn as_text_or_null<S: Serializer>(
     }
 }
 
-/// `2026-03-01T12:00:00.000000Z`
+/// The instant as text, such as `2026-03-01T12:00:00.000000Z`.
 pub fn text(at: &DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

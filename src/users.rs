@@ -1,4 +1,4 @@
-//! Users: create, read, list, and the list of a user's changes.
+//! Users: to create, read and list them, and to list a user's changes.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::db::{Db, Deadline, Error};
 use crate::timestamp;
 
-/// A user and the balance.
+/// A user's id and balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
@@ -19,47 +19,47 @@ pub struct User {
     pub balance: i64,
 }
 
-/// What became of a creation.
+/// The result of a request to create a user under an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Creation {
-    /// There is a new user.
+    /// A new user was created.
     Created(User),
-    /// An earlier creation with the same key made this one; the balance is the opening one.
+    /// An earlier request with the same key created this user; the balance is the opening one.
     Replayed(User),
-    /// Refused: the key stands for another opening balance.
+    /// Refused: an earlier request used the key with another opening balance.
     KeyReused,
 }
 
-/// One row of the ledger.
+/// One row of the ledger: a change that was applied.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedChange {
-    /// Rises with time within a user.
+    /// A later change of the same user has a higher id.
     pub id: i64,
-    /// Never zero.
+    /// What was added to the balance: negative if it was lowered, never zero.
     pub amount: i64,
-    /// The balance this change left.
+    /// The user's balance just after this change.
     pub balance_after: i64,
-    /// By the database's clock.
+    /// When the change was made, by the database's clock.
     #[serde(serialize_with = "timestamp::as_text")]
     pub created_at: DateTime<Utc>,
 }
 
-/// A part of a list: at most `limit` rows behind (or before) the row named by `from`.
+/// A part of a list: at most `limit` rows that follow the row `from` in the list's order.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
-    /// The last id of the page before.
+    /// The last id of the page before; None for the first page.
     pub from: Option<i64>,
-    /// The most rows.
+    /// The largest number of rows.
     pub limit: i64,
 }
 
-/// Reads and creates users.
+/// Reads and creates the users of one database.
 pub struct Users {
     db: Arc<Db>,
 }
 
-/// An opening balance is a change like any other; of zero it is none.
+/// The ledger records an opening balance as a change, unless it is zero.
 const CREATE: &str = "\
 with created as (
     insert into users (balance) values ($1) returning id, balance
@@ -68,8 +68,8 @@ with created as (
     select id, balance, balance from created where balance <> 0
 )
 select id, balance from created";
-/// Of twins that run at once none sees another's row: each waits at the key's index until the
-/// first has committed, and then fails as a whole, so that the user it has made is undone.
+/// Two concurrent requests with one key do not see each other's row. The second waits at the unique
+/// index until the first commits; then its whole statement fails, so its new user is undone.
 const CREATE_ONCE: &str = "\
 with found as (
     select user_id, balance from creation_keys where key = $2
@@ -87,8 +87,8 @@ union all
 select id, balance, false from created";
 const READ: &str = "select id, balance from users where id = $1";
 const LIST: &str = "select id, balance from users where id > $1 order by id limit $2";
-/// The user's row comes even without a change, so that an unknown user can be told from one
-/// whose page is empty.
+/// A user without changes still gives one row, of nulls, so that an unknown user differs from an
+/// empty page.
 const CHANGES: &str = "\
 select page.id, page.amount, page.balance_after, page.created_at
 from users left join lateral (
@@ -100,7 +100,7 @@ where users.id = $1
 order by page.id desc";
 
 impl Users {
-    /// Users kept in this database.
+    /// Users in the database of this pool.
     pub fn new(db: Arc<Db>) -> Users {
         Users { db }
     }
@@ -108,7 +108,7 @@ impl Users {
     /// Creates a user; the opening balance must not be negative.
     ///
     /// # Errors
-    /// A fault of the database.
+    /// Those of the database; [`Error::effect`] says whether the user may have been created.
     pub fn create(&self, deadline: &Deadline, balance: i64) -> Result<User, Error> {
         self.db.run(deadline, |session| {
             let rows = session.query(CREATE, &[&balance])?;
@@ -116,10 +116,10 @@ impl Users {
         })
     }
 
-    /// The same, once only under each key.
+    /// Like [`Users::create`], but creates at most one user for each key.
     ///
     /// # Errors
-    /// A fault of the database.
+    /// Those of the database; a request that is sent again with its key creates no second user.
     pub fn create_once(
         &self,
         deadline: &Deadline,
@@ -128,7 +128,7 @@ impl Users {
     ) -> Result<Creation, Error> {
         self.db.run(deadline, |session| {
             let rows = match session.query(CREATE_ONCE, &[&balance, &key]) {
-                // A twin was faster, and now its user is found.
+                // Another request with this key has just committed, and now its user is found.
                 Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
                     session.query(CREATE_ONCE, &[&balance, &key])?
                 }
@@ -142,20 +142,20 @@ impl Users {
         })
     }
 
-    /// One user, if there is one of this id.
+    /// Reads one user; None if no user has this id.
     ///
     /// # Errors
-    /// A fault of the database.
+    /// Those of the database.
     pub fn read(&self, deadline: &Deadline, user_id: i64) -> Result<Option<User>, Error> {
         self.db.run(deadline, |session| {
             Ok(session.query_opt(READ, &[&user_id])?.map(|row| user(&row)))
         })
     }
 
-    /// Users by rising id.
+    /// Lists users by rising id; `page.from` is the id before the first of them.
     ///
     /// # Errors
-    /// A fault of the database.
+    /// Those of the database.
     pub fn list(&self, deadline: &Deadline, page: Page) -> Result<Vec<User>, Error> {
         let after = page.from.unwrap_or(i64::MIN);
         self.db.run(deadline, |session| {
@@ -163,10 +163,10 @@ impl Users {
         })
     }
 
-    /// A user's changes, newest first; none when there is no such user.
+    /// Lists a user's changes, newest first; None if no user has this id.
     ///
     /// # Errors
-    /// A fault of the database.
+    /// Those of the database.
     pub fn changes(
         &self,
         deadline: &Deadline,

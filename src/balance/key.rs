@@ -1,21 +1,21 @@
-//! The idempotency key: the name a client gives to one change, so that it can send it again.
+//! The idempotency key: a client names a change with it, and can then safely send it again.
 
-/// 1 to 255 printable ASCII characters.
+/// The name of a change: 1 to 255 printable ASCII characters, without the header's quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
-/// Not a key: empty, too long, unprintable, or with quotes that do not match.
+/// The header is no key: it is empty, too long, unprintable, or has quotes that do not match.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KeyFault;
 
 const LENGTH_MAX: usize = 255;
 
 impl IdempotencyKey {
-    /// Reads the header's value, quoted (a string of RFC 9651) or bare. `"a"` and `a` are the
-    /// same key.
+    /// Reads the header's value, quoted (a string of RFC 9651) or bare: `"a"` and `a` are the same
+    /// key.
     ///
     /// # Errors
-    /// [`KeyFault`].
+    /// [`KeyFault`] if it is no key.
     pub fn parse(header: &str) -> Result<IdempotencyKey, KeyFault> {
         let header = header.trim_matches([' ', '\t']);
         let key = match header.strip_prefix('"') {
@@ -29,13 +29,13 @@ impl IdempotencyKey {
         Ok(IdempotencyKey(key))
     }
 
-    /// The key without quotes.
+    /// The key without the header's quotes and escapes.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What stands between the quotes: only a quote and a backslash may, and must, be escaped.
+/// Reads the text between the quotes: only a quote and a backslash may, and must, be escaped.
 fn unquoted(text: &str) -> Result<String, KeyFault> {
     let mut key = String::with_capacity(text.len());
     let mut characters = text.chars();

@@ -1,4 +1,4 @@
-//! Where the database is, and how it is to prove that it is the right one.
+//! Where the database is, and what its certificate must prove.
 
 use std::fs;
 
@@ -13,32 +13,32 @@ use super::password::Passwords;
 use super::tls::{Check, Demand};
 use super::words::{Words, is_url};
 
-/// What `DATABASE_URL` says, and the password where it has none.
+/// What `DATABASE_URL` says, and passwords from elsewhere if it has none.
 #[derive(Clone, Default)]
 pub struct Database {
-    /// Where it is, how to log in and whether to encrypt; without any of this program's limits.
+    /// The hosts, the login and whether to encrypt, without this program's time limits.
     pub parameters: postgres::Config,
-    /// The passwords of its hosts, where `parameters` have none.
+    /// The password of each host, if `parameters` have none.
     pub passwords: Passwords,
-    /// What its certificate has to prove.
+    /// What a server's certificate must prove.
     pub proof: Proof,
 }
 
-/// What a server's certificate has to prove where the connection is encrypted.
+/// What a server's certificate must prove if the connection is encrypted.
 #[derive(Clone, Debug, Default)]
 pub enum Proof {
-    /// Nothing.
+    /// Nothing: any certificate is accepted.
     #[default]
     None,
-    /// That one of these authorities stands behind it.
+    /// That it was issued by one of these authorities, directly or through others.
     Chain(RootCertStore),
-    /// The same, and that it is for the host that was asked for.
+    /// The same, and that it names the host that was asked for.
     ChainAndName(RootCertStore),
 }
 
 impl Database {
-    /// Reads a URL or a key=value string, and where it has no password what `look_up` knows of one;
-    /// else the rule that it breaks.
+    /// Reads a URL or a key=value string; `look_up` returns environment variables, for a password
+    /// if there is none in it. The error is the rule that the text breaks.
     pub(super) fn read(
         text: &str,
         look_up: impl Fn(&str) -> Option<String>,
@@ -47,7 +47,7 @@ impl Database {
         let mut parameters = words.rest.parse::<postgres::Config>().map_err(|error| {
             let shown = without_secret("DATABASE_URL", text);
             let reason = reason_without_secret(&super::chain(&error), &shown);
-            // A password with an '@' and a '?' ends in the query.
+            // If a password contains '@' and '?', its end is read as part of the query.
             let hint = match is_url(text) && text.matches('@').count() > 1 {
                 true => "; an '@' of a password? percent-encode it: %40",
                 false => "",
@@ -57,7 +57,7 @@ impl Database {
         words.apply(&mut parameters)?;
         check_places(&parameters)?;
         let Some(user) = parameters.get_user().map(str::to_owned).or_else(system_user) else {
-            // In a container, say; the driver would fail at every try, and not say why.
+            // For example in a container. The driver would fail at every try without saying why.
             return Err("one that names a user: the one that runs this has no name".to_owned());
         };
         let proof = Proof::of(&words, text, &mut parameters)?;
@@ -65,7 +65,7 @@ impl Database {
         Ok(Database { parameters, passwords, proof })
     }
 
-    /// Whether every connection is encrypted and yet may be to anybody.
+    /// Whether every connection is encrypted, but no certificate is verified.
     pub fn is_encrypted_only(&self) -> bool {
         let encrypted = self.parameters.get_ssl_mode() == SslMode::Require;
         encrypted && matches!(self.proof, Proof::None)
@@ -73,15 +73,15 @@ impl Database {
 }
 
 impl Proof {
-    /// What the words on TLS demand; tells the driver whether to encrypt.
+    /// What the TLS options demand; also tells the driver whether to encrypt.
     fn of(words: &Words, text: &str, parameters: &mut postgres::Config) -> Result<Proof, String> {
-        // The driver goes to the address where one is given, even beside a socket folder.
+        // If an address is given, the driver connects to it, even beside a socket folder.
         let is_addressed = !parameters.get_hostaddrs().is_empty();
         let is_socket = |host: &Host| matches!(host, Host::Unix(_)) && !is_addressed;
         let sockets = parameters.get_hosts().iter().filter(|host| is_socket(host)).count();
         let hosts = parameters.get_hosts().len().max(parameters.get_hostaddrs().len());
         if sockets == hosts {
-            // As in libpq: no server offers TLS there, and nobody but its own host can listen in.
+            // As in libpq: no server offers TLS over a socket, and no other machine can listen in.
             parameters.ssl_mode(SslMode::Disable).ssl_negotiation(SslNegotiation::Postgres);
             return Ok(Proof::None);
         }
@@ -95,7 +95,7 @@ impl Proof {
             return Err(rule.to_owned());
         }
         parameters.ssl_mode(mode);
-        // A password may stand there, behind a `?` that should have been a `&`.
+        // The name may contain a password, after a `?` that should have been a `&`.
         let shown = without_secret("DATABASE_URL", text);
         let authorities = |file: &str| {
             authorities(file).map_err(|reason| match shown.contains(file) {
@@ -111,7 +111,7 @@ impl Proof {
     }
 }
 
-/// As many hosts, addresses and ports as the driver can make sense of.
+/// Checks that the numbers of hosts, addresses and ports fit together, as the driver needs it.
 fn check_places(parameters: &postgres::Config) -> Result<(), String> {
     let addresses = parameters.get_hostaddrs().len();
     let hosts = parameters.get_hosts().len().max(addresses);
@@ -127,13 +127,13 @@ fn check_places(parameters: &postgres::Config) -> Result<(), String> {
     Ok(())
 }
 
-/// The name of the user that runs this, if the system knows one.
+/// None if the system has no name for the user that runs this program.
 fn system_user() -> Option<String> {
     User::from_uid(getuid()).ok().flatten().map(|user| user.name)
 }
 
-/// The certificates in a PEM file. A bundle of public authorities may hold some of a form that is
-/// not supported: those are left out, unless nothing remains.
+/// Reads the certificates in a PEM file. A bundle of public authorities may contain some of an
+/// unsupported form; these are left out, and only a file without any other is an error.
 fn authorities(file: &str) -> Result<RootCertStore, String> {
     let text = fs::read(file).map_err(|error| error.to_string())?;
     let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&text)

@@ -1,15 +1,15 @@
-//! What is wrong with a setting, said so that it can be mended and without giving a secret away.
+//! What is wrong with a setting, said so that it can be corrected, and without any secret.
 
 use std::fmt;
 
 /// One setting that breaks its rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The variable.
+    /// The name of the environment variable.
     pub name: &'static str,
     /// Its value, without secrets; empty when it is not set.
     pub value: String,
-    /// What it must be.
+    /// What the value must be: it completes the sentence "must be …".
     pub rule: String,
 }
 
@@ -38,7 +38,7 @@ impl std::error::Error for Faults {}
 
 const HIDDEN: &str = "****";
 
-/// The value as it may be shown: a token not at all, a database address without its password.
+/// The value as it may be shown: a token is hidden, a database address loses its password.
 pub(super) fn without_secret(name: &str, value: &str) -> String {
     match name {
         "API_TOKEN" => HIDDEN.to_owned(),
@@ -47,7 +47,7 @@ pub(super) fn without_secret(name: &str, value: &str) -> String {
     }
 }
 
-/// The parser's reason for refusing a value, unless it quotes what is not shown of it.
+/// The parser's reason for refusing a value; hides a quotation that `shown` does not contain.
 pub(super) fn reason_without_secret(reason: &str, shown: &str) -> String {
     let quoted = reason.split_once('`').and_then(|(_, rest)| rest.rsplit_once('`'));
     match reason.split_once('`') {
@@ -73,20 +73,20 @@ fn without_password(address: &str) -> String {
 }
 
 fn url_without_password(url: &str) -> String {
-    // The last '@' ends the user part: a password may hold an unescaped one.
+    // The last '@' ends the user part, because a password may contain an unescaped one.
     let (user_part, place) = url.rsplit_once('@').unwrap_or(("", url));
     let user = user_part.split([':', '/', '?', '=', '&']).next().unwrap_or_default();
     let mut shown = match user_part.len() {
         0 => String::new(),
         length if length == user.len() => format!("{user}@"),
-        // Where that '@' may just as well be one of a password in the query, nothing more is safe.
+        // That '@' may also be part of a password in the query, so only the user is shown.
         _ if user_part.contains(['/', '?']) => return format!("{user}:{HIDDEN}"),
         _ => format!("{user}:{HIDDEN}@"),
     };
     let (place, query) = place.split_once('?').unwrap_or((place, ""));
     let hosts = place.split('/').next().unwrap_or_default();
     if place.contains(['=', '&']) || !hosts.split(',').all(has_a_plain_port) {
-        // A URL whose host or question mark was forgotten has its password there.
+        // If the host or the question mark was forgotten, the password stands here.
         let host = hosts.split([':', '=', '&']).next().unwrap_or_default();
         return format!("{shown}{host}:{HIDDEN}");
     }
@@ -133,8 +133,8 @@ const HARMLESS: [&str; 22] = [
     "user",
 ];
 
-/// The options before the first that may be a password, under a misspelled or an escaped name
-/// too: what stands behind that may be its end. Quoted values are not understood here.
+/// The options before the first that may be a password, even with a misspelled or escaped name: the
+/// text after it may be the end of that password. Quoted values are not understood here.
 fn harmless_options(text: &str, ends: fn(char) -> bool, joint: &str) -> String {
     let mut shown = Vec::new();
     let mut rest = text.trim_matches(ends);

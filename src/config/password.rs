@@ -1,5 +1,5 @@
-//! Where the password comes from when `DATABASE_URL` has none, in libpq's order: `PGPASSWORD`, then
-//! the password file, which may have another one for each host.
+//! Where the password comes from if `DATABASE_URL` has none, in libpq's order: `PGPASSWORD`, then
+//! the password file, which may have a different one for each host.
 
 use std::cmp::max;
 use std::fs;
@@ -8,20 +8,20 @@ use std::path::Path;
 
 use postgres::config::Host;
 
-/// What the password file says.
+/// The passwords that were found in the password file.
 #[derive(Clone, Default)]
 pub struct Passwords {
-    /// Those of the hosts, in their order; none where the file is not needed.
+    /// One for each host, in the order of the URL; empty if the file is not needed.
     pub of_hosts: Vec<Option<Vec<u8>>>,
-    /// The file and the reason, where it is there and was not used.
+    /// The file and the reason, if the file exists but was not used.
     pub ignored: Option<String>,
 }
 
-/// The folders of sockets that a libpq is built with: their hosts are `localhost` in the file.
+/// Default socket folders of libpq's builds; the password file calls their hosts `localhost`.
 const DEFAULT_FOLDERS: [&str; 2] = ["/tmp", "/var/run/postgresql"];
 
 impl Passwords {
-    /// Sets the password for all hosts where `PGPASSWORD` has one; else reads the file.
+    /// Sets the password for all hosts if `PGPASSWORD` has one; else reads the password file.
     pub(super) fn find(
         parameters: &mut postgres::Config,
         user: &str,
@@ -53,7 +53,7 @@ impl Passwords {
     }
 }
 
-/// The text of the file, or why it is not used. One that cannot be found is empty.
+/// The text of the file, or why it is not used. A file that does not exist counts as empty.
 fn read(file: &str) -> Result<Vec<u8>, String> {
     let Ok(about) = fs::metadata(file) else {
         return Ok(Vec::new());
@@ -67,7 +67,7 @@ fn read(file: &str) -> Result<Vec<u8>, String> {
     fs::read(file).map_err(|error| error.to_string())
 }
 
-/// What a line of the file has to begin with: host, port, database and user.
+/// What a matching line of the file begins with: host, port, database and user.
 fn keys(parameters: &postgres::Config, user: &str, index: usize) -> [String; 4] {
     let is_default = |folder: &Path| DEFAULT_FOLDERS.map(Path::new).contains(&folder);
     let host = match parameters.get_hosts().get(index) {
@@ -82,7 +82,7 @@ fn keys(parameters: &postgres::Config, user: &str, index: usize) -> [String; 4] 
     [host, port.to_string(), name.to_owned(), user.to_owned()]
 }
 
-/// The password of the first line that fits.
+/// The password of the first line that matches.
 fn password(text: &[u8], keys: &[String; 4]) -> Option<Vec<u8>> {
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"#"));
     let rests = lines.filter_map(|line| {
@@ -95,7 +95,7 @@ fn password(text: &[u8], keys: &[String; 4]) -> Option<Vec<u8>> {
     rests.map(|rest| field(rest).0).next()
 }
 
-/// The first field without its escapes, and what stands behind its colon, if it has one.
+/// The first field without its escapes, and the text after its colon, if there is one.
 fn field(line: &[u8]) -> (Vec<u8>, Option<&[u8]>) {
     let mut plain = Vec::new();
     let mut bytes = line.iter().enumerate();

@@ -1,12 +1,12 @@
-//! The list of settings: the one place that holds a name, its default and its meaning.
+//! The list of settings: the only place that has their names, defaults and meanings.
 
 /// One variable of the environment.
 pub struct Setting {
-    /// The variable's name.
+    /// The name of the variable; unique.
     pub name: &'static str,
-    /// What it is when unset; empty where there is none.
+    /// The value if the variable is unset; empty if there is no default.
     pub default: &'static str,
-    /// One line of English.
+    /// One line of English for `--help`.
     pub meaning: &'static str,
 }
 
@@ -50,7 +50,6 @@ pub const SETTINGS: &[Setting] = &[
     setting("LOG_LEVEL", "info", "off, error, warn, info, debug or trace"),
 ];
 
-/// The default of a setting, where it has one.
 pub(super) fn default_of(name: &str) -> Option<String> {
     let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
     (!setting.default.is_empty()).then(|| setting.default.to_owned())

@@ -186,7 +186,7 @@ fn what_cannot_be_kept_of_the_words_of_libpq_is_refused() {
     }
 }
 
-/// A folder with a password file of this text and mode, as somebody's home.
+/// Makes a home folder with a password file of this text and mode.
 fn home(name: &str, text: &str, mode: u32) -> String {
     let folder = std::env::temp_dir().join(format!("balanced-{name}-{}", std::process::id()));
     let file = folder.join(".pgpass");

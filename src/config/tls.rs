@@ -1,31 +1,31 @@
-//! What `DATABASE_URL` says of TLS, with libpq's meanings.
+//! What `DATABASE_URL` says about TLS; the options mean what they mean to libpq.
 
 use postgres::config::SslMode;
 
 use super::words::Words;
 
-/// What the words ask for.
+/// What the TLS options of the URL ask for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Demand {
     /// Whether to encrypt.
     pub(super) mode: SslMode,
-    /// What to verify, and with which file of authorities.
+    /// What to verify, and with which file of authorities; None to verify nothing.
     pub(super) check: Option<(Check, String)>,
 }
 
 /// How much of the server's certificate is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Check {
-    /// Who has signed it.
+    /// That one of the authorities has issued it.
     Chain,
-    /// And that it names the host.
+    /// The same, and that it names the host.
     ChainAndName,
 }
 
 const PUBLIC: &str = "sslrootcert=/etc/ssl/certs/ca-certificates.crt";
 
 impl Demand {
-    /// What they ask for together, or the rule they break.
+    /// What the options ask for together, or the rule that they break.
     pub(super) fn of(words: &Words) -> Result<Demand, String> {
         if words.get("sslcert").or(words.get("sslkey")).is_some() {
             let rule = "given no sslcert or sslkey: certificates of clients are not supported, \

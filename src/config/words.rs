@@ -1,5 +1,5 @@
-//! The words of `DATABASE_URL` that the driver's parser does not know, or understands otherwise
-//! than libpq: they are taken out of the text before it reads it.
+//! The options of `DATABASE_URL` that the driver's parser does not know, or understands differently
+//! from libpq: they are taken out of the text before that parser reads it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,22 +23,22 @@ const TAKEN: [&str; 10] = [
 const ENCODED: &str = "given without a bare '@', '/' or '?' in its user's name or password, or '@' \
                        in its query: percent-encode it (%40, %2F, %3F)";
 
-/// The words that were taken, and the text without them.
+/// The options that were taken out, and the text without them.
 #[derive(Debug, Default)]
 pub(super) struct Words {
-    /// What is left for the driver's parser.
+    /// The text that is left for the driver's parser.
     pub(super) rest: String,
     taken: BTreeMap<String, String>,
 }
 
-/// Whether it is a URL; else it is a key=value string.
+/// If the text is no URL, it is a key=value string.
 pub(super) fn is_url(text: &str) -> bool {
     ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
 impl Words {
-    /// Takes them out of a URL or a key=value string. Where the text is malformed it is left as it
-    /// is, for the driver to refuse; but a URL that two may read in two ways breaks a rule.
+    /// Takes the options out of a URL or a key=value string. A malformed text is left as it is, for
+    /// the driver to refuse; but a URL that two parsers may read differently breaks a rule.
     pub(super) fn take(text: &str) -> Result<Words, String> {
         match is_url(text) {
             true => Words::take_from_url(text),
@@ -48,8 +48,8 @@ impl Words {
 
     fn take_from_url(url: &str) -> Result<Words, String> {
         let start = url.find("://").map_or(0, |at| at + 3);
-        // The driver takes all before the first '@' for user and password. To libpq a '/' ends them
-        // before that; and an '@' in the query would turn a demand for TLS into a user's name.
+        // The driver reads all before the first '@' as user and password. To libpq a '/' ends them
+        // earlier; and an '@' in the query would turn a demand for TLS into a user's name.
         let host = url[start..].find('@').map_or(start, |at| start + at + 1);
         let query = url[host..].find('?').map_or(url.len(), |at| host + at);
         let (login, place) = (&url[start..host], &url[host..query]);
@@ -90,7 +90,7 @@ impl Words {
         words
     }
 
-    /// Whether it was one of these words. The last of several counts, as in libpq.
+    /// Takes the option if it is one of these; the last of several counts, as in libpq.
     fn accept(&mut self, key: &str, value: String) -> bool {
         let is_taken = TAKEN.contains(&key);
         if is_taken {
@@ -99,13 +99,12 @@ impl Words {
         is_taken
     }
 
-    /// The value of a word that was taken.
     pub(super) fn get(&self, word: &str) -> Option<&str> {
         self.taken.get(word).map(String::as_str)
     }
 
-    /// Gives the driver what is not about TLS, in its own names and units; else the rule that is
-    /// broken.
+    /// Passes the options that are not about TLS to the driver, in the driver's names and units.
+    /// The error is the rule that is broken.
     pub(super) fn apply(&self, parameters: &mut postgres::Config) -> Result<(), String> {
         let refused = |rule: &str| Err(rule.to_owned());
         if !matches!(self.get("gssencmode"), None | Some("disable" | "prefer")) {
@@ -134,7 +133,7 @@ impl Words {
             let Ok(milliseconds) = text.trim().parse::<i32>() else {
                 return refused("given tcp_user_timeout in whole milliseconds, 0 for the system's");
             };
-            // A zero is told, too: the system takes it for its own limit, which is not ours.
+            // A zero is passed on, too: it means the system's limit, which is not our default.
             let limit = u64::try_from(milliseconds).unwrap_or_default();
             parameters.tcp_user_timeout(Duration::from_millis(limit));
         }
@@ -148,15 +147,15 @@ impl Words {
     }
 }
 
-/// Whether it is UTF-8 in any of PostgreSQL's spellings, or is left to others: to the locale by
-/// `auto`, to the server by nothing.
+/// Whether the encoding is UTF-8 in any spelling of PostgreSQL, or is left to the locale (`auto`)
+/// or to the server (empty).
 fn is_utf8(encoding: &str) -> bool {
     let letters = encoding.chars().filter(char::is_ascii_alphanumeric);
     let name = letters.collect::<String>().to_ascii_lowercase();
     ["utf8", "unicode"].contains(&&*name) || ["auto", ""].contains(&encoding)
 }
 
-/// The first key, its value without quotes and escapes, and what follows, read as the driver does.
+/// The first key, its value without quotes and escapes, and the rest, read as the driver does.
 fn pair(text: &str) -> Option<(&str, String, &str)> {
     let (key, after) = text.split_at(text.find(|c: char| c.is_whitespace() || c == '=')?);
     let value = after.trim_start().strip_prefix('=')?.trim_start();

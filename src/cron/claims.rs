@@ -1,8 +1,8 @@
 //! Looks for due jobs and claims them, one at a time.
 //!
-//! No replica knows of another, and still they share evenly: a replica that holds n jobs leaves
-//! each offered job to others for `handicap(n)`, counted from the offer, an instant that all
-//! replicas read from the same row. Whoever holds fewer comes first.
+//! No replica knows of another, and still they share the jobs evenly: a replica that holds n jobs
+//! claims an offered job only `handicap(n)` after the offer, an instant that all replicas read from
+//! the same row. So the replica that holds the fewest jobs claims first.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,60 +23,60 @@ pub(super) struct Claims {
     pub(super) held: Arc<Held>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
-    /// Given once there was a poll, so that there is a connection for it.
+    /// Begun after the first poll. Connections for steps wait for it: the poll's own comes first.
     pub(super) looked: Signal,
     pub(super) runner: Runner,
     pub(super) handicap: Duration,
     pub(super) trust: TrustWindow,
-    /// The database's, once it was seen.
+    /// The database's clock; none before the first poll.
     pub(super) clock: Option<Clock>,
-    /// Its jump forward may have ended leases.
+    /// True when the database's clock has jumped forward, so that leases may have run out early.
     pub(super) leases_have_ended: bool,
-    /// Whether rows may have been written before the database's clock was set back.
+    /// Whether rows may be left that were written before the database's clock was set back.
     pub(super) perhaps_set_back: bool,
-    /// Why there is no connection for steps.
+    /// Why there is no connection for steps; none when there is one.
     pub(super) lack: Option<String>,
-    /// Whether one is on its way.
+    /// Whether a connection for steps is being opened.
     pub(super) is_connecting: bool,
-    /// When the system last had no thread left for a run.
+    /// When the system last refused a thread for a run.
     pub(super) no_thread: Option<Instant>,
     pub(super) told: Told,
 }
 
-/// What was logged, so that it is logged once.
+/// What was already logged, so that it is not logged at every poll.
 #[derive(Default)]
 pub(super) struct Told {
     wave: Wave,
-    /// Jobs reported as unknown to this build.
+    /// Due jobs whose function this build lacks, each as `job function`.
     unknown: Vec<String>,
-    /// The last poll failed.
+    /// True when the last poll failed.
     failing: bool,
-    /// That there was no connection for steps.
+    /// True when it was logged that there is no connection for steps.
     lack: bool,
-    /// Writes that were refused, poll after poll.
+    /// How many writes were refused since the last poll without a refusal.
     refusals: u64,
 }
 
-/// How long nothing is claimed after the system had no thread.
+/// After the system has refused a thread, nothing is claimed for this long.
 const THREAD_RETRY: Duration = Duration::from_secs(5);
 
-/// The due jobs since there last were none.
+/// This replica's claims since it last saw no due job.
 #[derive(Default)]
 pub(super) struct Wave {
     claimed: i64,
     told: Option<i64>,
 }
 
-/// How long a replica that holds `held` jobs leaves an offered one to others: `step` for the first
-/// job held, always rising, never above ten times `step`.
+/// How long after the offer a replica that holds `held` jobs may claim the job: `step` if it holds
+/// one job, more with each further one, and never more than ten times `step`.
 pub(super) fn handicap(held: usize, step: Duration) -> Duration {
     let held = u32::try_from(held).unwrap_or(u32::MAX - 9).min(1_000_000);
     step * (10 * held) / (held + 9)
 }
 
 impl Claims {
-    /// Offers what is due, then claims one job after the other for as long as it is this replica's
-    /// turn, and nothing else is to be done; true when it broke off for that.
+    /// Offers the due jobs, then claims one after the other while the handicap allows it. True when
+    /// it stopped early because other work came first, and has to be called again at once.
     pub(super) fn poll(&mut self, connection: &mut Dedicated, until: Instant) -> bool {
         match self.try_to_poll(connection, until) {
             Ok(interrupted) => {
@@ -144,8 +144,8 @@ impl Claims {
         Ok(interrupted)
     }
 
-    /// False when there is nothing to claim. The `refused` oldest offers are left: a job that the
-    /// database does not let be claimed must not keep all the others from being run.
+    /// False when there is nothing to claim. Skips the `refused` oldest offers: a job that the
+    /// database does not let be claimed must not keep the other jobs from being run.
     fn claim(
         &mut self,
         connection: &mut Dedicated,
@@ -180,7 +180,7 @@ impl Claims {
         Ok(true)
     }
 
-    /// Whether sessions keep apart on the way to the database.
+    /// False when a pooler on the way to the database may mix sessions: then nothing may be sent.
     pub(super) fn may_ask(&self) -> bool {
         self.health.is_fit()
     }
@@ -189,13 +189,13 @@ impl Claims {
         self.obstacle().is_none() && self.may_ask() && !self.held.is_draining()
     }
 
-    /// What a run needs and cannot have now.
+    /// Why no further run can be started at present; none when one can.
     fn obstacle(&self) -> Option<String> {
         let no_thread = self.no_thread.is_some_and(|since| since.elapsed() < THREAD_RETRY);
         self.lack.clone().or(no_thread.then(|| "no thread is left for another run".to_owned()))
     }
 
-    /// A run that can make no step would only keep others from it.
+    /// Checks for a connection for steps. Without one, a run would only keep its job from others.
     fn look_for_steps(&mut self) {
         let before = self.lack.take();
         let lack = self.runner.steps.lack();
@@ -222,7 +222,7 @@ impl Claims {
         }
     }
 
-    /// Notes why nothing is looked for now.
+    /// Notes in `health` why this replica does not poll at present.
     pub(super) fn rest(&self, reason: &str) {
         self.health.jobs_can_be_claimed(Err(reason.to_owned()));
     }
@@ -239,8 +239,8 @@ impl Claims {
         warn!("event=clock_jumped seconds={seconds:.1} hint={hint:?}");
     }
 
-    /// Puts right some of what was written before the database's clock was set back; true when
-    /// there is more. What is refused is left.
+    /// Corrects some rows that were written before the database's clock was set back. True when it
+    /// has corrected any, so that there may be more; a refused write is tried at the next poll.
     fn mend(&mut self, connection: &mut Dedicated, until: Instant) -> Result<bool, Error> {
         match connection.run(|session| Leases::mend(session, until)) {
             Ok(mended) => {
@@ -258,7 +258,7 @@ impl Claims {
         }
     }
 
-    /// Closes what a dead replica left open of a job that perhaps nobody takes over.
+    /// Closes the run that a dead replica left open of a job that may never be taken over.
     fn free(&mut self, connection: &mut Dedicated, job_id: i64) -> Result<(), Error> {
         match connection.run(|session| self.leases.free(session, job_id)) {
             Ok(orphan) => orphan.into_iter().for_each(|orphan| orphan.tell(&self.metrics)),
@@ -299,13 +299,13 @@ impl Wave {
         }
     }
 
-    /// Once for each number of jobs held.
+    /// Logs at most once between two claims.
     fn tell_wait(&mut self, due: i64, held: usize, wait: Duration) {
         if self.told.replace(self.claimed) == Some(self.claimed) {
             return;
         }
         let (claimed, wait) = (self.claimed, wait.as_secs_f64());
-        // While others' jobs come due one by one, each replica that holds any waits for each.
+        // A replica that holds jobs waits at every job that comes due: this alone is routine.
         let level = if claimed > 0 { Level::Info } else { Level::Debug };
         log!(
             level,

@@ -1,5 +1,5 @@
-//! The ends of runs, written one after the other: each until it is in the history, or another
-//! replica has closed the run.
+//! Writes the ends of runs, one after the other. Tries each again until the history has it, or
+//! until another replica has closed the run.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::running::{Reason, Running};
 use crate::db::{Dedicated, Error, Stage};
 use crate::metrics::Metrics;
 
-/// The ends that a replica has to write.
+/// The ends that this replica still has to write.
 pub(super) struct Ends {
     pub(super) leases: Arc<Leases>,
     pub(super) held: Arc<Held>,
@@ -20,37 +20,37 @@ pub(super) struct Ends {
     pub(super) all: Vec<Ending>,
 }
 
-/// The end of a run whose function has returned.
+/// The end of a run whose function has returned, and the tries to write it.
 pub(super) struct Ending {
     run: Arc<Running>,
     end: End,
     seconds: f64,
     refusals: u32,
-    /// Whether it was counted that the lease was lost.
+    /// Whether the metrics have counted that the run lost its lease.
     is_counted: bool,
-    /// Whether it was logged that it waits.
+    /// Whether it was logged that this end could not be written yet.
     told: bool,
     returned: Instant,
     pause: Duration,
     try_at: Instant,
 }
 
-/// What became of the record of a run.
+/// Whether the end of a run got into the history.
 #[derive(Debug)]
 enum Record {
-    /// Then, in seconds since 1970.
+    /// The history has the end, written at this time in seconds since 1970.
     Written(f64),
-    /// Somebody else has closed the run, or its job is gone.
+    /// Nothing was written: somebody else has closed the run, or the job was deleted.
     Lost,
 }
 
-/// Between two tries; while somebody has locked the job, half as long each time before.
+/// The pause between two tries. While the job is locked it doubles from `PAUSE_MIN` up to this.
 const RETRY: Duration = Duration::from_millis(250);
 const PAUSE_MIN: Duration = Duration::from_millis(8);
-/// A step of the run, or somebody at a console, may have the job for as long without a word.
+/// A job that is locked for longer than this is logged.
 const LOCKED_MAX: Duration = Duration::from_secs(1);
-/// An end that the database has refused so often it will not take: in a minute, or in five seconds
-/// where a refusal says that it will be refused again.
+/// After so many refusals an end is replaced by a plainer one (`refused`): after 1 min of tries, or
+/// after 5 s of refusals that will not pass, since each of those counts as 12.
 const REFUSALS_MAX: u32 = 240;
 const REFUSALS_OF_A_LASTING_ONE: u32 = 12;
 
@@ -74,13 +74,13 @@ impl Ending {
 }
 
 impl Ends {
-    /// When the next has to be tried.
+    /// When the next try is due; none when there is nothing to write.
     pub(super) fn next(&self) -> Option<Instant> {
         self.all.iter().map(|ending| ending.try_at).min()
     }
 
-    /// Tries those whose time has come, until `until`, but one at least; true when the replica
-    /// holds fewer since.
+    /// Tries to write the ends that are due. After `until` it begins no try except the first. True
+    /// when the replica now holds fewer runs than before.
     pub(super) fn write(
         &mut self,
         connection: &mut Dedicated,
@@ -137,8 +137,8 @@ impl Ends {
         self.all.push(Ending { try_at: Instant::now() + pause, ..ending });
     }
 
-    /// What the database will not take is said in words that every database can hold; and where it
-    /// takes no end at all, the run is let go, so that its lease ends.
+    /// After `REFUSALS_MAX` refusals, writes a plain ASCII end instead, which every database can
+    /// hold. After twice as many, gives the run up, so that its lease runs out.
     fn refused(&mut self, mut ending: Ending, error: &Error) {
         let before = ending.refusals;
         if !error.is_passing() {
@@ -150,7 +150,7 @@ impl Ends {
         if before < REFUSALS_MAX && ending.refusals >= REFUSALS_MAX {
             let reason = ascii(error.reason());
             let detail = format!("the database refused the end of the run: {reason}");
-            // What did not come to its end is due again, whatever the history takes.
+            // A cancelled or abandoned run keeps its outcome, so that its slot is run again.
             let outcome = match ending.end.outcome {
                 Outcome::Succeeded | Outcome::Failed => Outcome::Failed,
                 unfinished => unfinished,
@@ -183,7 +183,7 @@ impl Ends {
         self.let_go(&ending.run);
     }
 
-    /// Once for each run, as soon as it is known.
+    /// Counts a lost lease once for each run, as soon as it is known.
     fn count_a_loss(&self, ending: &mut Ending, is_lost: bool) {
         let is_expelled = matches!(ending.run.reason(), Some(Reason::Expired | Reason::Lost));
         if (is_expelled || is_lost) && !std::mem::replace(&mut ending.is_counted, true) {
@@ -206,12 +206,12 @@ fn tell_that_it_waits(ending: &mut Ending, reason: &str) {
     warn!("event=record_waits job={job} run={run} reason={reason:?} retry_ms={retry_ms}");
 }
 
-/// A question mark for whatever some encoding of a database cannot hold.
+/// Replaces what some database encoding cannot hold by question marks.
 fn ascii(text: &str) -> String {
     text.chars().map(|char| if char.is_ascii() { char } else { '?' }).collect()
 }
 
-/// Why a run was cancelled has been said, and so has why it was abandoned.
+/// Logs the end. Why a run was cancelled or abandoned was logged when its function returned.
 fn log_end(ending: &Ending, record: &Record) {
     let Claimed { job, run_id: run, .. } = &ending.run.claimed;
     let End { outcome, detail, .. } = &ending.end;

@@ -1,4 +1,4 @@
-//! What a job calls: a function of this build, and what the function is given.
+//! The functions that jobs call, and what each function is given.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,45 +10,45 @@ use super::lease::Leases;
 use super::running::{Reason, Running};
 use crate::db::{self, Db, Deadline, Session};
 
-/// Does a job's work, from its beginning, each time it is called.
+/// Does a job's work. Each call starts from the beginning.
 ///
-/// A run can break off at any point, and the same slot is then run again: at least once. So a
-/// function works in steps which can be repeated, and asks [`Context::check`] between them, at
-/// least several times a second while it computes. It answers with a short result for the history.
+/// A run can stop at any point, and its slot is then run again: each slot is run at least once. So
+/// a function works in steps that can be repeated, and calls [`Context::check`] between them, at
+/// least several times a second while it computes. It returns a short result for the history.
 pub type Function = Arc<dyn Fn(&Context) -> Result<String, Failure> + Send + Sync>;
 
-/// Why a function did not come to its end.
+/// Why a function did not complete its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// It was told to return.
+    /// The function stopped because its run was cancelled. The same slot is run again.
     Cancelled,
-    /// Something went wrong: the text for the history.
+    /// The work failed, for this reason, which the history shows. The job waits for its next slot.
     Failed(String),
 }
 
-/// The functions of this build, by name.
+/// The functions that this build can run, by name.
 #[derive(Clone, Default)]
 pub struct Functions(BTreeMap<String, Function>);
 
-/// One run, as its function sees it.
+/// What a function is given: its run, and the way to make steps in the database.
 pub struct Context {
     pub(super) running: Arc<Running>,
     pub(super) leases: Arc<Leases>,
     pub(super) db: Arc<Db>,
 }
 
-/// The longest a step waits for a connection before the run's state is looked at again.
+/// The longest wait for a connection before a step checks again whether the run is cancelled.
 const CONNECTION_WAIT: Duration = Duration::from_secs(1);
-/// Between two tries to reach a database that is away.
+/// The pause between two tries of a step.
 const RETRY: Duration = Duration::from_millis(200);
 
 impl Functions {
-    /// None.
+    /// Starts without any function.
     pub fn new() -> Functions {
         Functions::default()
     }
 
-    /// The same with one more. A second one of the same name takes the place of the first.
+    /// Adds a function, or replaces the one of the same name.
     pub fn with(
         mut self,
         name: &str,
@@ -58,7 +58,7 @@ impl Functions {
         self
     }
 
-    /// All names, sorted.
+    /// The names of all functions, sorted.
     pub fn names(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
     }
@@ -69,31 +69,31 @@ impl Functions {
 }
 
 impl Context {
-    /// The job's name.
+    /// The name of the job, which is not that of the function.
     pub fn job(&self) -> &str {
         &self.running.claimed.job
     }
 
-    /// The run's id, as the history shows it.
+    /// The id of the run, as the history shows it.
     pub fn run_id(&self) -> i64 {
         self.running.claimed.run_id
     }
 
-    /// The fencing token: rises with each claim of the job. What a function writes to a place that
-    /// can compare it is safe even from a holder that does not know yet that it has lost the job.
+    /// The fencing token, larger with each claim of the job. Another system that refuses a smaller
+    /// token than it has seen is safe from a function whose replica has lost the job.
     pub fn token(&self) -> i64 {
         self.running.claimed.token
     }
 
-    /// For how long the run has been going on.
+    /// How long ago this process started the run, by its own clock.
     pub fn elapsed(&self) -> Duration {
         Instant::now().saturating_duration_since(self.running.started)
     }
 
-    /// To be asked before each step.
+    /// A function has to call this before each step, and to return on an error.
     ///
     /// # Errors
-    /// [`Failure::Cancelled`]: the replica is about to end, or its lease cannot be relied on.
+    /// [`Failure::Cancelled`] when the replica is shut down or can no longer rely on the lease.
     pub fn check(&self) -> Result<(), Failure> {
         match self.running.cancelled() {
             Some(_) => Err(Failure::Cancelled),
@@ -101,10 +101,10 @@ impl Context {
         }
     }
 
-    /// Waits.
+    /// Waits for `time`, or until the run is cancelled.
     ///
     /// # Errors
-    /// [`Failure::Cancelled`], as soon as it is so.
+    /// [`Failure::Cancelled`] as soon as the run is cancelled.
     pub fn wait(&self, time: Duration) -> Result<(), Failure> {
         match self.running.wait(time) {
             true => Err(Failure::Cancelled),
@@ -112,16 +112,16 @@ impl Context {
         }
     }
 
-    /// Tells how much is done, from 0 to 1; people see it with the next renewal of the lease.
+    /// Sets how much is done, from 0 to 1. The next renewal of the lease makes it visible.
     pub fn set_progress(&self, done: f64) {
         self.running.set_progress(done);
     }
 
-    /// Runs one step in the database: one transaction that holds the job's lease, so that steps of
-    /// two runs of a job never interleave. Each of its statements may take a sixth of a lease, and
-    /// at most 10 s, and must answer with little: a result that its reader does not take keeps the
-    /// lease. While the database is away the step waits for it, and a step of which it is not known
-    /// whether it was done is done again: it must be one that can be repeated.
+    /// Runs one step: one transaction that holds the job's lease, so that the steps of two runs of
+    /// a job never interleave. Each statement may take a sixth of the lease's length, and 10 s at
+    /// most. It has to return few rows, since nobody can take the job over before they are read.
+    /// While the database is away the step waits for it. If it is not known whether a step was
+    /// done, it is done again, so it has to be one that can be repeated.
     ///
     /// # Errors
     /// [`Failure::Cancelled`], or [`Failure::Failed`] when the database refuses the step.
@@ -134,7 +134,7 @@ impl Context {
             self.check()?;
             let deadline = Deadline::within(CONNECTION_WAIT);
             let connection = self.db.connection(&deadline);
-            // The wait for a connection may have been longer than the lease can be relied on.
+            // The trust window may have ended during the wait for a connection.
             self.check()?;
             let fenced = |session: &mut Session| {
                 session.transaction(|session| {
@@ -148,7 +148,7 @@ impl Context {
             match connection.and_then(|mut connection| connection.run(&deadline, fenced)) {
                 Ok(Step::Done(done)) => return Ok(done),
                 Ok(Step::Lost) => self.running.cancel(Reason::Lost),
-                // The database's clock has jumped: the lease can still be renewed.
+                // The database's clock has jumped forward: the lease can still be renewed.
                 Ok(Step::Expired) => {}
                 Err(error) if !error.is_passing() || error.is_too_long() => {
                     return Err(error.into());
@@ -169,12 +169,12 @@ impl Context {
     }
 }
 
-/// What became of a step whose lease was looked at.
+/// The result of a step's transaction.
 enum Step<T> {
     Done(T),
-    /// The lease has ended, and nobody has taken the job yet.
+    /// The lease has run out, and nobody has taken the job over yet.
     Expired,
-    /// The job is another's.
+    /// This process does not hold the job any more.
     Lost,
 }
 

@@ -1,4 +1,4 @@
-//! The runs that this process holds: what a replica knows of itself, and all it knows.
+//! The runs that this process holds. Of other replicas' runs it knows nothing.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,6 @@ use super::lease::End;
 use super::running::{Reason, Running};
 use crate::shutdown::Signal;
 
-/// All runs of this process.
 pub(super) struct Held {
     shutdown: Signal,
     all: Mutex<All>,
@@ -20,14 +19,14 @@ pub(super) struct Held {
 #[derive(Default)]
 struct All {
     runs: Vec<Arc<Running>>,
-    /// Those of them whose functions have returned since somebody looked.
+    /// The ends of runs whose functions have returned, until `take_ended` takes them.
     ended: Vec<Ending>,
-    /// The scheduler may be about to add one.
+    /// True while the scheduler claims, and so may be about to add a run.
     claiming: bool,
 }
 
 impl Held {
-    /// None yet, in a process that ends by this signal.
+    /// Holds no run yet. `shutdown` is the signal that ends this process.
     pub(super) fn new(shutdown: Signal) -> Held {
         Held { shutdown, all: Mutex::default(), changed: Condvar::new() }
     }
@@ -40,7 +39,7 @@ impl Held {
         self.all.lock().runs.clone()
     }
 
-    /// Adds a run; one that comes too late is cancelled at once.
+    /// Adds a run, and cancels it at once if this replica is already draining.
     pub(super) fn add(&self, run: Arc<Running>) {
         let mut all = self.all.lock();
         if self.shutdown.has_begun() {
@@ -50,19 +49,19 @@ impl Held {
         self.changed.notify_all();
     }
 
-    /// The function of a run has returned. The run stays held until its end is written.
+    /// Notes that a function has returned. Its run stays held until its end is written.
     pub(super) fn ended(&self, run: &Arc<Running>, end: End) {
         run.returned();
         self.all.lock().ended.push(Ending::new(run, end));
         self.changed.notify_all();
     }
 
-    /// Those that have ended since this was asked.
+    /// Returns the ends of runs whose functions have returned since the last call.
     pub(super) fn take_ended(&self) -> Vec<Ending> {
         std::mem::take(&mut self.all.lock().ended)
     }
 
-    /// Whether any has ended since then.
+    /// Whether a function has returned since the last call of `take_ended`.
     pub(super) fn has_ended(&self) -> bool {
         !self.all.lock().ended.is_empty()
     }
@@ -72,7 +71,7 @@ impl Held {
         self.changed.notify_all();
     }
 
-    /// Asks for leave to claim; refused while draining.
+    /// Has to be asked before a claim. False while draining: then nothing may be claimed.
     pub(super) fn begin_claiming(&self) -> bool {
         let mut all = self.all.lock();
         all.claiming = !self.shutdown.has_begun();
@@ -88,7 +87,7 @@ impl Held {
         self.shutdown.has_begun()
     }
 
-    /// Waits until a function returns, or this replica begins to drain; not beyond `until`.
+    /// Waits until a function returns or this replica begins to drain, but not longer than `until`.
     pub(super) fn wait_for_an_end(&self, until: Instant) {
         let drains = self.shutdown.has_begun();
         let mut all = self.all.lock();
@@ -99,7 +98,7 @@ impl Held {
         }
     }
 
-    /// Waits until there is a run to look after; false when there will be none any more.
+    /// Waits until there is a run. False when this replica drains and no run can be added.
     pub(super) fn wait_for_a_run(&self) -> bool {
         let mut all = self.all.lock();
         while all.runs.is_empty() {
@@ -111,7 +110,7 @@ impl Held {
         true
     }
 
-    /// The end has begun: no run is added from now on, and each is told to return.
+    /// Begins to drain: no further claim may begin, and every run is cancelled.
     pub(super) fn drain(&self) {
         self.shutdown.begin();
         let all = self.all.lock();
@@ -121,8 +120,8 @@ impl Held {
         self.changed.notify_all();
     }
 
-    /// Waits until every run has ended and none can come; how many are left at `until`, a claim
-    /// under way included.
+    /// Waits until no run is held and none can be added. Returns how many runs are left at `until`;
+    /// a claim that is still under way counts as one.
     pub(super) fn wait_until_empty(&self, until: Instant) -> usize {
         let mut all = self.all.lock();
         while all.claiming || !all.runs.is_empty() {

@@ -1,4 +1,4 @@
-//! Runs that have ended, newest first.
+//! Reads the runs that have ended, newest first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,51 +12,51 @@ use crate::db::{Db, Deadline, Error, Session};
 use crate::metrics::Metrics;
 use crate::timestamp;
 
-/// One run that has ended.
+/// A run that has ended, as the history has it. Its instants are by the database's clock.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FinishedRun {
-    /// Rises with the start.
+    /// Unique. A run that starts later has a larger id.
     pub run_id: i64,
-    /// The job's name, which may be deleted by now.
+    /// The name of the job, which may be deleted by now.
     pub job: String,
-    /// What was called.
+    /// The name of the function that the run called.
     pub function: String,
-    /// Where it ran.
+    /// The name of the replica that ran it.
     pub server: String,
     /// `succeeded`, `failed`, `cancelled` or `abandoned`.
     pub outcome: String,
-    /// The slot it was for.
+    /// The slot that the run was for, or the instant at which somebody asked for it.
     #[serde(serialize_with = "timestamp::as_text")]
     pub scheduled_at: DateTime<Utc>,
-    /// When it started.
+    /// When a replica claimed the job.
     #[serde(serialize_with = "timestamp::as_text")]
     pub started_at: DateTime<Utc>,
-    /// When it ended; of an abandoned run, when it was found to be.
+    /// When the end was written, which for an abandoned run may be long after it stopped.
     #[serde(serialize_with = "timestamp::as_text")]
     pub finished_at: DateTime<Utc>,
-    /// From one to the other.
+    /// From `started_at` to `finished_at`, rounded to milliseconds.
     pub duration_seconds: f64,
-    /// Its result, or why it did not come to its end.
+    /// The function's result, or why the run did not succeed.
     pub detail: Option<String>,
 }
 
-/// Which runs, and how many.
+/// Selects runs of the history. All conditions that are given have to hold.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    /// Of this job.
+    /// Only runs of the job with this name.
     pub job: Option<String>,
-    /// On this replica.
+    /// Only runs on the replica with this name.
     pub server: Option<String>,
-    /// With this outcome.
+    /// Only runs with this outcome, as [`super::Outcome::name`] writes it.
     pub outcome: Option<String>,
-    /// With a smaller id than this.
+    /// Only runs with a smaller id than this: the last id of a page, to read the next page.
     pub before: Option<i64>,
-    /// The most rows.
+    /// The most runs to return.
     pub limit: i64,
 }
 
-/// Reads the history.
+/// Reads the runs of all replicas from the database.
 pub struct History {
     db: Arc<Db>,
 }
@@ -71,9 +71,9 @@ where id < $1 and finished_at is not null
     and ($4::text is null or outcome = $4)
 order by id desc limit $5";
 
-/// Every job, and when it last succeeded: in its last thousand runs, so that one which has not for
-/// long costs no more than others. The name is not compared by `=`: the primary key alone would
-/// give the order then, and the planner would read everybody's runs to find those of a rare job.
+/// When each job last succeeded. Only its last thousand runs are read, so that a job without a
+/// recent success costs no more than others. The name is not compared by `=`: then the planner
+/// would take the order from the primary key, and read all jobs' runs to find those of a rare job.
 const LAST_SUCCESSES: &str = "\
 select name, (
     select extract(epoch from finished_at)::float8
@@ -85,10 +85,10 @@ select name, (
 ) as at
 from cron_jobs order by name";
 
-/// The longest that reading them waits for a connection.
+/// The longest wait for a connection to read the last successes.
 const CONNECTION_WAIT: Duration = Duration::from_secs(1);
 
-/// Counts them, once: what was counted before this process is known to the history alone.
+/// Sets the metric of last successes, once: only the history knows those before this process.
 pub(super) fn read_last_successes(db: &Db, metrics: &Metrics) {
     match db.run(&Deadline::within(CONNECTION_WAIT), last_successes) {
         Ok(jobs) => {
@@ -101,22 +101,22 @@ pub(super) fn read_last_successes(db: &Db, metrics: &Metrics) {
     }
 }
 
-/// Every job, and when it last succeeded, in seconds since 1970, if it has lately.
+/// Each job, and when it last succeeded, in seconds since 1970; none if it has not lately.
 fn last_successes(session: &mut Session) -> Result<Vec<(String, Option<f64>)>, postgres::Error> {
     let rows = session.query(LAST_SUCCESSES, &[])?;
     Ok(rows.iter().map(|row| (row.get("name"), row.get("at"))).collect())
 }
 
 impl History {
-    /// The history kept in this database.
+    /// Reads over this pool. Sends nothing yet.
     pub fn new(db: Arc<Db>) -> History {
         History { db }
     }
 
-    /// A page of it.
+    /// Reads the runs that the filter selects, those with the largest ids first.
     ///
     /// # Errors
-    /// A fault of the database.
+    /// When the database is away, refuses the query, or does not answer by the deadline.
     pub fn page(&self, deadline: &Deadline, filter: &Filter) -> Result<Vec<FinishedRun>, Error> {
         let Filter { job, server, outcome, before, limit } = filter;
         let before = before.unwrap_or(i64::MAX);

@@ -1,6 +1,6 @@
-//! Jobs as people steer them at run time: their settings, "run now", and their end.
+//! What people do with jobs at run time: create, change, "run now" and delete.
 //!
-//! Nothing here touches a run: a change of a job that runs counts from its next slot on.
+//! Nothing here affects a run that is going on: a change takes effect with the job's next slot.
 
 use std::sync::Arc;
 use std::thread;
@@ -16,78 +16,78 @@ use super::schedule::Schedule;
 use crate::db::{Db, Deadline, Error, Session};
 use crate::metrics::Metrics;
 
-/// All that is set about a job.
+/// All that people can change about a job.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What it calls. This build need not know it.
+    /// The function that the job calls. This build may lack it: a replica of another build runs it.
     pub function: Name,
-    /// When.
+    /// When the job runs, by the database's clock.
     pub schedule: Schedule,
-    /// Whether it runs at all.
+    /// False while the job is paused.
     pub enabled: bool,
 }
 
-/// Those settings that are to be changed.
+/// New values for some of a job's [`Settings`]; the others stay.
 #[derive(Clone, Debug, Default)]
 pub struct SettingsChange {
-    /// As of [`Settings`].
+    /// The new function; none to keep the old one.
     pub function: Option<Name>,
-    /// As of [`Settings`].
+    /// The new schedule; none to keep the old one.
     pub schedule: Option<Schedule>,
-    /// As of [`Settings`].
+    /// False to pause the job, true to resume it; none to keep it as it is.
     pub enabled: Option<bool>,
 }
 
-/// What became of settings.
+/// The result of [`Jobs::put`] and [`Jobs::patch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Saved {
-    /// There is a new job.
+    /// There was no job of this name, and now there is one.
     Created,
-    /// The job is as asked for.
+    /// The job has these settings now, or had them already.
     Changed,
-    /// There is no such job.
+    /// There is no job of this name to patch.
     NotFound,
-    /// The schedule names no instant from now on.
+    /// Nothing is saved: the schedule names no instant from now on.
     NoInstant,
-    /// The precondition does not hold.
+    /// Nothing is saved: the precondition does not hold.
     PreconditionFailed,
 }
 
-/// What became of "run now".
+/// The result of [`Jobs::run_now`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunNow {
-    /// It is due.
+    /// The job is due, by this request or because it was already.
     Due,
-    /// It runs already.
+    /// Refused: the job runs already, or somebody has locked its row until the deadline.
     Running,
-    /// It is paused.
+    /// Refused: the job is paused.
     Paused,
-    /// There is no such job.
+    /// There is no job of this name.
     NotFound,
-    /// The precondition does not hold.
+    /// Refused: the precondition does not hold.
     PreconditionFailed,
 }
 
-/// What became of a deletion.
+/// The result of [`Jobs::delete`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deleted {
-    /// It is gone. Its history stays.
+    /// The job is deleted. Its history stays.
     Done,
-    /// It runs.
+    /// Refused: the job runs, or somebody has locked its row until the deadline.
     Running,
-    /// There is no such job.
+    /// There is no job of this name.
     NotFound,
-    /// The precondition does not hold.
+    /// Refused: the precondition does not hold.
     PreconditionFailed,
 }
 
-/// Steers jobs.
+/// Creates, changes, starts and deletes jobs in the database, for all replicas.
 pub struct Jobs {
     db: Arc<Db>,
     metrics: Arc<Metrics>,
 }
 
-/// The job as it is, if it is, and the clock by which its slots are counted.
+/// The job, if there is one, and the database's clock, from which new slots are computed.
 const CURRENT: &str = "\
 select clock_timestamp() as now, id, function, schedule, enabled, slot,
     settings_tag(cron_jobs) as settings_tag
@@ -99,8 +99,8 @@ values ($1, $2, $3, $4, $5, $5)
 on conflict (name) do nothing
 returning 1";
 
-/// Only of the settings that were read. While the job runs its slot is the run's and `locked_until`
-/// is the lease's end: both stay.
+/// Changes a job whose settings are still those that were read. While the job runs, `slot` belongs
+/// to its run and `locked_until` is the lease's end: both stay.
 const CHANGE: &str = "\
 update cron_jobs
 set function = $3, schedule = $4, enabled = $5, offered_at = null,
@@ -110,9 +110,9 @@ set function = $3, schedule = $4, enabled = $5, offered_at = null,
 where id = $1 and settings_tag(cron_jobs) = $2
 returning 1";
 
-/// A job that is due already keeps the instant it was due at, and its offer. What decides is read
-/// under the lock: the statement's own snapshot may be older. A row that somebody has locked, such
-/// as a step of its run, is not waited for: then the snapshot says whether the job runs.
+/// Makes a waiting job due. A job that is due already keeps its slot and its offer. The decision
+/// uses values read under the row's lock, since the statement's snapshot may be older. A row that
+/// somebody has locked is skipped: then the snapshot has to say whether the job runs.
 const RUN_NOW: &str = "\
 with job as (
     select id, enabled, holder is not null and locked_until >= now() as running,
@@ -130,8 +130,8 @@ select job.enabled, job.meets, job.id is null as busy,
     coalesce(job.running, seen.holder is not null and seen.locked_until >= now()) as running
 from cron_jobs seen left join job on true where seen.name = $1";
 
-/// The run that a dead holder left open is closed by the table's trigger. A row that somebody has
-/// locked is not waited for, as above.
+/// Deletes a job that does not run. The table's trigger closes a run that a dead holder left open.
+/// A row that somebody has locked is skipped, as above.
 const DELETE: &str = "\
 with job as (
     select id, holder is not null and locked_until >= now() as running, run_id,
@@ -146,7 +146,7 @@ select job.meets, job.run_id, job.id is null as busy,
     (select server from cron_runs where id = job.run_id) as server
 from cron_jobs seen left join job on true where seen.name = $1";
 
-/// Between two looks at a job that does not run and that somebody has locked: for a moment.
+/// The pause between two tries while somebody has locked a job that does not run.
 const BUSY_RETRY: Duration = Duration::from_millis(20);
 
 struct Current {
@@ -164,16 +164,16 @@ struct CurrentJob {
 }
 
 impl Jobs {
-    /// Jobs kept in this database.
+    /// Works over this pool. Sends nothing yet.
     pub fn new(db: Arc<Db>, metrics: Arc<Metrics>) -> Jobs {
         Jobs { db, metrics }
     }
 
-    /// Makes a job so, or anew. A new one runs first at its first slot from now: an interval
-    /// after now, or the cron expression's next instant.
+    /// Creates a job, or gives an existing one these settings. A new job first runs one interval
+    /// after now, or at the cron expression's next instant.
     ///
     /// # Errors
-    /// A fault of the database.
+    /// When the database is away, refuses the write, or does not answer by the deadline.
     pub fn put(
         &self,
         deadline: &Deadline,
@@ -209,11 +209,11 @@ impl Jobs {
         })
     }
 
-    /// Changes some settings of a job. A new schedule counts from now; a job that was paused goes
-    /// on with its next slot, and those it missed are left out.
+    /// Changes some settings of a job. A new schedule counts from now. A job that was paused goes
+    /// on with its next slot; the slots that it missed are not run.
     ///
     /// # Errors
-    /// A fault of the database.
+    /// As of [`Jobs::put`].
     pub fn patch(
         &self,
         deadline: &Deadline,
@@ -231,10 +231,10 @@ impl Jobs {
         })
     }
 
-    /// Makes a job due at once; the grid of its schedule stays.
+    /// Makes a job due at once. The slots of its schedule stay where they are.
     ///
     /// # Errors
-    /// A fault of the database.
+    /// As of [`Jobs::put`].
     pub fn run_now(
         &self,
         deadline: &Deadline,
@@ -254,10 +254,10 @@ impl Jobs {
         })
     }
 
-    /// Deletes a job that does not run.
+    /// Deletes a job, unless it runs. Its history stays.
     ///
     /// # Errors
-    /// A fault of the database.
+    /// As of [`Jobs::put`].
     pub fn delete(
         &self,
         deadline: &Deadline,
@@ -277,7 +277,7 @@ impl Jobs {
         Ok(Deleted::Done)
     }
 
-    /// What such a statement says of the job, once nobody has it locked or it runs.
+    /// Tries `RUN_NOW` or `DELETE` until the job is not locked, or runs, or the deadline is over.
     fn row_of(
         &self,
         deadline: &Deadline,
@@ -298,7 +298,7 @@ impl Jobs {
     }
 }
 
-/// Whether the job runs, or is locked for so long that something runs all the same.
+/// Whether the job runs. One that stays locked until the deadline counts as running.
 fn is_running(row: &Row) -> bool {
     row.get("running") || row.get("busy")
 }
@@ -337,7 +337,7 @@ fn create(
     Ok(row.is_some())
 }
 
-/// None when somebody else changed the job since it was read.
+/// None when somebody else has changed the job since it was read.
 fn apply(
     session: &mut Session,
     current: &Current,

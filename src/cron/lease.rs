@@ -1,4 +1,4 @@
-//! The lease: every write to a lease and to an open run, each one statement.
+//! Leases: every write to a lease or to an open run, each of them one statement.
 //!
 //! ```text
 //!            offer                claim                    end (finished: the next slot)
@@ -9,13 +9,13 @@
 //!                       └────────────────────────┴── or the lease runs out: claim takes over
 //! ```
 //!
-//! A claim adds 1 to the job's fencing token and writes the holder. Renewing and ending are guarded
-//! by both and by nothing else: a holder which lost its lease, however late it wakes, changes
-//! nothing, and one whose lease has run out keeps the job, and records its end, if nobody has taken
-//! it over. A step of a run holds the lease in its own transaction.
+//! A claim adds 1 to the job's fencing token and writes the holder. Renewing a lease and ending a
+//! run compare both, and never ask whether the lease has run out. So a holder that has lost its
+//! lease changes nothing, however late it wakes; and one whose lease has run out keeps the job if
+//! nobody has taken it over. A step of a run holds the lease in its own transaction.
 //!
-//! Instants are compared by the database alone; what goes there are intervals, in seconds.
-//! Fencing tokens: M. Kleppmann, "How to do distributed locking", 2016.
+//! Only the database compares the instants of a lease; it is sent intervals, in seconds. Fencing
+//! tokens: M. Kleppmann, "How to do distributed locking", 2016.
 
 mod clock;
 mod end;
@@ -36,19 +36,19 @@ pub(super) use end::{End, Ended};
 use crate::db::Session;
 use crate::metrics::Metrics;
 
-/// One replica's way to write leases.
+/// Writes the leases of one replica.
 pub(super) struct Leases {
-    /// The replica's name, as people see it.
+    /// The replica's name, as people see it. A holder is this name and a nonce.
     pub(super) server: String,
-    /// How long a claim or a renewal holds.
+    /// How long a lease lasts after a claim or a renewal.
     pub(super) term: Duration,
-    /// An offer that nobody took for this long is made anew, so that late replicas start level.
+    /// An offer that nobody claimed for this long is made again, so that the handicaps count again.
     pub(super) offer_age_max: Duration,
-    /// The functions that this build knows.
+    /// The names of the functions of this build.
     pub(super) functions: Vec<String>,
 }
 
-/// A run that a replica left open when its lease ran out, closed now as abandoned.
+/// A run whose replica let the lease run out. It is now closed as `abandoned`.
 #[derive(Clone, Debug)]
 pub(super) struct Orphan {
     pub(super) job: String,
@@ -56,48 +56,48 @@ pub(super) struct Orphan {
     pub(super) server: String,
 }
 
-/// A job taken by this process.
+/// A job that this process has claimed, and the run that the claim opened.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claimed {
     pub(super) job_id: i64,
     pub(super) job: String,
     pub(super) function: String,
     pub(super) token: i64,
-    /// As the row has it. Each claim has a value of its own: a promoted standby may have forgotten
-    /// one, and give its token again.
+    /// The holder in the job's row, different for each claim. The token alone is not enough: a
+    /// promoted standby may lack the last claim, and give its token out again.
     pub(super) holder: String,
     pub(super) run_id: i64,
     pub(super) schedule: String,
     pub(super) slot: DateTime<Utc>,
-    /// The run is not for the slot: somebody asked for it.
+    /// True when somebody asked for this run, so that it is not for the slot.
     pub(super) is_requested: bool,
-    /// How late the run starts after its slot, in seconds, by the database's clock.
+    /// The seconds from the slot, or from the request, to the start, by the database's clock.
     pub(super) late_seconds: f64,
-    /// The run whose lease had run out, if this is a takeover.
+    /// The run of the holder before, whose lease had run out, if this claim is a takeover.
     pub(super) taken_from: Option<Orphan>,
 }
 
-/// The jobs that a claim leaves alone.
+/// The jobs that a claim skips.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leave<'a> {
-    /// Those that this process still works at, whoever has their leases.
+    /// The ids of jobs whose functions this process still runs, even if their leases are lost.
     pub(super) held: &'a [i64],
-    /// So many of the oldest offers.
+    /// How many of the oldest offers to skip.
     pub(super) first: i64,
 }
 
-/// A lease that is this process's own.
+/// A lease that, by the database, still belongs to this process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Own {
     pub(super) job_id: i64,
     pub(super) token: i64,
-    /// False when somebody else has locked the row at this moment.
+    /// False when the row was locked by somebody else, so that the lease was not renewed.
     pub(super) renewed: bool,
 }
 
-/// Takes one job, closes the run that its last holder left open, and opens the new one. The order
-/// is forced: `opened` has to count what `closed` did, else the insert could come first and meet
-/// the index that allows one open run a job.
+/// Claims one job, closes the run that its last holder left open, and opens a new run. `opened`
+/// counts the rows of `closed`, so that PostgreSQL closes first. If it inserted first, the index
+/// that allows only one open run per job would refuse the new run.
 const CLAIM: &str = "\
 with picked as (
     select id, name, function, token, schedule, slot, requested_at from cron_jobs
@@ -132,17 +132,16 @@ select picked.id, name, function, opened.token, run_id, schedule, slot,
     (select id from closed) as closed_id, (select server from closed) as closed_server
 from picked join opened on opened.job_id = picked.id";
 
-/// Holds a lease for the rest of a transaction, in which a step of its run is made: as long as it
-/// lasts nobody can take the job, whatever clocks and delays do. Everything that changes the token
-/// or the holder locks the row `for update` first; this does not wait for a renewal.
+/// Locks the job's row until a step's transaction ends. Until then nobody can take the job over,
+/// whatever clocks and delays do: each statement that changes the token or the holder first locks
+/// the row `for update`. This lock does not wait for a renewal.
 const HOLD: &str = "\
 select locked_until > clock_timestamp() as is_alive from cron_jobs
 where id = $1 and token = $2 and holder = $3
 for key share";
 
-/// Renews the leases of a replica that nobody has taken, be they alive or not. A row that somebody
-/// else has locked is left for the next time, so that it does not cost the replica its other
-/// leases.
+/// Renews those leases that nobody has taken over, even if they have run out. It skips a row that
+/// somebody else has locked: the replica would lose its other leases if it waited for that row.
 const RENEW: &str = "\
 with sign as (
     select * from unnest($1::bigint[], $2::bigint[], $3::text[]) as sign (job_id, token, holder)
@@ -162,8 +161,8 @@ with sign as (
 select own.id, own.token, renewed.id is not null as renewed
 from own left join renewed on renewed.id = own.id";
 
-/// Tells how much of some runs is done. No part of their renewal: somebody's rule for the history
-/// must not cost a lease.
+/// Writes the progress of runs into the history. It is not part of the renewal, so that a rule that
+/// somebody has added to the history's table cannot cost a lease.
 const TELL: &str = "\
 with told as (
     select * from unnest($1::bigint[], $2::bigint[], $3::float8[]) as told (run_id, token, done)
@@ -177,8 +176,8 @@ update cron_runs set progress = open.done from open where cron_runs.id = open.id
 type Answer<T> = Result<T, postgres::Error>;
 
 impl Leases {
-    /// Takes the job whose offer is the oldest of those that are not left, if that is as old as the
-    /// handicap. None also when another replica was faster.
+    /// Claims the job with the oldest offer that is not skipped, if the offer is at least as old as
+    /// the handicap. None if there is no such job, or if another replica was faster.
     pub(super) fn claim(
         &self,
         session: &mut Session,
@@ -198,15 +197,15 @@ impl Leases {
         }
     }
 
-    /// Holds the lease of a run until the transaction's end; false when it has ended, and none
-    /// when it is another's. One that has ended may still be renewed.
+    /// Holds the lease of a run until the transaction ends. False when the lease has run out, but
+    /// can still be renewed; none when the job is not this process's own any more.
     pub(super) fn hold(&self, session: &mut Session, run: &Claimed) -> Answer<Option<bool>> {
         let row = session.query_opt(HOLD, &[&run.job_id, &run.token, &run.holder])?;
         Ok(row.map(|row| row.get("is_alive")))
     }
 
-    /// Renews the leases of these runs; the answer has those that are this process's own. The
-    /// others are lost.
+    /// Renews the leases of these runs, and returns those that still belong to this process. A run
+    /// that is missing from the result has lost its lease.
     pub(super) fn renew(&self, session: &mut Session, runs: &[&Claimed]) -> Answer<Vec<Own>> {
         let jobs: Vec<i64> = runs.iter().map(|run| run.job_id).collect();
         let tokens: Vec<i64> = runs.iter().map(|run| run.token).collect();
@@ -221,7 +220,7 @@ impl Leases {
         Ok(rows.iter().map(own).collect())
     }
 
-    /// Tells how much of these runs is done.
+    /// Writes the progress of these runs, each from 0 to 1.
     pub(super) fn tell(session: &mut Session, runs: &[(&Claimed, f64)]) -> Answer<()> {
         let ids: Vec<i64> = runs.iter().map(|(run, _)| run.run_id).collect();
         let tokens: Vec<i64> = runs.iter().map(|(run, _)| run.token).collect();
@@ -231,7 +230,7 @@ impl Leases {
 }
 
 impl Orphan {
-    /// Logs and counts that this replica has closed it without taking the job over.
+    /// Logs and counts that this replica has closed the run without taking the job over.
     pub(super) fn tell(&self, metrics: &Metrics) {
         let Orphan { job, run_id: run, server: from_server } = self;
         warn!(
@@ -261,7 +260,7 @@ fn claimed(row: &Row, holder: String) -> Claimed {
     }
 }
 
-/// The index that allows one open run a job has refused the second.
+/// True when another replica has just opened a run of this job: the index allows only one.
 fn is_somebody_faster(error: &postgres::Error) -> bool {
     let refusal = error.as_db_error();
     refusal.is_some_and(|refusal| {

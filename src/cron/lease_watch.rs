@@ -1,6 +1,6 @@
-//! The watch over the trust window: cancels what can no longer rely on its lease, and ends the
-//! process rather than let a run outlive it. Never touches the database, nor waits for who does;
-//! never writes the log itself either, for whoever reads that may have stopped reading.
+//! Watches the trust windows: cancels a run that can no longer rely on its lease, and ends the
+//! process before a run outlives its lease. Nothing may block this thread. So it uses no database,
+//! and another thread writes its log lines: a write blocks when nobody reads the log any more.
 
 use std::process;
 use std::thread;
@@ -12,13 +12,13 @@ use super::held::Held;
 use super::running::Running;
 use crate::shutdown::say;
 
-/// The exit code of a process that ended itself to keep a job single.
+/// The exit code of a process that ended itself because a run was about to outlive its lease.
 pub const LEASE_LOST: i32 = 3;
 
-/// Between two looks.
+/// The pause between two checks of all runs.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Watches as long as there are runs, or can be.
+/// Returns when this replica is shut down and holds no run any more.
 pub(super) fn run(held: &Held) {
     while held.wait_for_a_run() {
         for run in held.list() {

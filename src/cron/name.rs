@@ -1,18 +1,18 @@
-//! What jobs and functions are called.
+//! The names of jobs and of functions.
 
 /// A job's or a function's name: 1 to 63 small letters, digits and hyphens, no hyphen first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(String);
 
-/// Not a name.
+/// The text breaks the rule of [`Name`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct NameFault;
 
 impl Name {
-    /// Reads a name.
+    /// Takes the text as it is: nothing is trimmed or put into small letters.
     ///
     /// # Errors
-    /// [`NameFault`].
+    /// [`NameFault`] when the text breaks the rule of [`Name`].
     pub fn parse(text: &str) -> Result<Name, NameFault> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let fine =
@@ -20,7 +20,7 @@ impl Name {
         if fine { Ok(Name(text.to_owned())) } else { Err(NameFault) }
     }
 
-    /// The name.
+    /// The text that was parsed.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,15 +1,15 @@
-//! What a client may demand of a job before it is touched.
+//! Conditions that a client sets for a request about a job.
 
-/// What a job must be like for a request about it to be carried out (RFC 9110, 13).
+/// What must hold of a job for a request to be carried out (RFC 9110, section 13).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Precondition {
-    /// Anything.
+    /// Nothing: the request has no condition.
     None,
-    /// There is none yet.
+    /// There is no job of this name (`If-None-Match: *`).
     Absent,
-    /// There is one.
+    /// There is a job of this name (`If-Match: *`).
     Present,
-    /// Its settings have one of these tags.
+    /// The job's settings have one of these tags (`If-Match` with tags).
     Tagged(Vec<String>),
 }
 
@@ -22,7 +22,7 @@ impl Precondition {
         self.tags().is_none_or(|tags| tags.iter().any(|one| one == tag))
     }
 
-    /// The tags that a job may have; none where it may have any.
+    /// The tags that a job may have; none when any tag is allowed.
     pub(super) fn tags(&self) -> Option<&[String]> {
         match self {
             Precondition::None | Precondition::Present => None,

@@ -15,29 +15,29 @@ pub(super) struct Renewals {
     pub(super) leases: Arc<Leases>,
     pub(super) held: Arc<Held>,
     pub(super) metrics: Arc<Metrics>,
-    /// When the next is due.
+    /// When the next renewal is due.
     pub(super) at: Instant,
-    /// Whether the last try failed, which is logged once.
+    /// Whether the last try failed. Only the first of several failures is logged.
     pub(super) failing: bool,
 }
 
 impl Renewals {
-    /// When the next is due, if there is any lease.
+    /// When the next renewal is due; none when no run is held.
     pub(super) fn next(&self) -> Option<Instant> {
         (self.held.count() > 0).then_some(self.at)
     }
 
-    /// Whether leases are not renewed at present: then no other is to be taken.
+    /// Whether leases cannot be renewed at present: then no other may be claimed.
     pub(super) fn are_failing(&self) -> bool {
         self.failing && self.held.count() > 0
     }
 
-    /// From one to the next.
+    /// The time from one renewal to the next.
     pub(super) fn pause(&self) -> Duration {
         self.leases.term / 3
     }
 
-    /// Renews, if it is time.
+    /// Renews the leases, if that is due.
     pub(super) fn renew(&mut self, connection: &mut Dedicated) {
         if self.next().is_none_or(|at| Instant::now() < at) {
             return;
@@ -53,7 +53,7 @@ impl Renewals {
                 }
             }
             Err(error) => {
-                // A try can take long: the pause counts from its end.
+                // The try itself can take long, so the pause counts from its end.
                 self.at = Instant::now() + self.leases.term / 30;
                 self.metrics.runs.heartbeat_failed();
                 if !std::mem::replace(&mut self.failing, true) {
@@ -64,9 +64,9 @@ impl Renewals {
         }
     }
 
-    /// False when some have to be tried again soon.
+    /// False when some leases have to be tried again soon, because their rows were locked.
     fn try_to_renew(&self, connection: &mut Dedicated) -> Result<bool, Error> {
-        // After the connection was opened, which may take long.
+        // Opening the connection can take long: the runs and `attempted` are read after that.
         let (runs, attempted, own) = connection.run(|session| {
             let mut runs = self.held.list();
             runs.retain(|run| run.is_trusted());
@@ -83,7 +83,7 @@ impl Renewals {
         Ok(all)
     }
 
-    /// Tells how much is done, where that has changed. Nothing depends on it.
+    /// Writes the progress that has changed. Nothing depends on it, so errors are ignored.
     fn tell(&self, connection: &mut Dedicated, runs: &[Arc<Running>]) {
         let news = |run: &Arc<Running>| run.news().map(|done| (Arc::clone(run), done));
         let news: Vec<(Arc<Running>, f64)> = runs.iter().filter_map(news).collect();
@@ -95,13 +95,13 @@ impl Renewals {
             Ok::<(), Error>(())
         };
         if !news.is_empty() && send(&news).is_err_and(|error| !error.is_passing()) {
-            // One that is refused must not hide the others.
+            // One refused progress must not keep the others from being written.
             news.chunks(1).for_each(|one| drop(send(one)));
         }
     }
 }
 
-/// False when somebody has locked the row, so that it could not be renewed.
+/// False when the lease was not renewed because somebody has locked the row.
 fn note(run: &Running, own: &[Own], attempted: Instant) -> bool {
     let claimed = &run.claimed;
     let same = |own: &&Own| (own.job_id, own.token) == (claimed.job_id, claimed.token);

@@ -14,22 +14,22 @@ use super::lease::{Claimed, End, Leases, Orphan, Outcome};
 use super::running::{Reason, Running};
 use crate::db::Db;
 
-/// What every run is started with.
+/// Starts runs, with what all of them share.
 pub(super) struct Runner {
     pub(super) leases: Arc<Leases>,
     pub(super) held: Arc<Held>,
     pub(super) functions: Functions,
-    /// For the functions' steps.
+    /// The connections for the functions' steps.
     pub(super) steps: Arc<Db>,
 }
 
 const STACK_BYTES: usize = 512 * 1024;
 
 impl Runner {
-    /// Starts the thread of a run that is held already.
+    /// Starts the thread of a run, which has to be in `held` already.
     ///
     /// # Errors
-    /// When the system has no thread left.
+    /// When the system can start no further thread.
     pub(super) fn start(&self, running: &Arc<Running>) -> io::Result<()> {
         let (running, held) = (Arc::clone(running), Arc::clone(&self.held));
         let context = Context {
@@ -41,7 +41,7 @@ impl Runner {
         let (functions, server) = (self.functions.clone(), self.leases.server.clone());
         let builder = thread::Builder::new().name(name).stack_size(STACK_BYTES);
         let run = move || {
-            // A panic in the function is a failure like any other.
+            // A panic in the function makes the run fail, and nothing else.
             let result = panic::catch_unwind(AssertUnwindSafe(|| call(&functions, &context)));
             let failed = |panic: Box<dyn Any + Send>| Err(Failure::Failed(text_of(panic.as_ref())));
             let end = end_of(result.unwrap_or_else(failed), &running, &server);
@@ -55,7 +55,7 @@ fn call(functions: &Functions, context: &Context) -> Result<String, Failure> {
     let running = &context.running;
     log_start(running);
     let name = &running.claimed.function;
-    // The answer to the claim may have come later than its lease can be relied on.
+    // The trust window may have ended before the claim was answered.
     let result = context.check().and_then(|()| match functions.get(name) {
         Some(function) => function(context),
         None => Err(Failure::Failed(format!("this build has no function `{name}`"))),
@@ -64,7 +64,7 @@ fn call(functions: &Functions, context: &Context) -> Result<String, Failure> {
     result
 }
 
-/// What the function's answer, or its silence, means for the history.
+/// The end of the run, from the function's result and the reason for which it was cancelled.
 fn end_of(result: Result<String, Failure>, running: &Running, server: &str) -> End {
     let progress = running.progress();
     let end = |outcome, detail| End { outcome, detail, progress };

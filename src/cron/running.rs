@@ -7,13 +7,13 @@ use parking_lot::Mutex;
 use super::lease::Claimed;
 use crate::shutdown::Signal;
 
-/// The trust window: how long a holder may rely on a lease, counted on its own clock from before
-/// the round trip that took or renewed it. The lease's end in the database is later by that trip.
+/// The trust window: how long a holder may rely on a lease, counted on its own clock from before it
+/// sent the claim or the renewal. The database counts the lease from later: it outlasts the window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TrustWindow {
-    /// Past it the run is cancelled.
+    /// After this time the run is cancelled.
     pub(super) cancel_after: Duration,
-    /// Past it the process ends, if the function has not returned.
+    /// After this time the process ends, if the function has not returned.
     pub(super) exit_after: Duration,
 }
 
@@ -23,22 +23,22 @@ impl TrustWindow {
     }
 }
 
-/// A cancelled function has this long to return, also when the window had passed before anybody
-/// could see it: after a pause of the whole process.
+/// The time that a cancelled function has to return when its lease is lost, or when the trust
+/// window had ended before anybody could see it, as after a pause of the whole process.
 pub(super) const RETURN_GRACE: Duration = Duration::from_millis(500);
 
 /// Why a run was cancelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// This replica is about to end.
+    /// This replica is shut down.
     Drained,
-    /// The lease could not be renewed in time.
+    /// The lease could not be renewed within the trust window.
     Expired,
-    /// The database says that the lease is another's, or gone.
+    /// The database says that another replica has the lease, or that the job is gone.
     Lost,
 }
 
-/// One run of this process.
+/// A run, from its claim until its end is written.
 pub(super) struct Running {
     pub(super) claimed: Claimed,
     pub(super) started: Instant,
@@ -48,10 +48,10 @@ pub(super) struct Running {
 }
 
 struct Course {
-    /// When the last round trip began that took or renewed the lease.
+    /// When the last claim or renewal was sent that succeeded.
     attempted: Instant,
     progress: f64,
-    /// What the history has.
+    /// The progress that the history has.
     told: f64,
     returned: bool,
     cancelled: Option<(Reason, Instant)>,
@@ -75,7 +75,7 @@ impl Running {
         }
     }
 
-    /// Tells the function to return. The first reason stays, unless the lease turns out to be lost.
+    /// Tells the function to return. The first reason is kept, but `Lost` replaces any other.
     pub(super) fn cancel(&self, reason: Reason) {
         let cancelled = &mut self.state.lock().cancelled;
         let known = cancelled.as_ref().map(|(known, _)| known);
@@ -85,8 +85,8 @@ impl Running {
         self.cancel.begin();
     }
 
-    /// Why it was cancelled, if it was. Looks at the clock itself, so that no step begins past the
-    /// trust window, whether or not the watch has come to it.
+    /// Why the run was cancelled, if it was. Cancels it first if the trust window has ended, so
+    /// that no step begins after that, even when the lease watch is late.
     pub(super) fn cancelled(&self) -> Option<Reason> {
         if !self.cancel.has_begun() && Instant::now() >= self.trusted_until() {
             self.cancel(Reason::Expired);
@@ -94,24 +94,24 @@ impl Running {
         self.reason()
     }
 
-    /// Why it was cancelled, if it was.
+    /// Why the run was cancelled, if it was. Does not look at the clock.
     pub(super) fn reason(&self) -> Option<Reason> {
         self.state.lock().cancelled.as_ref().map(|(reason, _)| reason.clone())
     }
 
-    /// Waits; true when it was cancelled.
+    /// Waits for `limit`, or until the run is cancelled; true when it is.
     pub(super) fn wait(&self, limit: Duration) -> bool {
         self.cancel.wait_for(limit);
         self.cancelled().is_some()
     }
 
-    /// A renewal sent at `attempted` has succeeded. It counts from then, however slow it was.
+    /// Notes a renewal that succeeded. The trust window counts from `attempted`, when it was sent.
     pub(super) fn renewed(&self, attempted: Instant) {
         let mut state = self.state.lock();
         state.attempted = state.attempted.max(attempted);
     }
 
-    /// The function has returned: nothing more is done in this run's name.
+    /// Notes that the function has returned: it cannot outlive the lease any more.
     pub(super) fn returned(&self) {
         self.state.lock().returned = true;
     }
@@ -126,29 +126,28 @@ impl Running {
         self.state.lock().progress
     }
 
-    /// How much is done, if that was not told yet and the run goes on.
+    /// The progress, if the history lacks it and the run is not cancelled.
     pub(super) fn news(&self) -> Option<f64> {
         let state = self.state.lock();
         (state.cancelled.is_none() && state.told != state.progress).then_some(state.progress)
     }
 
-    /// The history has this progress.
+    /// Notes that the history has this progress.
     pub(super) fn told(&self, progress: f64) {
         self.state.lock().told = progress;
     }
 
-    /// Whether its lease may be renewed: a run that can no longer rely on it is about to be given
-    /// up.
+    /// Whether the lease may be renewed. After the trust window the run is given up instead.
     pub(super) fn is_trusted(&self) -> bool {
         Instant::now() < self.trusted_until()
     }
 
-    /// Until when the lease can be relied on.
+    /// The end of the trust window.
     pub(super) fn trusted_until(&self) -> Instant {
         self.state.lock().attempted + self.trust.cancel_after
     }
 
-    /// When the process has to end because of this run, which was cancelled; none once its
+    /// When the process has to end because of this run; none if the run is not cancelled, or if its
     /// function has returned.
     pub(super) fn exit_at(&self) -> Option<Instant> {
         let state = self.state.lock();

@@ -1,23 +1,23 @@
-//! When a job is to run: a pure function of its text and of an instant that the caller names.
+//! When a job is to run: a pure function of the schedule's text and of an instant from the caller.
 //!
-//! There are two forms. An interval, `every 1h30m`, lays a grid of equal steps over real time: it
+//! There are two forms. An interval, `every 1h30m`, has its slots at equal steps of real time, and
 //! knows neither zones nor days. A cron expression, `0 3 * * * Europe/Berlin`, matches the wall
 //! clock of a zone, UTC when none is named. Its five fields are the minute, the hour, the day of
-//! the month, the month and the weekday; when both day fields are restricted, a day needs to
-//! match only one of them, as in every cron.
+//! the month, the month and the weekday; when both day fields are restricted, a day needs to match
+//! only one of them, as in every cron.
 //!
-//! Twice a year most zones move their clock, and a wall clock time then exists never or twice:
+//! Twice a year most zones move their clock, and so skip some wall clock times or repeat them:
 //!
-//! - With a `*` in the minute or the hour field (`*/15 * * * *`, `0 * * * *`), the pattern runs at
-//!   every real minute whose wall clock time matches: nothing for the times that are left out,
-//!   both times for those that come twice. Every quarter of an hour stays that, and
-//!   `*/15 2 * * *` in Berlin has one day a year without a run and one with eight.
-//! - Without one (`30 2 * * *`, `0 2,14 * * *`), the pattern names times of the day, and each
-//!   happens once a day. One that is left out runs at the instant the clock is put forward, 03:00
-//!   summer time in Berlin; several that are left out together run once, there. One that comes
-//!   twice runs the first time.
+//! - With a `*` in the minute or the hour field (`*/15 * * * *`, `0 * * * *`), the job runs at
+//!   every real minute whose wall clock time matches: never for a skipped time, twice for a
+//!   repeated one. So `*/15 * * * *` runs every quarter of an hour on every day, and `*/15 2 * * *`
+//!   in Berlin has one day a year without a run and one with eight.
+//! - Without one (`30 2 * * *`, `0 2,14 * * *`), the expression names times of the day, and each
+//!   runs once a day. A skipped time runs at the instant the clock is put forward, 03:00 summer
+//!   time in Berlin; several skipped times share one run there. A repeated time runs the first
+//!   time.
 //!
-//! The changes are those that chrono-tz was built with, up to the year 2099.
+//! Changes of a zone's clock are those that chrono-tz was built with, up to the year 2099.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -27,7 +27,7 @@ use chrono_tz::{GapInfo, Tz};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 
-/// When a job is to run.
+/// When a job is to run. Two schedules are equal if they mean the same, however they are written.
 #[derive(Clone)]
 pub struct Schedule {
     form: Form,
@@ -40,26 +40,27 @@ enum Form {
     Cron { pattern: Box<Cron>, zone: Tz },
 }
 
-/// Not a schedule. Displays as a sentence with the rule and with what breaks it.
+/// The text is not a schedule. Displays as a sentence with the rule and with what breaks it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidSchedule(String);
 
 const LENGTH_MAX: usize = 100;
 const INTERVAL_SECONDS: RangeInclusive<i64> = 1..=366 * 24 * 3600;
 
-/// Where cron expressions have instants. Before, some zones moved their clock by a whole day;
-/// after, croner gives up.
+/// The years in which cron expressions have instants. Before them, some zones moved their clock by
+/// a whole day; after them, croner gives up.
 const YEARS: RangeInclusive<i32> = 1970..=4999;
 
-/// A clock that is set back by less is taken for one that is put right, and no time of the day is
-/// run again; by more, for one that was wrong. As in Debian's cron (cron(8)).
+/// If the database's clock is set back by less, that is taken as a correction: no time of the day
+/// is run again. If by more, the clock is taken to have been wrong, and times of the day are run
+/// again. As in Debian's cron (cron(8)).
 const SET_BACK_MAX: TimeDelta = TimeDelta::hours(3);
 
 const MONTHS: [&str; 12] =
     ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
-/// The fields of a cron expression in their order, and what each may hold.
+/// The fields of a cron expression in their order, and what each may contain.
 const FIELDS: [(&str, &str); 5] = [
     ("minute", "0 to 59"),
     ("hour", "0 to 23"),
@@ -100,7 +101,7 @@ impl Schedule {
         Ok(Schedule { form, text: words.join(" ") })
     }
 
-    /// What was read, with single spaces.
+    /// The text that was parsed, with one space between two words.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -117,9 +118,9 @@ impl Schedule {
         }
     }
 
-    /// The first slot after `now` of a job with the slot `slot`: on the grid of the interval
-    /// through `slot`, exact to the microsecond; or the cron expression's first instant after
-    /// `now`, whatever `slot` is.
+    /// The first slot after `now` of a job whose slot is `slot`. An interval counts whole steps
+    /// from `slot`, exact to the microsecond; a cron expression has its first instant after `now`,
+    /// whatever `slot` is.
     ///
     /// None as for [`Schedule::first`].
     pub fn next(&self, slot: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
@@ -134,9 +135,9 @@ impl Schedule {
         }
     }
 
-    /// The first slot after `now` of a job that has run for `slot`, never `slot` again. Where the
-    /// clock was set back meanwhile, `slot` is in the future: then a time of the day that comes
-    /// twice is run once, as where a zone's clock is put back.
+    /// The first slot after `now` of a job that has run for `slot`, never `slot` again. A `slot` in
+    /// the future means that the database's clock was set back meanwhile. Then a time of the day
+    /// that has already been run is not repeated, if the clock was set back by less than 3 h.
     ///
     /// None as for [`Schedule::first`].
     pub fn after(&self, slot: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
@@ -145,7 +146,7 @@ impl Schedule {
         if next == slot { self.next(slot, slot) } else { Some(next) }
     }
 
-    /// Where a job that waits for `slot` goes, since the clock was set back by about `set_back`.
+    /// The new slot of a job that waits for `slot`, after the clock was set back by `set_back`.
     ///
     /// None as for [`Schedule::first`].
     pub fn anew(
@@ -160,7 +161,7 @@ impl Schedule {
         }
     }
 
-    /// Whether it names times of the day, each of which happens once a day.
+    /// Whether the schedule names times of the day, each of which runs once a day.
     fn names_times(&self) -> bool {
         match &self.form {
             Form::Every { .. } => false,
@@ -169,7 +170,7 @@ impl Schedule {
     }
 }
 
-/// The length in seconds. Each unit at most once, the longest first.
+/// The length in seconds. Each unit may occur once, the longer before the shorter.
 fn parse_interval(text: &str) -> Result<i64, InvalidSchedule> {
     let read = || {
         let (mut rest, mut total) = (text, 0i64);
@@ -215,8 +216,8 @@ fn parse_cron(fields: [&str; 5], zone: Tz) -> Result<Form, InvalidSchedule> {
     Ok(Form::Cron { pattern: Box::new(pattern), zone })
 }
 
-/// Croner alone is too lenient: it takes names in every field and glued to numbers (`1SUN` for
-/// 10), and an empty list, for which it then searches three thousand years minute by minute.
+/// Whether the field is valid. Croner alone accepts too much: names in every field, names joined to
+/// digits (`1SUN` as 10), and an empty list, for which it searches 3,000 years minute by minute.
 fn is_field(index: usize, field: &str) -> bool {
     let mut words = field.split(['*', '-', '/', '#', ',']).filter(|word| !word.is_empty());
     let is_complete = field.split(',').all(|item| !item.is_empty());
@@ -250,8 +251,8 @@ fn parse_pattern(text: &str) -> Option<Cron> {
     parser.build().parse(text).ok()
 }
 
-/// Searches the last 400 years that croner knows: the calendar repeats after them, so what is not
-/// there is nowhere.
+/// Whether the pattern matches any day. The calendar repeats every 400 years, so a search of the
+/// last 400 that croner knows is enough.
 fn has_instants(pattern: &Cron) -> bool {
     let start =
         NaiveDate::from_ymd_opt(*YEARS.end() - 399, 1, 1).and_then(|day| day.and_hms_opt(0, 0, 0));
@@ -264,13 +265,13 @@ fn names_times(pattern: &Cron) -> bool {
 
 /// The first instant after `now`.
 ///
-/// Croner's own rule for named times holds only for a single one: of `30 2,14 * * *` it would skip
-/// 02:30 in spring and run it twice in autumn. So it searches a wall clock that never moves, and
-/// the zone is applied here. What it finds first is the first in real time too, because the order
-/// of two named times never turns; in the second half of a repeated hour it finds what has already
-/// run, an hour's worth at most.
+/// Croner's own rule for named times is right only for a single time: of `30 2,14 * * *` it would
+/// skip 02:30 in spring and run it twice in autumn. So croner searches wall clock times without a
+/// zone, and `instant_of` converts each match. That keeps the order of the matches, so the first
+/// one after `now` is the result. If `now` is in the second pass of a repeated hour, the loop skips
+/// matches that have already been run: those of one hour at most.
 fn next_match(pattern: &Cron, zone: Tz, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    // Also keeps the local time within what chrono can hold: it panics beyond.
+    // This also avoids a panic in chrono, which cannot represent local times near its limits.
     if !YEARS.contains(&now.year()) {
         return None;
     }
@@ -288,7 +289,7 @@ fn next_match(pattern: &Cron, zone: Tz, now: DateTime<Utc>) -> Option<DateTime<U
     }
 }
 
-/// When the clock of a zone shows this: the first time, or the end of the gap that left it out.
+/// The first instant at which the zone's clock shows `wall`, or the end of the gap that skips it.
 fn instant_of(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
     let instant = match zone.from_local_datetime(&wall) {
         LocalResult::Single(instant) | LocalResult::Ambiguous(instant, _) => instant,
@@ -297,14 +298,13 @@ fn instant_of(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
     Some(instant.to_utc())
 }
 
-/// By what they mean, not by how they are written.
 impl PartialEq for Schedule {
     fn eq(&self, other: &Schedule) -> bool {
         self.form == other.form
     }
 }
 
-/// Croner's own would print a bit for each of five thousand years.
+/// Croner's own `Debug` would print a bit for each of five thousand years.
 impl fmt::Debug for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.form {

@@ -1,7 +1,7 @@
-//! The one thread that writes leases, on the one connection that it keeps: it renews, ends, offers
-//! and claims, in this order, and never waits for a lock. So what a run needs to keep its lease and
-//! to be recorded is there before the run is claimed, and no poll begins while renewals are not
-//! answered.
+//! The one thread that writes leases. On one connection of its own it renews, ends, offers and
+//! claims, in this order, and never waits for a lock. So the connection that is needed to renew the
+//! lease and to record the run is open before the run is claimed, and nothing is claimed while
+//! renewals fail.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,15 +21,15 @@ pub(super) struct Scheduler {
     pub(super) claims: Claims,
     /// The mean time between two polls.
     pub(super) poll: Duration,
-    /// When the next is due.
+    /// When the next poll is due.
     pub(super) poll_at: Instant,
 }
 
-/// Between two polls while a connection for steps is being opened.
+/// The pause between two polls while a connection for steps is being opened.
 const CONNECT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Scheduler {
-    /// Goes on until this replica has drained.
+    /// Returns when this replica has drained.
     pub(super) fn run(mut self) {
         while !self.held.is_draining() || self.held.count() > 0 {
             self.turn();
@@ -43,7 +43,7 @@ impl Scheduler {
         if let Some(clock) = &self.claims.clock
             && self.ends.write(&mut self.connection, clock, renewal)
         {
-            // Whoever holds fewer may be next.
+            // This replica holds fewer jobs now, so its handicap may let it claim at once.
             self.poll_at = Instant::now();
         }
         if let Err(reason) = self.may_poll() {
@@ -60,8 +60,8 @@ impl Scheduler {
         if std::mem::take(&mut self.claims.leases_have_ended) {
             self.renewals.at = Instant::now();
         }
-        // Without jitter the phases of two replicas stay as they are, and one of them comes first
-        // to every job.
+        // Without jitter two replicas would keep the order of their polls, and one of them would be
+        // first to every job.
         let pause = self.poll.mul_f64(0.5 + random::fraction());
         self.poll_at = Instant::now()
             + match interrupted {
@@ -71,7 +71,7 @@ impl Scheduler {
             };
     }
 
-    /// What would be claimed while no lease is renewed would be lost as well.
+    /// The error says why not to poll: a job claimed while no lease can be renewed would be lost.
     fn may_poll(&self) -> Result<(), &'static str> {
         if self.held.is_draining() {
             return Err("this replica is shutting down");

@@ -1,5 +1,5 @@
-//! Every job, live: one query over the rows that the replicas write, so that each replica gives
-//! the same answer.
+//! The state of every job. One query reads it from the rows that the replicas write, so that each
+//! replica gives the same answer.
 
 use std::sync::Arc;
 
@@ -14,88 +14,88 @@ use super::schedule::Schedule;
 use crate::db::{Db, Deadline, Error};
 use crate::timestamp;
 
-/// All jobs at one instant.
+/// All jobs, as one statement has read them.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// The database's clock.
+    /// The instant at which they were read, by the database's clock.
     #[serde(serialize_with = "timestamp::as_text")]
     pub now: DateTime<Utc>,
-    /// The replica that answered.
+    /// The name of the replica that answered.
     pub served_by: String,
     /// How many jobs are in each state.
     pub counts: Counts,
-    /// By name.
+    /// Every job, sorted by name.
     pub jobs: Vec<Job>,
 }
 
-/// How many jobs are in each state.
+/// The number of jobs by [`State`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// As of [`State`].
+    /// Jobs that are [`State::Running`].
     pub running: usize,
-    /// As of [`State`].
+    /// Jobs that are [`State::Waiting`].
     pub waiting: usize,
-    /// As of [`State`].
+    /// Jobs that are [`State::Due`].
     pub due: usize,
-    /// As of [`State`].
+    /// Jobs that are [`State::Paused`].
     pub paused: usize,
-    /// As of [`State`].
+    /// Jobs that are [`State::Stalled`].
     pub stalled: usize,
 }
 
-/// Where a job is in its life.
+/// What a job does or waits for, by the database's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// A replica runs it, and its lease is alive.
+    /// A replica runs the job, and its lease has not run out.
     Running,
-    /// Its next run is in the future.
+    /// The job's next slot is in the future.
     Waiting,
-    /// It waits for a replica to claim it.
+    /// The job's slot has passed, and no replica has claimed the job yet.
     Due,
-    /// It does not run until it is enabled.
+    /// The job does not run until it is enabled.
     Paused,
-    /// Its lease ran out, and nobody has taken it over yet.
+    /// The lease has run out, and no replica has taken the job over yet.
     Stalled,
 }
 
-/// One job.
+/// A job and its runs. Its instants are by the database's clock.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Job {
-    /// Unique.
+    /// The job's name, which is unique.
     pub name: String,
-    /// What it calls.
+    /// The name of the function that the job calls.
     pub function: String,
     /// Whether the build of the replica that answered has that function.
     pub function_known: bool,
-    /// When it runs.
+    /// The text of the schedule, as [`Schedule::parse`] reads it.
     pub schedule: String,
-    /// Whether it runs at all.
+    /// False when the job is paused; a run that is open goes on.
     pub enabled: bool,
-    /// Where it is in its life.
+    /// The state at [`Status::now`].
     pub state: State,
-    /// The replica that runs it.
+    /// The name of the replica that has the open run; none when no run is open.
     pub server: Option<String>,
-    /// The run that is open.
+    /// The id of the open run; none when no run is open.
     pub run_id: Option<i64>,
-    /// The slot that the open run is for.
+    /// The slot that the open run is for, or the instant at which somebody asked for it.
     #[serde(serialize_with = "timestamp::as_text_or_null")]
     pub scheduled_at: Option<DateTime<Utc>>,
     /// When the open run started.
     #[serde(serialize_with = "timestamp::as_text_or_null")]
     pub started_at: Option<DateTime<Utc>>,
-    /// Since then, in seconds.
+    /// Seconds since the open run started, rounded to milliseconds.
     pub elapsed_seconds: Option<f64>,
     /// How much of the open run is done, from 0 to 1.
     pub progress: Option<f64>,
-    /// The next slot; while it runs, the first one after now; none when it is paused.
+    /// When the job is due next; while a run is open, the first slot after now. None when paused.
     #[serde(serialize_with = "timestamp::as_text_or_null")]
     pub next_run_at: Option<DateTime<Utc>>,
-    /// The last run that has ended.
+    /// The last run that has ended; none if the history has none.
     pub last_run: Option<LastRun>,
-    /// What [`super::Precondition::Tagged`] is compared with.
+    /// Names the present settings; [`super::Precondition::Tagged`] is compared with it.
     #[serde(skip)]
     pub settings_tag: String,
 }
@@ -104,32 +104,32 @@ pub struct Job {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastRun {
-    /// As the history has it.
+    /// The id of the run, as the history shows it.
     pub run_id: i64,
-    /// Where it ran.
+    /// The name of the replica that ran it.
     pub server: String,
     /// `succeeded`, `failed`, `cancelled` or `abandoned`.
     pub outcome: String,
-    /// When it started.
+    /// When a replica claimed the job.
     #[serde(serialize_with = "timestamp::as_text")]
     pub started_at: DateTime<Utc>,
-    /// When it ended.
+    /// When the end was written.
     #[serde(serialize_with = "timestamp::as_text")]
     pub finished_at: DateTime<Utc>,
-    /// From one to the other.
+    /// From `started_at` to `finished_at`, rounded to milliseconds.
     pub duration_seconds: f64,
-    /// Its result, or why it did not come to its end.
+    /// The function's result, or why the run did not succeed.
     pub detail: Option<String>,
 }
 
-/// Reads the status.
+/// Reads the status of jobs, for one replica to answer with.
 pub struct StatusReader {
     db: Arc<Db>,
     replica_name: String,
     functions: Vec<String>,
 }
 
-/// Of the jobs that the condition names. A row without a name says that there is none.
+/// Reads the jobs that meet the condition. A row without a name says that there is none.
 macro_rules! status_where {
     ($condition:literal) => {
         concat!(
@@ -168,23 +168,23 @@ const STATUS: &str = status_where!("true");
 const STATUS_OF_ONE: &str = status_where!("job.name = $1");
 
 impl StatusReader {
-    /// Reads from this database, for this replica.
+    /// Reads over this pool. `functions` are those of this build, for [`Job::function_known`].
     pub fn new(db: Arc<Db>, replica_name: &str, functions: &Functions) -> StatusReader {
         StatusReader { db, replica_name: replica_name.to_owned(), functions: functions.names() }
     }
 
-    /// All jobs.
+    /// Reads all jobs with one statement.
     ///
     /// # Errors
-    /// A fault of the database.
+    /// When the database is away, refuses the query, or does not answer by the deadline.
     pub fn all(&self, deadline: &Deadline) -> Result<Status, Error> {
         self.read(deadline, STATUS, &[])
     }
 
-    /// One job, if there is one of this name.
+    /// Reads one job; none if there is no job of this name.
     ///
     /// # Errors
-    /// A fault of the database.
+    /// As of [`StatusReader::all`].
     pub fn one(&self, deadline: &Deadline, name: &Name) -> Result<Option<Job>, Error> {
         Ok(self.read(deadline, STATUS_OF_ONE, &[&name.as_str()])?.jobs.pop())
     }
@@ -279,7 +279,7 @@ fn count(jobs: &[Job]) -> Counts {
     counts
 }
 
-/// Rounded to three digits behind the point.
+/// Rounds to three decimal places.
 pub(super) fn to_millis(number: f64) -> f64 {
     (number * 1_000.0).round() / 1_000.0
 }

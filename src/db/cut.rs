@@ -1,9 +1,9 @@
-//! Connections ended from outside of the driver: it offers no way to end one that waits for a
-//! server that is frozen, whose kernel goes on acknowledging what is sent.
+//! Ends connections from outside of the driver, which cannot end one that waits for a frozen
+//! server: the kernel of such a server still acknowledges what is sent, so TCP sees no fault.
 //!
-//! A descriptor's number is of use only as long as nobody closes it. So it is asked where it leads
-//! just before; in the instant between the two another connection could get the number, if this one
-//! ended just then. What could happen to that one is that it ends early.
+//! The number of a closed descriptor is used again. So the server's address is checked just before
+//! the connection is ended. If the connection closes by itself between the two, another one may get
+//! its number and be ended early; nothing worse can happen.
 
 use std::fs;
 use std::net::IpAddr;
@@ -11,26 +11,26 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{Shutdown, SockaddrLike, SockaddrStorage, getpeername, shutdown};
 
-/// Where the system shows a process its own descriptors, by number.
+/// The folder in which the system lists a process's own descriptors, by number.
 const DESCRIPTORS: &str = "/dev/fd";
 
-/// Where a connection leads.
+/// The address of a server, to which a connection leads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     Address(IpAddr, u16),
-    /// Of a socket in a folder.
+    /// The path of a Unix socket.
     File(PathBuf),
 }
 
 impl Place {
-    /// The server and its clients may name a socket's folder by different links.
+    /// Resolves links, because the server and its clients may name the folder by different ones.
     pub(super) fn of_file(path: &Path) -> Place {
         Place::File(path.canonicalize().unwrap_or_else(|_| path.to_owned()))
     }
 }
 
-/// Ends every connection of this process to such a place: whoever waits on it is told at once that
-/// it has ended. False where the system does not let us look, as without a free descriptor.
+/// Ends every connection of this process to a place that `is_left` selects; a thread that waits on
+/// one gets an error at once. False if the descriptors cannot be listed, as when none is free.
 pub(super) fn all_connections_to(is_left: impl Fn(&Place) -> bool) -> bool {
     let Ok(entries) = fs::read_dir(DESCRIPTORS) else { return false };
     for entry in entries.flatten() {

@@ -1,5 +1,5 @@
-//! One attempt to have something done in the database, watched from outside: whoever waits for
-//! its answer can give it up, and learns whether anything had been sent by then.
+//! The deadline of one piece of work for the database, such as a request. Another thread can give
+//! the work up, and then learns whether anything had been sent.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ const WAITING: u8 = 0;
 const SENT: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
-/// What was sent in time may take this much longer. In a crowd that first comes, first served,
-/// whoever has the turn has waited almost until the deadline: without this, a change would be
-/// applied while its client is told that nobody knows.
+/// Work that was sent in time may take this much longer. Under load a request often gets its
+/// connection just before its deadline; without this extra time its change would be applied while
+/// its client is told that the effect is unknown.
 const SENT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// An attempt with a deadline: until then it must be sent, and a second later it must be done.
-/// Giving up and sending exclude each other: an attempt that was given up as "not applied" is
-/// never sent afterwards.
+/// Until its deadline a piece of work must be sent to the database; one second later it must be
+/// done. Giving up and sending exclude each other: work that was given up as "not applied" is never
+/// sent afterwards.
 #[derive(Debug)]
 pub struct Deadline {
     begun: Instant,
@@ -25,29 +25,29 @@ pub struct Deadline {
     phase: AtomicU8,
 }
 
-/// The attempt was given up, or its deadline passed, before it was sent.
+/// The work was given up, or its deadline passed before it was sent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct GivenUp;
 
 impl Deadline {
-    /// An attempt that may wait for `limit` from now until it is sent.
+    /// A deadline `limit` from now; the work must be sent until then.
     pub fn within(limit: Duration) -> Deadline {
         let begun = Instant::now();
         Deadline { begun, until: begun + limit, phase: AtomicU8::new(WAITING) }
     }
 
-    /// When it began.
+    /// When the work began to wait: the time of the call of [`Deadline::within`].
     pub fn begun(&self) -> Instant {
         self.begun
     }
 
-    /// What is left until the deadline; zero when it has passed.
+    /// The time that is left for sending; zero once the deadline has passed.
     fn remaining(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// How long waiting on makes sense: until the deadline, or a second more once it was sent.
-    /// Zero when it is over.
+    /// How much longer it makes sense to wait: until the deadline, or one second longer if the work
+    /// was sent. Zero if the deadline is over or the work was given up.
     pub fn patience(&self) -> Duration {
         let until = match self.phase.load(Ordering::Acquire) {
             GIVEN_UP => return Duration::ZERO,
@@ -57,21 +57,21 @@ impl Deadline {
         until.saturating_duration_since(Instant::now())
     }
 
-    /// Whether waiting on is useless: given up, not sent by the deadline, or not done a second
-    /// later.
+    /// Whether nobody needs to wait any more: the work was given up, was not sent by the deadline,
+    /// or was not done one second later.
     pub fn is_over(&self) -> bool {
         self.patience().is_zero()
     }
 
-    /// Whether a statement has gone out, and nobody has given up on it.
+    /// Whether a statement was sent, and the work was not given up.
     pub fn is_sent(&self) -> bool {
         self.phase.load(Ordering::Acquire) == SENT
     }
 
-    /// Marks that a statement goes out now. A second statement of the same attempt may follow.
+    /// Marks that a statement is sent now. Work that was sent in time may send further statements.
     ///
     /// # Errors
-    /// [`GivenUp`]: somebody has already answered that nothing was applied, or will at once.
+    /// [`GivenUp`]: the client was told that nothing was applied, or will be told so at once.
     pub fn send(&self) -> Result<(), GivenUp> {
         let late = self.remaining().is_zero();
         let sent = |phase| match phase {
@@ -85,10 +85,10 @@ impl Deadline {
         }
     }
 
-    /// Takes [`Deadline::send`] back: it turned out that nothing had gone out.
+    /// Takes [`Deadline::send`] back, because nothing was sent after all.
     ///
     /// # Errors
-    /// [`GivenUp`]: somebody has already answered that the outcome is unknown.
+    /// [`GivenUp`]: the client was already told that the effect is unknown.
     pub fn unsend(&self) -> Result<(), GivenUp> {
         match self.phase.compare_exchange(SENT, WAITING, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(()),
@@ -96,7 +96,7 @@ impl Deadline {
         }
     }
 
-    /// Gives the attempt up and says what is known of it.
+    /// Gives the work up, and says whether it can have changed anything. Only the first call knows.
     pub fn give_up(&self) -> Effect {
         match self.phase.swap(GIVEN_UP, Ordering::AcqRel) {
             SENT => Effect::Unknown,

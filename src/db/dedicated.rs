@@ -1,4 +1,4 @@
-//! A connection that one thread keeps for itself: it waits for nobody's work but its own.
+//! A connection that only one thread uses, so that it never waits for the work of others.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use super::error::Error;
 use super::session::{Limits, Session};
 use super::target::Target;
 
-/// Between two looks at whose session it is.
+/// The pause between two checks that the session is open and not mixed with another.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
-/// Opened when first needed, and opened anew after it broke.
+/// A connection that is opened at the first work, and opened again after it broke.
 pub struct Dedicated {
     target: Target,
     limits: Limits,
@@ -17,21 +17,21 @@ pub struct Dedicated {
 }
 
 impl Dedicated {
-    /// Not opened yet.
+    /// Does not connect yet: the first [`Dedicated::run`] does.
     pub fn new(target: Target, limits: Limits) -> Dedicated {
         Dedicated { target, limits, session: None }
     }
 
-    /// Runs `work`, once.
+    /// Runs `work` once, on the connection or on a new one.
     ///
     /// # Errors
-    /// [`Effect::NotApplied`](super::Effect::NotApplied) when no connection could be opened or
-    /// the database refused the work; else [`Effect::Unknown`](super::Effect::Unknown).
+    /// [`Effect::NotApplied`](super::Effect::NotApplied) if no connection could be opened or the
+    /// database refused the work; else [`Effect::Unknown`](super::Effect::Unknown).
     pub fn run<T>(
         &mut self,
         work: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {
-        // It may lead to a host that was left, and not have been found when that was.
+        // A connection opened before a host was left may lead to that host, if `cut` missed it.
         let left = |session: &mut Session| self.target.has_left_since(session.opened());
         self.session.take_if(left);
         let looked = self.session.as_mut().map_or(Ok(()), |session| session.look(LOOK_PAUSE));
@@ -54,11 +54,11 @@ impl Dedicated {
         })
     }
 
-    /// Tells whether sessions keep apart on the way to the database; once for each connection that
-    /// was opened.
+    /// Tests, once for each connection that was opened, that no pooler mixes its session with
+    /// another.
     ///
     /// # Errors
-    /// As of [`Dedicated::run`]; of mixed sessions also where a server refuses transactions.
+    /// Those of [`Dedicated::run`]; that of mixed sessions also if a pooler refuses transactions.
     pub(super) fn try_whether_sessions_keep_apart(&mut self) -> Result<(), Error> {
         self.run(|_| Ok(()))?;
         match &mut self.session {
@@ -67,7 +67,7 @@ impl Dedicated {
         }
     }
 
-    /// Gives the connection up; the next work opens another.
+    /// Closes the connection; the next work opens another.
     pub fn close(&mut self) {
         self.session = None;
     }

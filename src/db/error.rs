@@ -1,5 +1,4 @@
-//! The one error of the database: what went wrong and, above all, whether the change can have
-//! happened.
+//! The error of the database: what went wrong, and whether the change can have happened.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -8,51 +7,51 @@ use postgres::error::{Severity, SqlState};
 
 use crate::config::chain;
 
-/// What is known of a change whose attempt failed.
+/// Whether a failed piece of work can have changed anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing was sent, or the database refused it with an error.
+    /// It changed nothing: it was not sent, or the database refused it with an error.
     NotApplied,
-    /// The connection broke, or the deadline passed, after sending.
+    /// It may have been applied: the connection broke, or the deadline passed, after sending.
     Unknown,
 }
 
-/// How far the work had come.
+/// How far the work had come when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Nothing was sent.
     Unsent,
-    /// The database refused it with an error.
+    /// The database refused the work with an error, and changed nothing.
     Refused,
-    /// It was sent, and no word came back that could be trusted.
+    /// The work was sent, and no answer came that says whether it was applied.
     Unanswered,
 }
 
-/// What the connection is good for after an error.
+/// Whether the connection can be used after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Connection {
     Usable,
     Broken,
-    /// The server takes no changes any more, for as long as the connection lives.
+    /// The server takes no changes any more; the connection leads to it until it is closed.
     Demoted,
-    /// What answers is not the session that was opened.
+    /// A pooler has mixed this session with another one.
     Mixed,
 }
 
-/// The database did not do what it was asked.
+/// A failed piece of work: how far it had come, and why it failed.
 #[derive(Debug)]
 pub struct Error {
     stage: Stage,
     reason: String,
     connection: Connection,
-    /// Of the server's refusal.
+    /// The SQLSTATE, if the server refused the work.
     code: Option<SqlState>,
-    /// Nobody listened.
+    /// Whether no server listened at the address.
     nobody: bool,
 }
 
 impl Error {
-    /// Given up before anything was sent.
+    /// The work was given up before anything was sent; `reason` is for the log.
     pub fn unsent(reason: impl Into<String>) -> Error {
         let reason = reason.into();
         Error {
@@ -64,7 +63,6 @@ impl Error {
         }
     }
 
-    /// No connection could be opened.
     pub(super) fn not_connected(error: &postgres::Error) -> Error {
         let reason = format!("cannot connect: {}", explain(error));
         let nobody = [ErrorKind::ConnectionRefused, ErrorKind::NotFound];
@@ -72,25 +70,25 @@ impl Error {
         Error { code: error.code().cloned(), nobody, ..Error::unsent(reason) }
     }
 
-    /// The thread that was to send the work, or had sent it, ended without a word.
+    /// The thread that had to send the work ended without an answer, so the effect is unknown.
     pub fn unanswered(reason: impl Into<String>) -> Error {
         Error { stage: Stage::Unanswered, connection: Connection::Broken, ..Error::unsent(reason) }
     }
 
-    /// A session is not what it was opened as: its statements would run in another's, or another's
-    /// in it.
+    /// A pooler has mixed this session with another: its statements may run in the other session,
+    /// or the other's in this one.
     pub(super) fn mixed() -> Error {
         let reason = "a pooler between here and the database mixes sessions: let it pool by \
                       session (PgBouncer: pool_mode = session), or leave it out";
         Error { connection: Connection::Mixed, ..Error::unsent(reason) }
     }
 
-    /// How far the work had come.
+    /// How far the work had come; [`Error::effect`] follows from this.
     pub fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// Whether the change can have happened.
+    /// Whether the work can have changed anything: only unanswered work can.
     pub fn effect(&self) -> Effect {
         match self.stage {
             Stage::Unsent | Stage::Refused => Effect::NotApplied,
@@ -98,57 +96,55 @@ impl Error {
         }
     }
 
-    /// Whether the same work may succeed later: what was in the way is of the moment. Else it is
-    /// refused by what it is, or by a rule of the database's owner, and will be again.
+    /// Whether the same work may succeed later, because the cause is temporary. Otherwise the
+    /// database refuses the work itself, or its owner forbids it, and a later try fails, too.
     pub fn is_passing(&self) -> bool {
         let passing = self.code.as_ref().is_some_and(is_passing);
         self.stage != Stage::Refused || self.breaks_connection() || passing
     }
 
-    /// Whether the statement took longer than it may, which says nothing of the next one.
+    /// Whether the server cancelled the statement because it took too long; the next may succeed.
     pub fn is_too_long(&self) -> bool {
         self.code == Some(SqlState::QUERY_CANCELED)
     }
 
-    /// What to write into the log; never for users.
+    /// The reason, for the log only: clients must not see it.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// Whether the connection is of no more use.
+    /// Whether the connection must not be used again.
     pub(super) fn breaks_connection(&self) -> bool {
         self.connection != Connection::Usable
     }
 
-    /// Whether nobody answered, or a server that is about to start or to end.
+    /// Whether no server answered, or one that is starting or stopping.
     pub(super) fn is_of_a_server_that_is_away(&self) -> bool {
         self.code.as_ref().is_none_or(|code| *code == SqlState::CANNOT_CONNECT_NOW)
     }
 
-    /// Whether nobody listens there: the server has ended.
+    /// Whether no server listens at the address, so that it must have ended.
     pub(super) fn is_of_nobody(&self) -> bool {
         self.nobody
     }
 
-    /// Whether the server has refused the statement for what it asks, not for the moment: some
-    /// providers answer with codes that elsewhere are of the moment.
+    /// Whether the server refuses the statement itself, and not because of its state. Class 55
+    /// counts as the former: some providers refuse functions with it.
     pub(super) fn is_of_the_statement(&self) -> bool {
         let of_the_moment = ["08", "25", "40", "53", "57", "58", "XX"];
         let class = self.code.as_ref().map(|code| &code.code()[..2]);
         self.stage == Stage::Refused && class.is_none_or(|class| !of_the_moment.contains(&class))
     }
 
-    /// Whether a server that is there lets nobody in.
+    /// Whether a running server refused the login.
     pub(super) fn is_of_the_login(&self) -> bool {
         self.stage == Stage::Unsent && !self.is_of_a_server_that_is_away()
     }
 
-    /// Whether sessions are mixed up.
     pub(super) fn is_of_mixed_sessions(&self) -> bool {
         self.connection == Connection::Mixed
     }
 
-    /// Whether the server takes no changes any more.
     pub(super) fn is_of_a_demoted_server(&self) -> bool {
         self.connection == Connection::Demoted
     }
@@ -164,11 +160,11 @@ impl From<postgres::Error> for Error {
             let stage = if is_broken_pipe(&error) { Stage::Unsent } else { Stage::Unanswered };
             return Error { stage, connection: Connection::Broken, ..Error::unsent(reason) };
         };
-        // A FATAL message can follow a commit (a backend told to end while its commit waits for
-        // a standby); an ERROR says that the statement was rolled back.
+        // A FATAL message can follow a commit, when a backend that waits for a standby is told to
+        // end. An ERROR says that the statement was rolled back.
         let refused = refusal.parsed_severity() == Some(Severity::Error);
         let demoted = *refusal.code() == SqlState::READ_ONLY_SQL_TRANSACTION;
-        // What the session had prepared is not there, or is not what it was.
+        // With these codes a prepared statement of the session is missing or is not what it was.
         let forgetful = [
             SqlState::INVALID_SQL_STATEMENT_NAME,
             SqlState::DUPLICATE_PSTATEMENT,
@@ -193,18 +189,18 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A refusal by the state of the connection, the transaction, the resources, the locks or the
-/// server itself: the classes of PostgreSQL's error codes (its manual, appendix A).
+/// Whether the cause is a passing state of the connection, the transaction, the resources, the
+/// locks or the server, by the class of the SQLSTATE (PostgreSQL's manual, appendix A).
 pub fn is_passing(code: &SqlState) -> bool {
     ["08", "25", "40", "53", "55", "57", "58", "XX"].contains(&&code.code()[..2])
 }
 
-/// A parameter that the statement cannot take: refused by the driver before anything is sent.
+/// The driver refuses a parameter of a wrong type before it sends anything.
 fn is_wrong_type(error: &postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<postgres::types::WrongType>())
 }
 
-/// The write itself failed, so the message's end, and with it the order to commit, was not taken.
+/// The write itself failed, so the server lacks the message's end and cannot have committed.
 fn is_broken_pipe(error: &postgres::Error) -> bool {
     system_error(error).is_some_and(|cause| cause.kind() == ErrorKind::BrokenPipe)
 }
@@ -213,7 +209,7 @@ pub(super) fn system_error(error: &postgres::Error) -> Option<&std::io::Error> {
     std::error::Error::source(error).and_then(|source| source.downcast_ref())
 }
 
-/// What the database or the driver said, on one line.
+/// The database's message with its SQLSTATE, or the driver's with its causes, on one line.
 pub fn explain(error: &postgres::Error) -> String {
     match error.as_db_error() {
         Some(refusal) => format!("{} ({})", refusal.message(), refusal.code().code()),

@@ -1,5 +1,5 @@
-//! The health of the database, kept in memory: whether its host lets us in, and since when no
-//! statement has returned. Read by whoever must not wait for the database to learn that.
+//! The health of the database, kept in memory: whether the database answers, and since when no
+//! statement has returned. So nobody has to wait for the database to learn that.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,21 +9,21 @@ use parking_lot::Mutex;
 
 use super::Deadline;
 
-/// While the probe waits for its answer and no statement has returned for this long, the database
-/// hangs.
+/// The database hangs if the probe waits for its answer and no statement of any thread has returned
+/// for this long.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
-/// An outage younger than this may be a restart: requests wait for its end.
+/// A younger outage may be a restart of the server, so requests wait for its end.
 const OUTAGE_PATIENCE: Duration = Duration::from_secs(1);
-/// A last good answer older than this is no evidence that the database works. With a probe every
-/// second the loss is known within three.
+/// An older answer does not prove that the database works. The probe asks every second, so a loss
+/// is known within 3 s.
 const ANSWER_AGE_MAX: Duration = Duration::from_millis(2_500);
 
-/// What is known of the database. Shared by all threads of a replica.
+/// What is known of the database; all threads of a replica share it.
 pub struct Health {
     started: Instant,
-    /// Milliseconds since `started` when the probe began to ask; zero while it does not.
+    /// When the probe began to wait for an answer, in ms since `started`; zero while it does not.
     asked_ms: AtomicU64,
-    /// The same of the last statement that returned, whoever sent it.
+    /// When a statement of any thread last returned, in ms since `started`.
     returned_ms: AtomicU64,
     known: Mutex<Known>,
 }
@@ -32,47 +32,47 @@ struct Known {
     way: Way,
     answered: Option<Instant>,
     outage: Option<Outage>,
-    /// When a server was last found to take no changes any more.
+    /// Connections opened until then are of no use: a server was read-only, or sessions were mixed.
     demoted: Option<Instant>,
     /// When the probe last failed.
     failed: Option<Instant>,
     clock_skew_seconds: Option<f64>,
     durable: Option<bool>,
-    /// Whether jobs can be claimed, and why not; none where this replica runs no jobs.
+    /// Whether this replica can claim jobs, or why not; None if it runs no jobs.
     jobs: Option<Result<(), String>>,
 }
 
-/// What is known of the way to the database.
+/// Whether sessions are kept apart, or mixed by a pooler that does not pool by session.
 #[derive(Clone, PartialEq)]
 enum Way {
-    /// Nobody has tried whether sessions keep apart on it.
+    /// The probe has not tested it yet.
     Untried,
     Fit,
-    /// They do not, and what is said about it.
+    /// Sessions are mixed; the reason for the log.
     Unfit(String),
 }
 
 #[derive(Clone)]
 struct Outage {
     since: Instant,
-    /// When the last try began that failed.
+    /// When the last failed try began.
     tried: Instant,
     reason: String,
 }
 
-/// Why it is useless to ask the database now.
+/// Why a request should not wait for the database now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// It cannot be reached, or refuses to work.
+    /// The database cannot be reached, or cannot do the work.
     Away {
-        /// When the last try began that failed: it says nothing of a later request.
+        /// When the last failed try began: a request that began later may succeed.
         tried: Instant,
-        /// What the driver said.
+        /// Why that try failed, for the log.
         reason: String,
     },
-    /// The probe waits, and no statement has returned for this long.
+    /// The probe waits for an answer, and no statement has returned for this long.
     Silent(Duration),
-    /// What is sent may be worked on in another's session.
+    /// A pooler mixes sessions: a statement may run in another session; the reason for the log.
     Unfit(String),
 }
 
@@ -97,45 +97,44 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Of a way that no request may take before the probe has tried it.
+    /// A health that lets no request through before the probe has succeeded once.
     pub fn untried() -> Health {
         let health = Health::default();
         health.known.lock().way = Way::Untried;
         health
     }
 
-    /// Notes that sessions do not keep apart on the way to the database; true when that is new.
+    /// Notes that a pooler mixes sessions; true if this, or the reason, is new.
     pub(super) fn unfit(&self, reason: &str) -> bool {
         let mut known = self.known.lock();
         let way = Way::Unfit(reason.to_owned());
         let is_new = known.way != way;
         known.way = way;
-        // Whatever was opened on it is of no use.
+        // Connections opened until now are of no use.
         known.demoted = Some(Instant::now());
         is_new
     }
 
-    /// Whether sessions keep apart on the way to the database, as far as is known.
+    /// Whether the last test found sessions kept apart; false before the first test.
     pub fn is_fit(&self) -> bool {
         self.known.lock().way == Way::Fit
     }
 
-    /// Notes that the probe asks: if nothing returns from now on, the database hangs.
+    /// Notes that the probe waits for its answer: from now on, silence means a hanging database.
     pub(super) fn asks(&self) {
         self.asked_ms.store(self.now_ms(), Ordering::Release);
     }
 
-    /// Notes that the probe does not wait for an answer any more.
     pub(super) fn asks_no_more(&self) {
         self.asked_ms.store(0, Ordering::Release);
     }
 
-    /// Notes that a statement has returned, whatever came of it.
+    /// Notes that a statement has returned, with success or with an error.
     pub(super) fn returned(&self) {
         self.returned_ms.store(self.now_ms(), Ordering::Release);
     }
 
-    /// Notes that the probe had its answer in a session of its own: the database works.
+    /// Notes that the probe got its answer: the database works, and sessions are kept apart.
     pub fn answered(&self) {
         let mut known = self.known.lock();
         known.way = Way::Fit;
@@ -143,7 +142,7 @@ impl Health {
         known.outage = None;
     }
 
-    /// Notes that the probe's try, begun at `tried`, failed; true when the one before had not.
+    /// Notes that the probe's try, begun at `tried`, failed; true if it is the first of an outage.
     pub fn failed(&self, tried: Instant, reason: &str) -> bool {
         let mut known = self.known.lock();
         known.clock_skew_seconds = None;
@@ -158,42 +157,41 @@ impl Health {
         since.is_none()
     }
 
-    /// Notes what the probe has found this machine's clock minus the database's to be.
+    /// Notes this machine's clock minus the database's, as the probe has measured it.
     pub(super) fn clocks_differ(&self, seconds: f64) {
         self.known.lock().clock_skew_seconds = Some(seconds);
     }
 
-    /// This machine's clock minus the database's, give or take the probe's round trip; none while
-    /// the database is away. For people to look at: nothing may be decided by it.
+    /// This machine's clock minus the database's, in seconds, as exact as the probe's round trip;
+    /// None while the database is away. It is for people: no code may decide by it.
     pub fn clock_skew_seconds(&self) -> Option<f64> {
         self.known.lock().clock_skew_seconds
     }
 
-    /// Notes whether the database keeps what it has committed if its machine crashes; what was
-    /// known before.
+    /// Notes whether commits survive a crash of the database's machine; returns what was known
+    /// before.
     pub(super) fn durable(&self, durable: bool) -> Option<bool> {
         self.known.lock().durable.replace(durable)
     }
 
-    /// Whether the database keeps what it has committed if its machine crashes; none while it is
-    /// away.
+    /// Whether commits survive a crash of the database's machine, as its settings say; None while
+    /// the database is away.
     pub fn is_durable(&self) -> Option<bool> {
         self.known.lock().durable
     }
 
-    /// Notes whether this replica has all that it needs to claim jobs, or why not.
+    /// Notes whether this replica can claim jobs now, or why not.
     pub fn jobs_can_be_claimed(&self, answer: Result<(), String>) {
         self.known.lock().jobs = Some(answer);
     }
 
-    /// Whether this replica has all that it needs to claim jobs, or why not; none where it runs no
-    /// jobs.
+    /// Whether this replica can claim jobs now, or why not; None if it runs no jobs.
     pub fn can_jobs_be_claimed(&self) -> Option<Result<(), String>> {
         self.known.lock().jobs.clone()
     }
 
-    /// Notes that a server takes no changes any more, as a connection has shown that was opened at
-    /// this instant: who reads from it reads the past.
+    /// Notes that a server takes no changes any more, as shown by a connection that was opened at
+    /// this instant. What such a connection reads may be outdated.
     pub(super) fn demoted(&self, opened: Instant) {
         let mut known = self.known.lock();
         if known.demoted.is_none_or(|known| known < opened) {
@@ -206,23 +204,23 @@ impl Health {
         self.known.lock().demoted.is_some_and(|demoted| opened <= demoted)
     }
 
-    /// Whether a connection opened at this instant may have ended, or be of no use: the database
+    /// Whether a connection opened at this instant may be dead or of no use, because the database
     /// was away since.
     pub(super) fn may_have_ended(&self, opened: Instant) -> bool {
         let known = self.known.lock();
         [known.demoted, known.failed].iter().flatten().any(|instant| opened <= *instant)
     }
 
-    /// Why a request need not wait for the database; none while it works, and while an outage is
-    /// so young that it may be a restart.
+    /// Why a request need not wait for the database; None while the database works, and in the
+    /// first second of an outage, which may be a restart.
     pub fn trouble(&self) -> Option<Trouble> {
         self.hang().or_else(|| self.known.lock().trouble())
     }
 
-    /// Whether a request may take a connection now; false while nobody has tried the way.
+    /// Whether a request may take a connection now; false before sessions were tested.
     ///
     /// # Errors
-    /// The trouble that concerns this attempt.
+    /// The trouble that concerns this deadline's work.
     pub(super) fn lets_through(&self, deadline: &Deadline) -> Result<bool, Trouble> {
         let known = |known: &Known| (known.trouble(), known.way == Way::Fit);
         let (trouble, is_fit) = match self.hang() {
@@ -232,15 +230,14 @@ impl Health {
         trouble.filter(|trouble| trouble.concerns(deadline)).map_or(Ok(is_fit), Err)
     }
 
-    /// Whether the database hangs.
     fn hang(&self) -> Option<Trouble> {
         Some(self.silence()).filter(|time| *time >= SILENCE_MAX).map(Trouble::Silent)
     }
 
-    /// Whether the database is known to work now.
+    /// Whether the database works: no outage is known, and the last answer is at most 2.5 s old.
     ///
     /// # Errors
-    /// Why it is not.
+    /// The reason why not, for people.
     pub fn check(&self) -> Result<(), String> {
         let known = self.known.lock();
         match (&known.outage, known.answered) {
@@ -254,8 +251,8 @@ impl Health {
         }
     }
 
-    /// For how long the probe has waited without any statement returning. While it does not ask,
-    /// nothing is known: the whole process may have been stopped.
+    /// For how long the probe has waited while no statement returned. Zero while the probe does not
+    /// ask: then silence proves nothing, because the whole process may have been stopped.
     fn silence(&self) -> Duration {
         let asked = self.asked_ms.load(Ordering::Acquire);
         if asked == 0 {
@@ -265,7 +262,7 @@ impl Health {
         Duration::from_millis(self.now_ms().saturating_sub(last))
     }
 
-    /// Never zero.
+    /// Milliseconds since `started`; never zero, because zero means that the probe does not ask.
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
@@ -286,8 +283,8 @@ impl Known {
 }
 
 impl Trouble {
-    /// Whether it is a reason to answer this attempt. What was already sent to a database that is
-    /// away returns by itself; and an attempt younger than the last failed try may find it back.
+    /// Whether to answer a request with this trouble. If the database is away, work already sent
+    /// returns by itself, and a request younger than the last failed try may succeed.
     pub fn concerns(&self, deadline: &Deadline) -> bool {
         match self {
             Trouble::Silent(_) | Trouble::Unfit(_) => true,

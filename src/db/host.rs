@@ -1,5 +1,5 @@
-//! One host of the database, and tries to connect to it that may hang. The driver bounds the way to
-//! the socket only: a server that is frozen takes the connection, by its kernel, and is silent.
+//! One host of the database, and tries to connect to it, which may hang. The driver limits only the
+//! time to open the socket: the kernel of a frozen server accepts the connection and stays silent.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -24,33 +24,33 @@ use super::cut::{self, Place};
 use super::error::{Error, system_error};
 use crate::random;
 
-/// Where a server listens unless told.
+/// PostgreSQL's default port.
 const PORT: u16 = 5432;
-/// What the driver needs to open a connection: a socket, and those of its event loop.
+/// The driver needs this many to open a connection: the socket, and those of its event loop.
 const DESCRIPTORS_TO_CONNECT: usize = 6;
-/// The longest that a server may take to let somebody in, once it has taken the connection.
+/// The longest time that a server may take for the login, once it has accepted the connection.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
-/// While as many tries hang, no other is made: they go on when the server does.
+/// While this many tries hang, no other is started: a hanging try goes on when the server does.
 const HANGING_MAX: usize = 4;
-/// After a failure nobody tries again for so long, and after each further one for twice as long,
-/// less a random part of up to a half: many replicas do not come back at one moment. Tries that
-/// were under way together count as one.
+/// The pause after a failed try; each further failure doubles it. A random part of up to a half is
+/// taken off, so that many replicas do not come back at the same time. Tries that ran at the same
+/// time count as one.
 const REST_MIN: Duration = Duration::from_millis(100);
 const REST_MAX: Duration = Duration::from_millis(800);
 
-/// Where one server is, and how to log in there.
+/// The address of one server, and how to log in there.
 pub(super) struct Host {
     parameters: postgres::Config,
     tls: MakeRustlsConnect,
     hanging: Arc<AtomicUsize>,
     rest: Mutex<Option<Rest>>,
-    /// When somebody was last let in.
+    /// When a login last succeeded.
     opened: Mutex<Option<Instant>>,
-    /// Where its connections may lead.
+    /// The addresses to which its connections may lead.
     places: Mutex<BTreeSet<Place>>,
 }
 
-/// The time between two tries, while they fail.
+/// The pause between two tries while they fail.
 struct Rest {
     length: Duration,
     begun: Instant,
@@ -58,7 +58,7 @@ struct Rest {
     reason: String,
 }
 
-/// A try that somebody waits for, and may cease to.
+/// A try to connect; the thread that waits for it may stop waiting.
 struct Try {
     state: Mutex<Progress>,
     ended: Condvar,
@@ -71,20 +71,20 @@ enum Progress {
 }
 
 impl Host {
-    /// The parameters are to name one host.
+    /// `parameters` must name exactly one host.
     pub(super) fn new(parameters: postgres::Config, tls: MakeRustlsConnect) -> Host {
         let (rest, opened, places) = (Mutex::default(), Mutex::default(), Mutex::default());
         Host { parameters, tls, hanging: Arc::default(), rest, opened, places }
     }
 
-    /// The same server, also where it takes no changes.
+    /// The same host, but a standby is accepted, too.
     pub(super) fn standby_or_not(&self) -> Host {
         let mut parameters = self.parameters.clone();
         parameters.target_session_attrs(TargetSessionAttrs::Any);
         Host::new(parameters, self.tls.clone())
     }
 
-    /// As it is called in the URL.
+    /// The host and port, or the socket's path, as the URL names them.
     pub(super) fn name(&self) -> String {
         let port = self.port();
         match (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first()) {
@@ -95,9 +95,9 @@ impl Host {
         }
     }
 
-    /// The parameters with each of the addresses that its name has now, noted as places to which
-    /// its connections may lead: a name may lead elsewhere the next time. Where it has none the
-    /// driver finds the words for that.
+    /// The parameters, once for each address that the host's name has now. The addresses are also
+    /// noted in `places`, because the name may have others the next time. If it has none, the
+    /// driver is left to report that.
     fn located(&self) -> Vec<postgres::Config> {
         let port = self.port();
         let mut located = Vec::new();
@@ -117,7 +117,7 @@ impl Host {
             }
             (None, None) => Vec::new(),
         };
-        // Only now, since finding an address may take long.
+        // The lock is taken only now, because the search for an address may take long.
         self.places.lock().extend(found);
         if located.is_empty() { vec![self.parameters.clone()] } else { located }
     }
@@ -126,23 +126,23 @@ impl Host {
         self.parameters.get_ports().first().copied().unwrap_or(PORT)
     }
 
-    /// Ends all connections to it from outside of the driver, which would wait for a frozen server;
-    /// false where that cannot be done now.
+    /// Ends all connections to this host from outside of the driver, which would wait for a frozen
+    /// server; false if that cannot be done now.
     pub(super) fn cut(&self) -> bool {
         let places = self.places.lock().clone();
         cut::all_connections_to(|place| places.contains(place))
     }
 
-    /// Whether a try to connect has hung, and still does.
+    /// Whether a try to connect hangs now.
     pub(super) fn hangs(&self) -> bool {
         self.hanging.load(Ordering::Acquire) > 0
     }
 
-    /// Opens a connection and pins its session. While tries fail, one is made now and then, and the
-    /// others are told what it has come to.
+    /// Opens a connection and sends `pinned`, its session's settings. While tries fail, one is made
+    /// after each pause, and other callers get the reason of the last failure.
     ///
     /// # Errors
-    /// What the driver says, or the system; and when the server says nothing.
+    /// Those of the driver and the system; also if the server stays silent.
     pub(super) fn open(self: &Arc<Host>, pinned: String) -> Result<Client, Error> {
         if let Some(rest) = self.rest.lock().as_mut() {
             if Instant::now() < rest.until {
@@ -163,16 +163,16 @@ impl Host {
                 *opened = Some(Instant::now());
                 *rest = None;
             }
-            // A server that is there and has no place left has one the moment that somebody leaves.
+            // A running server that is full can accept a login as soon as another client leaves.
             Some(error) if !error.is_of_a_server_that_is_away() => *rest = None,
-            // Somebody was let in, or another failure was noted, since this try began.
+            // Another try has succeeded, or failed later, since this try began.
             Some(_) if opened.is_some_and(|opened| opened > begun) => {}
             Some(_) if rest.as_ref().is_some_and(|rest| rest.begun > begun) => {}
             Some(error) => *rest = Some(Rest::after(rest.as_ref(), error.reason())),
         }
     }
 
-    /// In a thread that is left behind if it hangs.
+    /// Runs the try in a thread of its own, which is left behind if the try hangs.
     fn try_to_open(self: &Arc<Host>, pinned: String) -> Result<Client, Error> {
         if self.hanging.load(Ordering::Acquire) >= HANGING_MAX {
             return Err(silent());
@@ -189,7 +189,7 @@ impl Host {
         connecting.wait(Instant::now() + limit + HANDSHAKE_MAX, &self.hanging)
     }
 
-    /// To the first of its addresses that lets us in; else what was said first, where anybody was.
+    /// Connects to the first address that accepts us; else the error is of the first that answered.
     fn connect(&self, pinned: &str) -> Result<Client, Error> {
         let mut said = None;
         for located in self.located() {
@@ -202,8 +202,8 @@ impl Host {
         Err(said.unwrap_or_else(silent))
     }
 
-    /// Where TLS is only preferred, a server that offers it and then fails at it is asked again in
-    /// plain text, as libpq does; the driver by itself gives up.
+    /// With sslmode=prefer, a server that offers TLS and then fails at it is tried again without
+    /// TLS, as libpq does; the driver does not do this.
     fn connect_to(
         &self,
         located: postgres::Config,
@@ -252,7 +252,7 @@ impl Try {
         }
     }
 
-    /// A connection that nobody waits for any more is closed.
+    /// If no thread waits for the try any more, its connection is closed.
     fn end(&self, result: Result<Client, Error>, hanging: &AtomicUsize) {
         let mut state = self.state.lock();
         if matches!(*state, Progress::Abandoned) {
@@ -264,7 +264,7 @@ impl Try {
     }
 }
 
-/// As libpq names it.
+/// The path of the socket, with the file name that libpq gives it.
 fn socket_in(folder: &Path, port: u16) -> PathBuf {
     folder.join(format!(".s.PGSQL.{port}"))
 }
@@ -273,7 +273,7 @@ fn silent() -> Error {
     Error::unsent("cannot connect: the server takes connections and says nothing")
 }
 
-/// The handshake failed, or the server lets nobody in who comes over TLS.
+/// The TLS handshake failed, or the server refuses clients that use TLS.
 fn may_be_for_tls(error: &postgres::Error) -> bool {
     if error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) {
         return true;
@@ -284,8 +284,8 @@ fn may_be_for_tls(error: &postgres::Error) -> bool {
     })
 }
 
-/// The driver panics where the system has no descriptor left for it, and takes down whose thread
-/// it is: the pool would wait for that connection for ever.
+/// The driver panics if the system has no descriptor left, which would end the thread: the pool
+/// would then wait for that connection for ever.
 fn guarded(connect: impl FnOnce() -> Result<Client, Error>) -> Result<Client, Error> {
     let spare: io::Result<Vec<File>> =
         (0..DESCRIPTORS_TO_CONNECT).map(|_| File::open("/dev/null")).collect();

@@ -1,11 +1,11 @@
-//! Which of several hosts is the primary. A server that nobody could stop goes on taking changes
-//! beside the one that was promoted in its place, and whoever is connected to it stays. So each
-//! host is asked, twice a second, on a connection of its own, for what PostgreSQL tells servers of
-//! one origin apart by: the system's identifier, and the timeline, which rises with each promotion.
+//! Which of several hosts is the primary. After a failover, an old primary that nobody could stop
+//! may still take changes, and clients connected to it stay there. So each host is asked, twice a
+//! second, on a connection of its own, for what distinguishes PostgreSQL servers of one origin: the
+//! system identifier, and the timeline, which rises with each promotion.
 //!
-//! Of several that take changes the one with the highest timeline is right, and connections to the
-//! others are ended at once, from outside of the driver, which may be waiting for a frozen one.
-//! Where the timeline does not tell, nobody is connected to, and an operator decides.
+//! Of several servers that take changes, the one with the highest timeline is right. The others are
+//! left: connections to them are ended at once, from outside of the driver, which may be waiting
+//! for a frozen one. If the timelines do not decide, no host is used until an operator decides.
 
 mod watch;
 
@@ -17,33 +17,33 @@ use parking_lot::{Condvar, Mutex};
 use super::Error;
 pub(super) use watch::Watch;
 
-/// At the start nobody is connected to before all have answered; for so long at most.
+/// At the start no connection is opened before all hosts were asked, or this time is over.
 const FIRST_LOOK_MAX: Duration = Duration::from_secs(3);
 
-/// A server that takes changes.
+/// A server that takes changes, so it is no standby.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Server {
-    /// Of the data folder from which it comes.
+    /// The system identifier of its data directory; a standby has that of its primary.
     system: i64,
     timeline: u32,
-    /// Two hosts that name one server have this in common.
+    /// When it was started: two hosts with the same instant are one server with two names.
     started: DateTime<Utc>,
 }
 
-/// What is known of a host.
+/// What a host's answers say of its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     Unasked,
-    /// A standby, or it has never answered, or does not say.
+    /// It is a standby, has never answered, or refuses to say.
     Nothing,
     Takes(Server),
-    /// It did when it was last heard of.
+    /// It took changes when it last answered.
     Took(Server),
-    /// It did, and now nobody listens there.
+    /// It took changes, and now no server listens there.
     Ended(Server),
 }
 
-/// What is known of all hosts, and whom nobody is to connect to.
+/// What is known of all hosts, and to which of them no connection may be opened.
 pub(super) struct Primaries {
     names: Vec<String>,
     state: Mutex<Knowledge>,
@@ -52,29 +52,29 @@ pub(super) struct Primaries {
 
 struct Knowledge {
     known: Vec<Known>,
-    /// By host, why nobody is to connect to it.
+    /// By host, why no connection may be opened to it.
     barred: Vec<Option<String>>,
     /// By host, why its connections were ended.
     left: Vec<Option<String>>,
-    /// The two of which the timeline does not tell.
+    /// Two hosts that take changes, and whose timelines do not decide.
     doubt: Option<[usize; 2]>,
-    /// The hosts that have said again since then that they take changes.
+    /// The hosts that have said again, since the doubt began, that they take changes.
     confirmed: Vec<usize>,
-    /// Until when nobody is connected to who was not asked.
+    /// Until when connections wait for the first answers of all hosts; None after that.
     first_look: Option<Instant>,
-    /// When a host was last left.
+    /// When connections to a host were last ended.
     left_at: Option<Instant>,
 }
 
-/// What the hosts' answers say.
+/// What follows from the answers of all hosts.
 enum Verdict {
-    /// By host, why nobody is to connect to it.
+    /// By host, why no connection may be opened to it.
     Outdated(Vec<Option<String>>),
-    /// These two take changes, and the timeline does not tell which is right.
+    /// These two take changes, and their timelines do not decide which is right.
     Undecided([usize; 2]),
 }
 
-/// By host, why it is left, or nothing where it is taken again.
+/// By host, why its connections are ended, or None if it may be used again.
 type Changes = Vec<(usize, Option<String>)>;
 
 impl Primaries {
@@ -92,12 +92,12 @@ impl Primaries {
         Primaries { names, state: Mutex::new(state), has_changed: Condvar::new() }
     }
 
-    /// From now on hosts are asked.
+    /// Starts the wait for the first answers; call it before hosts are asked.
     pub(super) fn begin(&self) {
         self.state.lock().first_look = Some(Instant::now() + FIRST_LOOK_MAX);
     }
 
-    /// Waits until every host was asked, if they are asked at all.
+    /// Waits until every host was asked once, or the time is over; not at all if none is asked.
     pub(super) fn wait_for_the_first_look(&self) {
         let mut state = self.state.lock();
         while let Some(until) = state.first_look {
@@ -108,15 +108,14 @@ impl Primaries {
         }
     }
 
-    /// Whether the host has not been heard of yet.
     pub(super) fn is_unasked(&self, host: usize) -> bool {
         self.state.lock().known[host] == Known::Unasked
     }
 
-    /// Why nobody is to connect to this host.
+    /// Whether a connection to this host may be opened.
     ///
     /// # Errors
-    /// That, as the reason.
+    /// The reason why not.
     pub(super) fn admit(&self, host: usize) -> Result<(), Error> {
         match &self.state.lock().barred[host] {
             Some(reason) => Err(Error::unsent(reason.clone())),
@@ -124,12 +123,12 @@ impl Primaries {
         }
     }
 
-    /// Whether a host was left since this instant: a connection from before may lead to it.
+    /// Whether a host was left since this instant: a connection opened before may lead to it.
     pub(super) fn has_left_since(&self, opened: Instant) -> bool {
         self.state.lock().left_at.is_some_and(|left| opened <= left)
     }
 
-    /// Notes what a host has answered; what that changes.
+    /// Notes a host's answer, and returns what it changes for each host.
     fn note(&self, host: usize, known: Known) -> Changes {
         let mut state = self.state.lock();
         state.known[host] = known;
@@ -147,7 +146,7 @@ impl Primaries {
         changes
     }
 
-    /// What is known of a host that does not answer now, perhaps since it has ended.
+    /// What is known of a host that does not answer; `has_ended` if no server listens there.
     fn last_known(&self, host: usize, has_ended: bool) -> Known {
         match self.state.lock().known[host] {
             Known::Ended(server) => Known::Ended(server),
@@ -159,9 +158,9 @@ impl Primaries {
 }
 
 impl Knowledge {
-    /// Decides anew, after this host's answer, to whom nobody is to connect; by host, why its
-    /// connections are to be ended. Where the timeline does not tell, both are asked again first:
-    /// of two names of one server that has just started again, one still says what it said before.
+    /// Decides again, after this host's answer, which hosts are barred; returns, by host, why its
+    /// connections are to be ended. In a doubt both hosts are asked again first: if they are two
+    /// names of one server that was just restarted, one answer may be older than the restart.
     fn settle(&mut self, host: usize, names: &[String]) -> Vec<Option<String>> {
         match self.judge() {
             Verdict::Outdated(reasons) => {
@@ -193,7 +192,7 @@ impl Knowledge {
     }
 
     fn judge(&self) -> Verdict {
-        // A doubt is not ended by silence.
+        // A host that stops answering does not end a doubt.
         let doubted = |host| self.doubt.is_some_and(|two| two.contains(&host));
         let taking = self.known.iter().enumerate().filter_map(|(host, known)| match known {
             Known::Takes(server) => Some((host, *server)),
@@ -216,7 +215,7 @@ impl Knowledge {
         Verdict::Outdated(self.known.iter().map(|known| self.outdated(known)).collect())
     }
 
-    /// A higher timeline counts for as long as its server does not follow another.
+    /// Why the server is outdated: another has a higher timeline, and is not known to be a standby.
     fn outdated(&self, known: &Known) -> Option<String> {
         let server = known.server()?;
         let others = self.known.iter().filter_map(Known::server);
@@ -233,7 +232,7 @@ impl Knowledge {
 }
 
 impl Known {
-    /// The server that takes changes, or did.
+    /// The server that takes changes, or took them when it last answered.
     fn server(&self) -> Option<Server> {
         match self {
             Known::Takes(server) | Known::Took(server) | Known::Ended(server) => Some(*server),
@@ -259,7 +258,7 @@ mod tests {
         [0, 1].map(|host| primaries.admit(host).is_ok())
     }
 
-    /// The hosts that an answer makes be left.
+    /// The hosts whose connections are ended after this answer.
     fn left_by(primaries: &Primaries, host: usize, known: Known) -> Vec<usize> {
         let changes = primaries.note(host, known);
         changes.into_iter().filter(|(_, reason)| reason.is_some()).map(|(host, _)| host).collect()

@@ -1,5 +1,5 @@
-//! The probe: asks the database once a second on a connection of its own whether it would take a
-//! change, so that health is answered from memory and an outage is known before a request is.
+//! The probe: it asks the database once a second, on a connection of its own, whether it would take
+//! a change. So health is answered from memory, and an outage is known before a request meets it.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,29 +11,29 @@ use super::{Dedicated, Error, Health, Limits, Target};
 use crate::shutdown::{Phase, Signal, spawn_vital};
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The pause between two tries to reach a database that is away.
+/// The pause between two tries while the database is away.
 const RETRY: Duration = Duration::from_millis(200);
 const STACK_BYTES: usize = 256 * 1024;
 
-/// The first is true on a standby and on a server that was set read-only; the others, one of them
-/// the clock in seconds since 1970, are for people alone.
+/// `read_only` is true on a standby and on a server that was set read-only. The other columns are
+/// for people only; `now` is the database's clock in seconds since 1970.
 const READ_ONLY: &str = "\
 select current_setting('transaction_read_only') = 'on' as read_only,
     current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on' as durable,
     extract(epoch from clock_timestamp())::float8 as now";
 
-/// The thread that asks. It goes on until the end, since requests that drain are
-/// judged by it; a probe that hangs in the driver is left behind.
+/// The thread that asks. It runs until the process ends, because requests are judged by it during a
+/// drain, too. The process does not wait for a probe that hangs in the driver.
 pub struct Probe {
     connection: Dedicated,
     health: Arc<Health>,
 }
 
 impl Probe {
-    /// Starts the thread.
+    /// Starts the thread, and does not wait for the first answer.
     ///
     /// # Errors
-    /// When the system has no thread left.
+    /// If the system has no thread left.
     pub fn start(
         target: Target,
         limits: Limits,
@@ -46,11 +46,11 @@ impl Probe {
         })
     }
 
-    /// Asks once; the pause until the next time.
+    /// Asks once, and returns the pause before the next question.
     fn ask(&mut self) -> Duration {
         let tried = Instant::now();
         if !self.health.is_fit() {
-            // What was tried on this connection does not hold any more.
+            // The test of this connection does not count any more; the next connection is tested.
             self.connection.close();
         }
         self.health.asks();
@@ -81,7 +81,7 @@ impl Probe {
     }
 
     fn round_trip(&mut self) -> Result<(), Error> {
-        // The second connection that it takes may not be had; what was tried before still holds.
+        // The test needs a second connection, which may fail; then the last test still counts.
         match self.connection.try_whether_sessions_keep_apart() {
             Err(error) if error.is_of_mixed_sessions() || !self.health.is_fit() => {
                 return Err(error);
@@ -91,7 +91,7 @@ impl Probe {
         let answer = self.connection.run(|session| {
             let (clock, asked) = (SystemTime::now(), Instant::now());
             let row = session.query_opt(READ_ONLY, &[])?;
-            // The database has read its own half-way, as near as can be known.
+            // The best guess is that the database read its clock in the middle of the round trip.
             Ok(row.map(|row| (row, clock + asked.elapsed() / 2)))
         });
         let Some((row, clock)) = answer? else {

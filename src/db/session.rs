@@ -1,5 +1,5 @@
-//! One session: what it is pinned to, which statements it has prepared, and how a dead one, or one
-//! that a pooler has mixed up with another, is noticed before it is used.
+//! One session: its settings, its prepared statements, and the check before use that finds a
+//! session that is dead, or that a pooler has mixed with another.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::shutdown::Signal;
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// The longest a statement, its wait for a lock, or a pause in a transaction may take.
+/// The longest time of a statement, of its wait for a lock, and of a pause in a transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     statement: Option<Duration>,
@@ -26,33 +26,33 @@ pub struct Limits {
 impl Limits {
     const STATEMENT: Duration = Duration::from_secs(10);
     const LOCK: Duration = Duration::from_secs(5);
-    /// Between two statements of a transaction a process may be held up by others for a moment.
+    /// The system may stop a process for a moment between two statements of a transaction.
     const IDLE_MIN: Duration = Duration::from_secs(1);
-    /// A table that somebody else holds is waited for in steps, so that the program can end
-    /// between; what is done to it may take long.
+    /// A migration waits for a locked table in steps of 5 s, so that the program can end between
+    /// two of them. Its statements have no limit, because they may take long.
     pub const FOR_MIGRATIONS: Limits =
         Limits { statement: None, lock: Duration::from_secs(5), idle: Duration::from_secs(60) };
 
-    /// Limits shorter than a request's whole deadline: a statement that had not to wait to be sent
-    /// is refused by the database ("not applied") before its request is given up as unknown.
+    /// Limits shorter than a request's `deadline`: a statement that is sent without a wait is
+    /// cancelled by the database ("not applied") before its request is given up as unknown.
     pub fn for_requests(deadline: Duration) -> Limits {
         let statement = Limits::STATEMENT.min(deadline * 9 / 10);
         let lock = Limits::LOCK.min(deadline * 8 / 10);
         Limits { statement: Some(statement), lock, idle: statement.max(Limits::IDLE_MIN) }
     }
 
-    /// This limit for a statement, and a shorter one for its wait for a lock, so that the error
-    /// tells which it was.
+    /// `limit` for a statement, and a shorter one for its wait for a lock, so that the error tells
+    /// which of the two took too long.
     pub fn within(limit: Duration) -> Limits {
         let idle = limit.max(Limits::IDLE_MIN);
         Limits { statement: Some(limit), lock: limit * 4 / 5, idle }
     }
 
-    /// Whatever a session would inherit from its role or its database, its promises rest on this:
-    /// one message, sent before any other. A stronger `synchronous_commit` stays. The session's
-    /// own mark tells it from every other.
+    /// The settings of a session, sent in one message before any other statement, so that those of
+    /// its role or its database cannot weaken what this program promises. A stronger
+    /// `synchronous_commit` stays. `mark` distinguishes the session.
     pub(super) fn pinned(&self, mark: u64) -> String {
-        // A limit of zero would mean "none".
+        // PostgreSQL takes a limit of zero for "no limit".
         let millis = |limit: Duration| limit.as_millis().max(1);
         format!(
             "set statement_timeout = {}; set lock_timeout = {}; \
@@ -68,7 +68,7 @@ impl Limits {
     }
 }
 
-/// A connection with the statements it has prepared.
+/// A connection and the statements that were prepared on it.
 pub struct Session {
     client: Client,
     statements: Vec<(&'static str, Statement)>,
@@ -86,12 +86,8 @@ fn set_mark(mark: u64) -> String {
 }
 
 impl Session {
-    /// Opens one.
-    ///
-    /// # Errors
-    /// As of [`Target::open`].
     pub(super) fn open(target: &Target, limits: Limits) -> Result<Session, Error> {
-        // Before the server was asked whether it takes changes: it may cease to at any time after.
+        // Taken before the server says whether it takes changes, which may end at any time after.
         let opened = Instant::now();
         let mark = random::bits();
         let client = target.open(limits, mark)?;
@@ -107,17 +103,17 @@ impl Session {
         })
     }
 
-    /// Whether something between here and the database, such as a pooler by transactions, lets
-    /// this session's statements run in others, and theirs in this one: beside another session, and
-    /// after that one has marked itself anew while this one was in a transaction.
+    /// Tests whether a pooler runs this session's statements in others, or theirs in this one. It
+    /// opens a second session and looks at its own mark, lets the second set its mark during a
+    /// transaction of this one, and then looks at both marks.
     ///
     /// # Errors
-    /// What the database or the driver says; also [`Error::mixed`], which leaves no doubt.
+    /// Those of the database and the driver; [`Error::mixed`] if sessions are mixed for certain.
     pub(super) fn prove(&mut self, target: &Target, limits: Limits) -> Result<(), Error> {
         let mut other = Session::open(target, limits)?;
-        // A pooler that lends the connection that came back last has given it to the other.
+        // A pooler that lends the last returned connection first has given this one's to the other.
         self.look_at_the_mark()?;
-        // A pooler by statements refuses this.
+        // A pooler in statement mode refuses a transaction.
         self.client.batch_execute("begin").map_err(|error| match error.code() {
             Some(&SqlState::PROTOCOL_VIOLATION) => Error::mixed(),
             _ => Error::from(error),
@@ -125,7 +121,7 @@ impl Session {
         let marked = other.client.batch_execute(&set_mark(other.mark));
         self.client.batch_execute("commit").map_err(Error::from)?;
         marked.map_err(Error::from)?;
-        // Twice: whichever connection of the pool comes next, this one's or the longest unused.
+        // Twice, because a pooler may first lend the connection that was unused for longest.
         other.look_at_the_mark()?;
         other.look_at_the_mark()?;
         self.look_at_the_mark()?;
@@ -137,10 +133,10 @@ impl Session {
         self.proven
     }
 
-    /// All rows of a statement: one round trip, and one more the first time on a connection.
+    /// Returns all rows: one round trip, and one more when `sql` is first used on this connection.
     ///
     /// # Errors
-    /// What the database or the driver says.
+    /// Those of the database and the driver.
     pub fn query(
         &mut self,
         sql: &'static str,
@@ -150,10 +146,10 @@ impl Session {
         self.client.query(&statement, params)
     }
 
-    /// The row of a statement that gives at most one.
+    /// Returns the row of a statement that gives at most one; more rows are an error.
     ///
     /// # Errors
-    /// What the database or the driver says.
+    /// Those of the database and the driver.
     pub fn query_opt(
         &mut self,
         sql: &'static str,
@@ -163,10 +159,10 @@ impl Session {
         self.client.query_opt(&statement, params)
     }
 
-    /// The row of a statement that gives one.
+    /// Returns the row of a statement that gives exactly one; any other number is an error.
     ///
     /// # Errors
-    /// What the database or the driver says.
+    /// Those of the database and the driver.
     pub fn query_one(
         &mut self,
         sql: &'static str,
@@ -176,11 +172,11 @@ impl Session {
         self.client.query_one(&statement, params)
     }
 
-    /// Runs `work` in one transaction, which takes effect as a whole if it is `Ok`: two round trips
-    /// more. The connection is of no more use if `work` panics.
+    /// Runs `work` in one transaction, which costs two more round trips: it is committed if `work`
+    /// returns `Ok`, else rolled back. If `work` panics, the connection is not used again.
     ///
     /// # Errors
-    /// What `work` says, or the database or the driver of the beginning and the end.
+    /// That of `work`, or those of the database and the driver at the begin and the commit.
     pub fn transaction<T>(
         &mut self,
         work: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
@@ -195,7 +191,7 @@ impl Session {
         ended.map(|()| done)
     }
 
-    /// The driver has no cache of its own: it prepares a text anew each time.
+    /// The driver keeps no prepared statements: it would prepare the same text each time.
     fn prepared(&mut self, sql: &'static str) -> Result<Statement, postgres::Error> {
         if let Some((_, statement)) =
             self.statements.iter().find(|(text, _)| std::ptr::eq(*text, sql))
@@ -207,7 +203,7 @@ impl Session {
         Ok(statement)
     }
 
-    /// When it began to be opened.
+    /// When opening began, before the server was asked anything.
     pub(super) fn opened(&self) -> Instant {
         self.opened
     }
@@ -217,7 +213,7 @@ impl Session {
         self.used = Instant::now();
     }
 
-    /// The pool is not to lend this connection again.
+    /// Tells the pool not to lend this connection again.
     pub(super) fn forget(&mut self) {
         self.forgotten = true;
     }
@@ -226,11 +222,11 @@ impl Session {
         !self.forgotten && !self.client.is_closed()
     }
 
-    /// Looks at a session that was idle for so long: whether it is open, and still this one. The
-    /// driver learns of the server's end only when it waits for it.
+    /// Checks a session that was unused for at least `idle`: it must be open, and not mixed with
+    /// another. The driver learns that the server has gone only when it waits for an answer.
     ///
     /// # Errors
-    /// What the driver says of a connection that has ended, or [`Error::mixed`].
+    /// That of the driver if the connection has ended, or [`Error::mixed`].
     pub(super) fn look(&mut self, idle: Duration) -> Result<(), Error> {
         if self.used.elapsed() < idle && self.is_usable() {
             return Ok(());
@@ -251,7 +247,7 @@ impl Session {
     }
 }
 
-/// What the pool asks for connections.
+/// Opens and checks the connections of a pool.
 pub struct Manager {
     target: Target,
     limits: Limits,
@@ -259,12 +255,12 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Connections to this database, with these limits.
+    /// Connections go to `target`, and their sessions have these limits.
     pub fn new(target: Target, limits: Limits) -> Manager {
         Manager { target, limits, turn: None }
     }
 
-    /// The same, once this signal is given: what others cannot do without comes first.
+    /// Opens no connection before `turn` begins, so that more important ones are opened first.
     pub fn behind(self, turn: Signal) -> Manager {
         Manager { turn: Some(turn), ..self }
     }

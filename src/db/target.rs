@@ -1,4 +1,4 @@
-//! The way to the database: where it is, what is trusted there, and the bounds of every try.
+//! Where the database is and how to connect to it: hosts, TLS, and a time limit for each step.
 
 use std::cmp::max;
 use std::collections::hash_map::RandomState;
@@ -21,29 +21,29 @@ use super::tls::connector;
 use crate::config::Proof;
 use crate::shutdown::{Signal, spawn_vital};
 
-/// For how long a host may think about which server it is.
+/// How long a host may take to say which server it is.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 const STACK_BYTES: usize = 256 * 1024;
-/// What the driver has where the URL says nothing.
+/// The driver's own value if the URL has none.
 const DRIVERS_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Where and how to connect.
+/// The hosts of the database, and how to log in there. Clones share what is known of the hosts.
 #[derive(Clone)]
 pub struct Target {
     /// In the order of the URL; at least one.
     hosts: Arc<[Arc<Host>]>,
     any_order: bool,
-    /// Which of them nobody is to connect to.
+    /// To which of the hosts no connection may be opened.
     primaries: Arc<Primaries>,
 }
 
 impl Target {
-    /// `database` with this program's own bounds, wherever the URL is silent, and with the password
-    /// that a host has for itself. A host that vanishes without a word would otherwise hold a
-    /// statement for a quarter of an hour.
+    /// Adds this program's limits to `database` where the URL sets none, and each host's own
+    /// password. Without these limits a host that vanishes silently would hold a statement for a
+    /// quarter of an hour.
     ///
     /// # Errors
-    /// When the library of TLS has no version that it thinks safe.
+    /// If the TLS library has no version of TLS that it considers safe.
     pub fn new(
         database: &postgres::Config,
         passwords: &[Option<Vec<u8>>],
@@ -70,7 +70,7 @@ impl Target {
             parameters.application_name(&format!("balanced {replica_name}"));
         }
         if parameters.get_hosts().is_empty() {
-            // The driver refuses TLS with a server that has an address alone.
+            // The driver refuses TLS to a server that has an address but no name.
             let addresses: Vec<IpAddr> = parameters.get_hostaddrs().to_vec();
             for address in addresses {
                 parameters.host(&address.to_string());
@@ -91,10 +91,10 @@ impl Target {
         Target { hosts, any_order, primaries: Arc::new(Primaries::new(names)) }
     }
 
-    /// Starts asking which host is the primary, where several are named.
+    /// Starts a thread for each host that asks whether it is the primary; none for a single host.
     ///
     /// # Errors
-    /// When the system has no thread left.
+    /// If the system has no thread left.
     pub fn watch(&self, health: &Arc<Health>, shutdown: &Signal) -> std::io::Result<()> {
         if self.hosts.len() == 1 {
             return Ok(());
@@ -120,17 +120,15 @@ impl Target {
         Ok(())
     }
 
-    /// Whether a host was left since this instant: a connection from before may lead to it.
     pub(super) fn has_left_since(&self, opened: Instant) -> bool {
         self.primaries.has_left_since(opened)
     }
 
-    /// Opens one connection outside of the pool, to the first host that lets us in, and pins its
-    /// session, with this mark. Who hangs, or has not said yet which server it is, is asked last.
+    /// Opens a connection outside of the pool, to the first host that accepts it, and sets its
+    /// session up with `mark`. Hosts that hang, or were not asked yet, are tried last.
     ///
     /// # Errors
-    /// What the driver says of the last host that was asked, or the system; why nobody is to
-    /// connect to it.
+    /// Those of the driver or the system at the last host that was tried, or why it is barred.
     pub fn open(&self, limits: Limits, mark: u64) -> Result<Client, Error> {
         self.primaries.wait_for_the_first_look();
         let first = match self.any_order {
@@ -143,7 +141,7 @@ impl Target {
         for host in hosts {
             let admitted = || self.primaries.admit(host);
             let opened = admitted().and_then(|()| self.hosts[host].open(limits.pinned(mark)));
-            // It may have been found out meanwhile.
+            // The host may have been barred while the connection was opened.
             result = opened.and_then(|client| admitted().map(|()| client));
             if result.is_ok() {
                 break;
@@ -153,8 +151,8 @@ impl Target {
     }
 }
 
-/// The same parameters with one host alone, and its own password if it has one. The driver has no
-/// way to take a host out.
+/// The same parameters with only one host, and its own password if it has one. They are copied,
+/// because the driver cannot remove a host.
 fn alone(all: &postgres::Config, own: Option<&[u8]>, index: usize) -> postgres::Config {
     let mut one = postgres::Config::new();
     all.get_user().map(|user| one.user(user));

@@ -1,4 +1,4 @@
-//! TLS to the database: which servers are believed, and the one connector that keeps to it.
+//! TLS to the database: the driver's connector, and how much of a certificate it verifies.
 
 use std::sync::Arc;
 
@@ -14,13 +14,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::Proof;
 
-/// What PostgreSQL 17 wants to hear where TLS comes first, and older ones do not mind.
+/// The ALPN name that PostgreSQL 17 requires for direct TLS; older servers ignore it.
 const PROTOCOL: &[u8] = b"postgresql";
 
-/// The driver's way to TLS.
-///
-/// # Errors
-/// When the library has no version of TLS that it thinks safe.
+/// Fails if the TLS library has no version of TLS that it considers safe.
 pub(super) fn connector(proof: Proof) -> Result<MakeRustlsConnect, Error> {
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
@@ -39,11 +36,11 @@ pub(super) fn connector(proof: Proof) -> Result<MakeRustlsConnect, Error> {
     Ok(MakeRustlsConnect::new(config))
 }
 
-/// Asks for less than the library does by itself. One thing it always promises: the server holds
-/// the key of the certificate that it shows.
+/// Verifies less than the library does by default. It always verifies that the server holds the
+/// private key of its certificate.
 #[derive(Debug)]
 struct Lax {
-    /// Where none are given, any certificate will do, also an expired one of another host.
+    /// If None, any certificate is accepted, even an expired one of another host.
     authorities: Option<RootCertStore>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -58,7 +55,7 @@ impl ServerCertVerifier for Lax {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         if let Some(authorities) = &self.authorities {
-            // All that the library verifies, but for the name.
+            // This verifies what the library verifies by default, except the host's name.
             let certificate = ParsedCertificate::try_from(certificate)?;
             let algorithms = self.algorithms.all;
             verify_server_cert_signed_by_trust_anchor(

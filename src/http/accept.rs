@@ -1,13 +1,13 @@
-//! The accept loop: the only place that knows the server library, `tiny_http`, and what it does not do.
+//! The accept loop. Only this module uses the server library, `tiny_http`, and knows its gaps:
 //!
-//! - Its accept loop ends for good on the first error, and silently when it cannot duplicate a
-//!   socket. A [`AcceptLoop`] is one such loop; another can be built on the same listener.
-//! - It reads bodies of up to 1,024 bytes itself and leaves longer ones to whoever drops the
-//!   request, with a buffer of the announced length: see [`Client::discard`].
-//! - It takes a length that it cannot read for none, reads two lengths as the first, and goes on
-//!   to the next request at once: see [`Reading::Refused`].
-//! - It drops the `Connection` header of an answer; so answers are written as bytes.
-//! - A request line with `HTTP/2.0` stops the connection's thread for ever, and nobody is told.
+//! - Its accept loop ends for good on the first error, and without a report if it cannot duplicate
+//!   a socket. An [`AcceptLoop`] is one such loop; another can be built on the same listener.
+//! - It reads bodies of up to 1,024 bytes itself. The unread rest of a longer body is read when the
+//!   request is dropped, into a buffer of the announced length: see [`Client::discard`].
+//! - It treats an unreadable `Content-Length` as no body, uses the first of two lengths, and then
+//!   reads the next request at once: see [`Reading::Refused`].
+//! - It drops the `Connection` header of an answer, so we write the answers as bytes.
+//! - A request line with `HTTP/2.0` blocks its connection's thread for ever, without an error.
 
 mod client;
 
@@ -24,22 +24,22 @@ use tiny_http::Server;
 
 pub(super) use client::{Client, Reading};
 
-/// As many connections as the kernel keeps for us until they are accepted. Those beyond try again
-/// by themselves after a second.
+/// The listen backlog: how many connections the kernel queues until they are accepted. A client
+/// beyond it tries again by itself after a second.
 pub(super) const BACKLOG: u16 = 1_024;
-/// A write to a client that takes nothing is given up after this long; the connection itself ends
-/// by TCP_USER_TIMEOUT.
+/// A write fails if the client reads nothing for this long. The connection itself ends by
+/// `TCP_USER_TIMEOUT`.
 const SEND_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A listening socket with everything set that accepted connections inherit.
+/// Binds a socket and listens. Accepted connections inherit the options that are set here.
 ///
 /// # Errors
-/// What the system says, such as "address in use".
+/// The system's error, such as "address in use".
 pub(super) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
-    // Inherited by every connection. A read time-out would be, too, but ends the accept loop.
+    // No read time-out is set: it would apply to accept() as well, and end the accept loop.
     socket.set_write_timeout(Some(SEND_PATIENCE))?;
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
     socket.set_tcp_keepalive(&keepalive.with_interval(Duration::from_secs(10)))?;
@@ -50,19 +50,18 @@ pub(super) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Ends listening: accept loops end, connections that wait to be accepted are reset, established
-/// ones stay.
+/// Stops listening: the accept loops end, connections that were not accepted yet are reset, and
+/// accepted ones stay open.
 pub(super) fn stop_listening(listener: &TcpListener) {
-    // Fails only when it was done before.
+    // It fails only if it was done before.
     let _ = socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both);
 }
 
-/// Lets no new connection through to the listener, or lets them through again. What the kernel
-/// has taken already stays; the others hear nothing, and try again by themselves.
+/// Drops all attempts to open a connection, or lets them through again. Connections in the backlog
+/// stay. The other clients get no reply, so they try again by themselves.
 ///
-/// A filter of the socket drops what begins a connection (SYN without ACK; tcpdump's
-/// `tcp[13] & 0x12 = 2`). An accepted socket inherits it now and then, and never sees such a
-/// packet.
+/// A socket filter drops the packets that open a connection: SYN without ACK, in tcpdump's words
+/// `tcp[13] & 0x12 = 2`. An accepted socket may inherit it, but never gets such a packet.
 #[cfg(target_os = "linux")]
 pub(super) fn hold_back(listener: &TcpListener, hold: bool) -> io::Result<()> {
     const LOAD_BYTE: u16 = 0x30;
@@ -87,19 +86,19 @@ pub(super) fn hold_back(_listener: &TcpListener, _hold: bool) -> io::Result<()> 
     Ok(())
 }
 
-/// One accept loop with its connections.
+/// One accept loop of the library, with the connections that it has accepted.
 pub(super) struct AcceptLoop {
     server: Server,
-    /// Held by whoever takes a client, until it is known which connection it belongs to.
+    /// Held while a request is taken and noted at its connection, so that they stay in order.
     turn: Mutex<()>,
     has_ended: AtomicBool,
 }
 
-/// Why a source gave no client.
+/// Why [`AcceptLoop::next`] returned no request.
 pub(super) enum NoClient {
-    /// Somebody called [`AcceptLoop::wake`].
+    /// [`AcceptLoop::wake`] was called, or `is_over` was true.
     Woken,
-    /// The accept loop has ended.
+    /// The accept loop has ended with this error.
     Dead(io::Error),
 }
 
@@ -109,8 +108,8 @@ impl AcceptLoop {
         Ok(AcceptLoop { server, turn: Mutex::new(()), has_ended: AtomicBool::new(false) })
     }
 
-    /// Waits for a client, unless `is_over` by the time it is this thread's turn. `take` sees the
-    /// requests of a connection in the order in which they were sent.
+    /// Waits for a request, unless `is_over` returns true once it is this thread's turn. `take`
+    /// gets the requests of a connection in the order in which they were sent.
     pub(super) fn next<T>(
         &self,
         is_over: impl Fn() -> bool,
@@ -127,8 +126,8 @@ impl AcceptLoop {
         }
     }
 
-    /// A client that is waiting already; none where somebody else takes one just now. An error
-    /// when the accept loop has ended.
+    /// Takes a request that has arrived already; `None` if there is none, or if another thread
+    /// takes one just now. An error if the accept loop has ended.
     pub(super) fn next_now<T>(&self, take: impl FnOnce(Client) -> T) -> io::Result<Option<T>> {
         match self.turn.try_lock() {
             Some(_turn) => self.poll(take),
@@ -136,7 +135,7 @@ impl AcceptLoop {
         }
     }
 
-    /// The same, after whoever takes one just now.
+    /// Like [`AcceptLoop::next_now`], but waits for a thread that takes a request just now.
     pub(super) fn next_of_all<T>(&self, take: impl FnOnce(Client) -> T) -> io::Result<Option<T>> {
         let _turn = self.turn.lock();
         self.poll(take)
@@ -152,12 +151,12 @@ impl AcceptLoop {
         error
     }
 
-    /// Whether the accept loop has said that it ends. One that ends by a panic says nothing.
+    /// Whether the accept loop has reported its end. One that ends by a panic reports nothing.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Relaxed)
     }
 
-    /// Makes one [`AcceptLoop::next`] return.
+    /// Makes one call of [`AcceptLoop::next`] return [`NoClient::Woken`].
     pub(super) fn wake(&self) {
         self.server.unblock();
     }

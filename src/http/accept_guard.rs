@@ -1,14 +1,14 @@
-//! The guard: keeps the accept loop of the server library alive and its connections served, by
-//! opening a connection to the own port now and then and seeing that it is answered.
+//! The guard thread. It keeps the server library's accept loop alive and its connections served: it
+//! opens connections to our own port, called nudges, and checks that they are answered.
 //!
-//! - The library hands several new connections to one idle thread, and all but one of them wait
-//!   until some other connection ends. Each connection of ours that has ended leaves its thread
-//!   to one of those. Whether there are any is seen by the number of threads: while each round
-//!   adds a thread, a stranded connection has taken the one before.
-//! - A connection that gets no answer shows that the accept loop is dead: a new one is built.
-//! - Now and then it sweeps: see `sweep`.
+//! - The library may queue several new connections for one idle thread. All but the first are then
+//!   stranded until another connection ends. When a nudge ends, its thread takes a stranded
+//!   connection. The next nudge then needs one more thread: so while the number of threads grows,
+//!   connections are stranded.
+//! - A nudge that gets no answer shows that the accept loop is dead; the guard builds a new one.
+//! - Once a second the guard runs the sweep: see `sweep`.
 //!
-//! What we send is no request, so the library answers and closes first, and our reset afterwards
+//! A nudge is not a valid request, so the library answers and closes first. Our reset afterwards
 //! leaves no socket in TIME_WAIT on either side.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -28,33 +28,32 @@ use super::self_check::from_here;
 use super::sweep::Sweep;
 use crate::shutdown::Phase;
 
-/// While requests arrive: each may be the first of a new connection.
+/// Pause while requests arrive: each may be the first of a new connection.
 const REST_BUSY: Duration = Duration::from_millis(20);
-/// While nothing arrives. With [`PATIENCE`], a dead accept loop is noticed within two seconds.
+/// Pause while none arrives. With [`PATIENCE`], a dead accept loop is noticed within two seconds.
 const REST_IDLE: Duration = Duration::from_millis(400);
-/// How long an accept loop may take to answer under a flood of connections.
+/// How long an accept loop may take to answer a nudge while very many connections arrive.
 const PATIENCE: Duration = Duration::from_millis(1_500);
-/// An accept loop so young has taken over what a flood has left, and may end of it again.
+/// An accept loop younger than this may end again, for the reason that ended the last one.
 const NEW: Duration = Duration::from_secs(5);
-/// The same for a young one, and where hardly a descriptor is left.
+/// Replaces [`PATIENCE`] for such a new accept loop, and while few descriptors are left.
 const PATIENCE_SUSPICIOUS: Duration = Duration::from_millis(200);
-/// How long a nudge is waited for before the next is sent, which may free it.
+/// How long the guard waits before it sends the next nudge, which may free the last one.
 const STEP: Duration = Duration::from_millis(20);
-/// The shortest wait for a socket.
+/// The shortest wait for an answer; a socket's time-out cannot be zero.
 const LOOK: Duration = Duration::from_millis(1);
-/// Between two tries to build an accept loop while descriptors are short.
+/// Pause between two tries to build an accept loop while descriptors are short.
 const REBUILD_PAUSE: Duration = Duration::from_millis(50);
-/// A connection to the own port comes about at once, unless the backlog is full.
+/// Limit for connecting to our own port, which takes no time unless the backlog is full.
 const CONNECT: Duration = Duration::from_millis(50);
-/// Nudges of one look. With [`REST_UNSETTLED`] 800 a second, which leave nobody stranded in a crowd
-/// of 9,000 and cost a tenth of a core.
+/// The most nudges in one look. With [`REST_UNSETTLED`] that is 800 a second: enough to leave none
+/// of 9,000 connections stranded, at the cost of a tenth of a core.
 const NUDGES_MAX: usize = 8;
-/// After a look that has not found all settled.
+/// Pause after a look that returned [`Look::Unsettled`].
 const REST_UNSETTLED: Duration = Duration::from_millis(10);
-/// Between two sweeps.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
-/// A connection of ours to the own port. It can be stranded like any other.
+/// A connection from the guard to our own port. It can be stranded like any other.
 struct Nudge(TcpStream);
 
 pub(super) struct AcceptGuard {
@@ -69,18 +68,17 @@ pub(super) struct AcceptGuard {
     capacity: Capacity,
 }
 
-/// What a look at the accept loop found.
+/// What the guard found out about the accept loop.
 enum Look {
-    /// Nobody is stranded.
+    /// No connection is stranded.
     Settled,
-    /// Somebody may be.
+    /// Some connections may be stranded.
     Unsettled,
-    /// The accept loop is dead.
     Dead,
 }
 
 impl AcceptGuard {
-    /// `listener` is the one that the dispatch' source accepts on, or a clone of it.
+    /// `listener` is the socket that the current accept loop listens on, or a clone of it.
     pub(super) fn new(
         dispatch: Arc<Dispatch>,
         listener: TcpListener,
@@ -100,7 +98,7 @@ impl AcceptGuard {
         })
     }
 
-    /// Keeps until listening is over, and sweeps until all has ended.
+    /// Guards until listening is over, then only sweeps until the server has ended.
     pub(super) fn run(&mut self) {
         let mut seen = 0;
         self.sweep.run();
@@ -132,19 +130,19 @@ impl AcceptGuard {
         }
     }
 
-    /// Nudges until no stranded connection is left, or it is enough for now.
+    /// Sends nudges until no connection is stranded, but at most [`NUDGES_MAX`].
     fn look(&mut self) -> Look {
         let mut steady = 0;
         for _ in 0..NUDGES_MAX {
             let before = threads();
             if self.dispatch.holds_back() {
-                // Nobody can answer: those who are in may end, and free who is stranded.
+                // No nudge can get through, but open connections may end and free stranded ones.
                 self.unanswered.clear();
                 self.answered_at = Instant::now();
                 return Look::Unsettled;
             }
             let sent = self.nudge();
-            // A backlog that stays full is silence, too.
+            // A backlog that stays full counts as an accept loop that does not answer.
             let refused = sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::TimedOut);
             self.unanswered.extend(sent);
             if self.take_answers() {
@@ -158,7 +156,7 @@ impl AcceptGuard {
             } else {
                 self.answered_at = Instant::now();
             }
-            // A thread that ends meanwhile hides one that was added: look twice.
+            // A thread that ends meanwhile hides one that was added, so two calm nudges are needed.
             let calm = self.unanswered.is_empty() && !refused && threads() <= before;
             steady = if calm { steady + 1 } else { 0 };
             if steady == 2 {
@@ -168,11 +166,11 @@ impl AcceptGuard {
         Look::Unsettled
     }
 
-    /// Whether any nudge was answered.
+    /// Removes the nudges that were answered; true if there was any.
     fn take_answers(&mut self) -> bool {
         let count = self.unanswered.len();
         if let Some(mut last) = self.unanswered.pop() {
-            // The others have waited before: a look is enough.
+            // The others have waited before, so the shortest wait is enough.
             self.unanswered.retain_mut(|nudge| !nudge.is_answered(LOOK));
             if !last.is_answered(STEP) {
                 self.unanswered.push(last);
@@ -187,7 +185,7 @@ impl AcceptGuard {
         if new || full { PATIENCE_SUSPICIOUS } else { PATIENCE }
     }
 
-    /// One more connection, where a descriptor can be found for it.
+    /// Sends one nudge, on a spare descriptor if no other is free.
     fn nudge(&mut self) -> io::Result<Nudge> {
         let nudge = Nudge::send(self.addr).or_else(|error| match error.kind() {
             ErrorKind::TimedOut => Err(error),
@@ -203,9 +201,9 @@ impl AcceptGuard {
         nudge
     }
 
-    /// Builds a new accept loop on the same listener, once there are descriptors for it to use:
-    /// without them it would end at its first connection. Until then the spare ones are there for
-    /// the rest of the process.
+    /// Builds a new accept loop on the same listener as soon as there are enough descriptors:
+    /// without them it would end at its first connection. Until then the rest of the process may
+    /// use the spare ones.
     fn rebuild(&mut self) {
         let mut told = false;
         while self.dispatch.is_listening() {
@@ -238,7 +236,7 @@ impl AcceptGuard {
         self.spare = taken.split_off(self.capacity.spare.max(1));
         let listener = taken.swap_remove(0);
         drop(taken);
-        // The library panics where the system has no thread left.
+        // The library panics if the system has no thread left.
         panic::catch_unwind(move || AcceptLoop::build(listener))
             .unwrap_or_else(|_| Err(io::Error::other("no thread left")))
     }
@@ -251,20 +249,20 @@ impl Nudge {
         Ok(Nudge(stream))
     }
 
-    /// Whether the server has said anything by now, or says it within `limit`.
+    /// Whether the server has answered or closed the nudge, or does so within `limit`.
     fn is_answered(&mut self, limit: Duration) -> bool {
         let read = self.0.set_read_timeout(Some(limit)).and_then(|()| self.0.read(&mut [0; 256]));
         let waits = |error: &io::Error| error.kind() == ErrorKind::WouldBlock;
         let answered = !read.as_ref().is_err_and(waits);
         if answered {
-            // A reset where this cannot be set leaves a socket in TIME_WAIT, and nothing worse.
+            // A linger of zero resets the connection. If this fails, one socket stays in TIME_WAIT.
             let _ = socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
         }
         answered
     }
 }
 
-/// Threads of this process; unknown where the system does not show them as a folder's links.
+/// The number of threads of this process; 0 if the system does not show it as a link count.
 #[cfg(target_os = "linux")]
 pub(super) fn threads() -> u64 {
     use std::os::unix::fs::MetadataExt;

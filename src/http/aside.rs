@@ -1,4 +1,4 @@
-//! Threads for what may block on a client: few, counted, and never without a bound.
+//! A bounded number of threads for work that may block on a client.
 
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
@@ -8,12 +8,12 @@ use std::thread;
 use log::error;
 use parking_lot::Mutex;
 
-/// Threads that only read or write a socket.
+/// Enough for a thread that only reads or writes a socket.
 const STACK_BYTES: usize = 128 * 1024;
-/// What may wait for one of them: as much as there can be connections, nearly.
+/// How much work may wait for a thread: for nearly as many connections as there can be.
 const WAITING_MAX: usize = 10_000;
 
-/// So many threads at the same moment, and no more.
+/// Runs work in at most `most` threads at the same moment.
 pub(super) struct Aside {
     most: usize,
     state: Mutex<Load>,
@@ -32,8 +32,8 @@ impl Aside {
         Arc::new(Aside { most, state: Mutex::default() })
     }
 
-    /// Runs `work` on `item` in a thread of its own. Where there is none, `item` comes back: what
-    /// a client has left unread must not be dropped just anywhere.
+    /// Runs `work` on `item` in a new thread. If there is none, `item` comes back: it may be a
+    /// request, and to drop one may mean to wait for its unread body.
     pub(super) fn run<T: Send + 'static>(
         self: &Arc<Aside>,
         name: &str,
@@ -54,7 +54,7 @@ impl Aside {
             let own = item.map(|item| -> Work { Box::new(move || work(item)) });
             let mut next = own.or_else(|| aside.next());
             while let Some(work) = next {
-                // The library panics over some clients that have gone. The log has it.
+                // The library panics for some clients that have disconnected; the log has it.
                 let _ = panic::catch_unwind(AssertUnwindSafe(work));
                 next = aside.next();
             }
@@ -69,7 +69,7 @@ impl Aside {
         left.lock().take().map_or(Ok(()), Err)
     }
 
-    /// The same, or later in a thread that comes free, unless too much waits for that.
+    /// Like [`Aside::run`], but the work may wait for a busy thread; at most [`WAITING_MAX`] wait.
     pub(super) fn run_in_turn<T: Send + 'static>(
         self: &Arc<Aside>,
         name: &str,
@@ -81,7 +81,7 @@ impl Aside {
             Err(item) => item,
         };
         let mut state = self.state.lock();
-        // Who is not busy takes nothing from those who wait.
+        // If no thread is busy, none will take work from the queue.
         if state.busy == 0 || state.waiting.len() >= WAITING_MAX {
             return Err(item);
         }
@@ -89,12 +89,12 @@ impl Aside {
         Ok(())
     }
 
-    /// Whether nothing is under way.
+    /// Whether no thread is running.
     pub(super) fn is_idle(&self) -> bool {
         self.state.lock().busy == 0
     }
 
-    /// What waits longest for a busy thread that is free now; none when the thread is to end.
+    /// The work that has waited longest. If there is none, the calling thread counts as ended.
     fn next(&self) -> Option<Work> {
         let mut state = self.state.lock();
         let work = state.waiting.pop_front();

@@ -1,57 +1,57 @@
-//! A request as the handlers see it: read to its end, without a connection.
+//! A request as the handlers see it: read completely, and independent of its connection.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::random;
 
-/// What a client asks for.
+/// A complete request. A header field that the client did not send is `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Call {
-    /// `GET`, `POST`, …
+    /// The method as sent: `GET`, `POST`, …
     pub method: String,
-    /// The path and the query, as sent.
+    /// The path and the query as sent, not decoded.
     pub target: String,
-    /// The value of `Authorization`.
+    /// The first value of `Authorization`: a scheme and a token, not checked.
     pub authorization: Option<String>,
-    /// The value of `Idempotency-Key`.
+    /// The first value of `Idempotency-Key`, not checked.
     pub idempotency_key: Option<String>,
-    /// The value of `Host`.
+    /// The first value of `Host`: the server's name, and the port if it is given.
     pub host: Option<String>,
-    /// The value of `Origin`.
+    /// The first value of `Origin`: scheme, host and port of the page that sent the request.
     pub origin: Option<String>,
-    /// The value of `Sec-Fetch-Site`.
+    /// The first value of `Sec-Fetch-Site`: how the site of that page relates to ours.
     pub sec_fetch_site: Option<String>,
-    /// The list of `Content-Encoding`.
+    /// All values of `Content-Encoding`, joined by commas.
     pub content_encoding: Option<String>,
-    /// The list of `If-Match`.
+    /// All values of `If-Match`, joined by commas.
     pub if_match: Option<String>,
-    /// The list of `If-None-Match`.
+    /// All values of `If-None-Match`, joined by commas.
     pub if_none_match: Option<String>,
-    /// A field of one value only that came with two.
+    /// The name of a field that may have one value only, and came with two different ones.
     pub contradiction: Option<&'static str>,
-    /// The client's name for this request, or ours.
+    /// The client's `X-Request-Id`, or a new one: see [`request_id()`].
     pub request_id: String,
-    /// At most [`BODY_BYTES_MAX`].
+    /// The body, of at most [`BODY_BYTES_MAX`] bytes.
     pub body: Vec<u8>,
 }
 
-/// The longest body that is read, in bytes.
+/// The longest body that is accepted, in bytes; a longer one is answered with 413.
 pub const BODY_BYTES_MAX: usize = 1_024;
 const REQUEST_ID_LENGTH_MAX: usize = 128;
-/// Fields that decide what a request may do, or does. Given twice with one value, such a field
-/// counts once; with two, a proxy may have read one and we the other: so neither counts.
+/// Fields that decide what a request may do, or does. Such a field may come twice with the same
+/// value. If its values differ, a proxy may have read one and we the other: we refuse the change.
 const SINGLE: [&str; 5] = ["Host", "Authorization", "Origin", "Sec-Fetch-Site", "Idempotency-Key"];
 
 impl Call {
-    /// A request without its body; `values` gives what each field came with.
+    /// A request without its body. `values` returns all values of a field.
     pub(super) fn new<'a, Values: Iterator<Item = &'a str>>(
         method: &str,
         target: &str,
         values: impl Fn(&'static str) -> Values,
     ) -> Call {
         let first = |name| values(name).next().map(str::to_owned);
-        // The lines of a list are one list (RFC 9110, 5.3).
+        // Several fields with the name of a list form one list (RFC 9110, 5.3).
         let list =
             |name| values(name).map(str::to_owned).reduce(|list, value| format!("{list}, {value}"));
         let differ = |name: &&'static str| {
@@ -75,29 +75,29 @@ impl Call {
         }
     }
 
-    /// The target up to the question mark, without the server that it may name (RFC 9112, 3.2.2).
+    /// The target up to the question mark, without a scheme and server name (RFC 9112, 3.2.2).
     pub fn path(&self) -> &str {
         let target = self.target.split('?').next().unwrap_or_default();
         let named = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
         named.map_or(target, |rest| rest.find('/').map_or("/", |start| &rest[start..]))
     }
 
-    /// The target behind the question mark.
+    /// The target after the question mark; empty if there is none.
     pub fn query(&self) -> &str {
         self.target.split_once('?').map_or("", |(_, query)| query)
     }
 
-    /// Whether it is to be carried out only if something is as the client has last seen it.
+    /// Whether the client wants this done only if the resource is still as it last saw it.
     pub fn has_precondition(&self) -> bool {
         self.if_match.is_some() || self.if_none_match.is_some()
     }
 
-    /// Whether a browser sends this for a page of another site. A body is taken as JSON whatever
+    /// Whether a browser sends this for a page of another site. We accept a body as JSON whatever
     /// its type, so any page could make its visitors' browsers send one here.
     ///
-    /// The rule is that of `http.CrossOriginProtection` in Go 1.25: browsers since 2023 say where a
-    /// request comes from, older ones at least name its origin, and what says neither is no
-    /// browser. The scheme is not compared: behind a door that ends TLS it is not known here.
+    /// The rule is that of `http.CrossOriginProtection` in Go 1.25: browsers since 2023 send
+    /// `Sec-Fetch-Site`, older ones send at least `Origin`, and what sends neither is not a
+    /// browser. Schemes are not compared, because behind a proxy that ends TLS we do not know ours.
     pub fn is_cross_site(&self) -> bool {
         match (self.sec_fetch_site.as_deref(), self.origin.as_deref()) {
             (Some("same-origin" | "none"), _) | (None | Some(""), None | Some("")) => false,
@@ -110,8 +110,8 @@ impl Call {
     }
 }
 
-/// The client's request id where it is sane, else a new one: unique in the process by a counter,
-/// and among processes by a random start.
+/// The client's request id if it is at most 128 plain characters, else a new one: a counter makes
+/// it unique in this process, and a random prefix among processes.
 pub fn request_id(given: Option<&str>) -> String {
     static NONCE: LazyLock<u64> = LazyLock::new(random::bits);
     static COUNTER: AtomicU64 = AtomicU64::new(0);

@@ -1,50 +1,50 @@
-//! How many connections this process can bear: the arithmetic of threads, memory maps and
-//! descriptors, in one place.
+//! How many connections this process can serve: computed here from its limits on threads, memory
+//! maps and file descriptors.
 //!
-//! The server library gives each connection a thread and two descriptors, and knows no bound. A
-//! thread takes four memory maps; where none is left, the standard library's panic inside the new
-//! thread aborts the process, and its jobs with it. Where no descriptor is left, the library's
-//! accept loop ends, and now and then drops the client that it has just accepted.
+//! The server library gives each connection a thread and two descriptors, and has no limit. A
+//! thread takes four memory maps. If none is left, the standard library panics inside the new
+//! thread, which aborts the process and its jobs. If no descriptor is left, the library's accept
+//! loop ends, and it sometimes drops the connection that it has just accepted.
 //!
-//! So no connection is accepted beyond a number that leaves room for those that come before that
-//! is noticed; the limit of descriptors, which the system enforces, stands behind it.
+//! So no connection is accepted above a number that leaves room for those that come before `room`
+//! notices. The system enforces the limit of descriptors in addition.
 
 use std::fs;
 use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// How many connections a process can bear, and what that takes.
+/// How many connections a process can serve, and how many descriptors that takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// With so many open connections no more are accepted, and clients wait in their own kernels.
+    /// With so many open connections no more are accepted; the clients' kernels keep trying.
     pub connections: usize,
-    /// The soft limit of descriptors.
+    /// The soft limit of file descriptors, which [`Capacity::take`] sets.
     pub descriptors: usize,
-    /// Of those, kept for the database, the log and the listener, whatever clients do.
+    /// How many of those descriptors stay free for the database, the log and the listener.
     pub spare: usize,
 }
 
-/// A thread's stack, its guard page, and its signal stack with a guard page.
+/// A thread's stack and its signal stack, each with a guard page.
 const MAPS_PER_THREAD: u64 = 4;
-/// Linux' own default of `vm.max_map_count`.
+/// Linux' default of `vm.max_map_count`, for when it cannot be read.
 const MAPS_DEFAULT: u64 = 65_530;
-/// The library duplicates each socket, to read and to write.
+/// The library duplicates each socket: it reads from one descriptor and writes to the other.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
-/// For everything that is no connection: the driver takes four for each session.
+/// For everything but connections. The database driver takes four for each session.
 const DESCRIPTORS_BESIDE: u64 = 256;
-/// Of all threads that can be, this part is for open connections. The rest is for those whose
-/// connection has just ended, for runs of jobs, workers and aside.
+/// The share of all possible threads that open connections may have. The rest is for threads whose
+/// connection has just ended, for runs of jobs, for workers and for `aside`.
 const CONNECTIONS_OF_THREADS: (u64, u64) = (5, 8);
-/// What can still come when no more is accepted: the backlog, and what the accept loop takes
-/// between two looks, at most 25 in a millisecond.
+/// How many connections can still come after `room` has noticed: the backlog, and what the accept
+/// loop takes between two looks, at most 25 in a millisecond.
 const COMING: u64 = super::accept::BACKLOG as u64 + 2_000;
 
 impl Capacity {
-    /// What the limits of this machine allow. Sets the limit of descriptors to it.
+    /// Computes what this machine's limits allow, and sets the limit of descriptors to it.
     ///
     /// # Errors
-    /// When the limit cannot be read or set.
+    /// The system's error if that limit cannot be read or set.
     pub fn take() -> io::Result<Capacity> {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         let capacity = Capacity::of(maps_max(), threads_max(), hard);
@@ -73,8 +73,9 @@ fn maps_max() -> u64 {
     number("/proc/sys/vm/max_map_count").unwrap_or(MAPS_DEFAULT)
 }
 
-/// The limit of the own control group (version 2), where systemd and containers set it. Those of
-/// the groups above it, of the user and of the machine are shared with others, and not known here.
+/// The limit of our own control group (version 2), which systemd and containers set. Those of the
+/// groups above it, of the user and of the machine count other processes, too, and are not known
+/// here.
 fn threads_max() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");

@@ -1,9 +1,13 @@
-//! The open connections as their requests show them: which has a request in hand, and what waits
-//! behind it.
+//! The state of each connection: whether it has a request in hand, and which requests wait behind
+//! it. A request in hand is being read, waits for a worker, or is worked on.
 //!
-//! The server library reads on while a request is worked on. Here each connection has one request
-//! in hand at a time, as RFC 9112 (9.3.2) asks for whatever is not safe, and after one that leaves
-//! in doubt where the next begins, nothing that follows is ever worked on.
+//! The server library reads on while a request is worked on (pipelining). Here each connection has
+//! one request in hand at a time, as RFC 9112 (9.3.2) demands for methods that are not safe. After
+//! a request of which we do not know where it ends, nothing on its connection is worked on.
+//!
+//! A connection is known by its client's address and port. When it has ended, its client may open a
+//! new one from the same port, while requests of the old one are still on their way from the
+//! library. A request that may belong to either is called doubtful.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -12,98 +16,98 @@ use std::time::{Duration, Instant};
 use super::accept::Client;
 use super::sockets::Socket;
 
-/// Requests that may wait behind the one in hand. Beyond it none of them is answered, and their
-/// connection ends.
+/// How many requests may wait behind the one in hand. If more come, none that waits is answered,
+/// and the connection ends.
 const BEHIND_MAX: usize = 1_000;
-/// How long a body that is not sent is waited for, at its end and in the middle.
+/// How long a body may take to arrive.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a client that was refused may go on to send before its connection is cut.
+/// How long a client may keep its connection open after the last answer before we end it.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long what a client had sent may take to a worker, where its socket was not seen as a whole.
+/// If we did not see both descriptors of a socket, its last requests may take this long to arrive.
 const UNSEEN_MEMORY: Duration = Duration::from_millis(500);
 /// How long a connection may be open without a request.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(75);
 
-/// By the client's address.
+/// All connections, by the client's address and port.
 #[derive(Default)]
 pub(super) struct Connections(HashMap<SocketAddr, Connection>);
 
 struct Connection {
     stage: Stage,
-    /// When its last request came.
+    /// When its last request arrived.
     heard: Instant,
     behind: VecDeque<Client>,
-    /// Those with this address on which nothing more can be sent.
+    /// Sockets from this address on which we send nothing more.
     spent: Vec<Socket>,
-    /// Came when it had ended: of this connection, or of a new one.
+    /// Requests that arrived after its end: they belong to it, or to a new connection.
     doubtful: VecDeque<Client>,
-    /// Somebody finds out about the doubtful ones.
+    /// Whether a thread is already finding out where the doubtful requests belong.
     is_asked_about: bool,
-    /// More came than may wait: none of it is worked on.
+    /// Whether more than [`BEHIND_MAX`] requests came: then none that waits is worked on.
     overfull: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Its last request is answered.
+    /// Every request is answered.
     Free,
-    /// A worker has its request, or it waits for one.
+    /// A worker has a request of it, or the request waits for a worker.
     InHand,
-    /// Its body is read, aside from the workers, since then.
+    /// Since this instant a thread that is not a worker reads its request's body.
     Reading(Instant),
-    /// Its last answer said that it ends.
+    /// The last answer, at this instant, said that the connection ends.
     Leaving(Instant),
-    /// It was refused, and nothing that follows counts.
+    /// At this instant a request was refused; what follows is not worked on.
     Ended(Instant),
-    /// Nothing can be read from it any more, since then; but what was read is still on its way.
+    /// Since this instant nothing can be read from it, but what was read before may still arrive.
     Cut(Instant),
 }
 
-/// What is to be done with a client that has just come.
+/// What to do with a request that has just arrived.
 pub(super) enum Arrival {
-    /// It is its connection's turn.
+    /// Work on it now: its connection has no other in hand.
     Now(Client),
-    /// It waits behind another.
+    /// Nothing: it is kept, behind another request or until its connection is cut.
     Later,
-    /// It waits until it is known whether its connection is a new one with the address of one that
-    /// is over: [`Connections::settle`].
+    /// Find out whether it belongs to an ended connection or to a new one from the same address:
+    /// [`Connections::settle`].
     Doubtful(SocketAddr),
-    /// Nobody will answer it.
+    /// Discard it without an answer: its connection has ended.
     Never(Client),
 }
 
-/// What has become of doubtful clients.
+/// What [`Connections::settle`] has decided.
 pub(super) struct Settled {
-    /// The first of the new connection.
+    /// The first request of the new connection, to be worked on.
     pub(super) first: Option<Client>,
-    /// Not to be dropped under a lock: the library may wait for something.
+    /// To be discarded, but not under a lock: the library may wait for their bodies.
     pub(super) dropped: VecDeque<Client>,
 }
 
-/// What is to be done with a connection that takes too long.
+/// What to do with a connection that takes too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// It has never brought a request: it is told so, and ends.
+    /// It has never sent a request: answer 408 and end it.
     Silent,
-    /// Whoever reads its body is to find its end.
+    /// Its body takes too long: shut down reading, so that the reading thread returns.
     Body,
-    /// It has not been told that it ends.
+    /// Its last answer said that it ends, but its sending side is open: shut that down.
     Farewell,
-    /// It ends.
+    /// End it in both directions.
     Everything,
 }
 
 impl Connections {
-    /// Whether somebody is to find out about the doubtful clients with this address: true once, for
-    /// a connection that is over.
+    /// Whether the caller must find out where the doubtful requests from this address belong. True
+    /// for one caller only, and once the connection is over.
     pub(super) fn ask(&mut self, peer: SocketAddr) -> bool {
         let Some(connection) = self.0.get_mut(&peer) else { return false };
         let is_open = connection.doubtful.is_empty() || !connection.is_over();
         !is_open && !std::mem::replace(&mut connection.is_asked_about, true)
     }
 
-    /// How many doubtful clients with this address wait. Where none does, [`Connections::ask`] is
-    /// true again.
+    /// How many doubtful requests from this address there are. If there are none,
+    /// [`Connections::ask`] can be true again.
     pub(super) fn doubtful(&mut self, peer: SocketAddr) -> usize {
         let Some(connection) = self.0.get_mut(&peer) else { return 0 };
         let count = connection.doubtful.len();
@@ -111,10 +115,10 @@ impl Connections {
         count
     }
 
-    /// Whose are the doubtful clients, of which the first `count` were there when `new` was looked
-    /// for? The new connection's, once no request of the old one can come any more; the old one's,
-    /// if there is no new one. None while that cannot be told, unless it `must` be: then nobody
-    /// answers them, and the new connection is to end.
+    /// Decides where the doubtful requests belong; the first `count` arrived before `new` was
+    /// looked for. They belong to the new connection once no request of the old one can arrive any
+    /// more, and to the old one if there is no new one. `None` while that is unknown. If it `must`
+    /// be decided all the same, nobody answers them, and the caller ends the new connection.
     pub(super) fn settle(
         &mut self,
         peer: SocketAddr,
@@ -172,7 +176,7 @@ impl Connections {
         }
     }
 
-    /// The request in hand is answered: the next of its connection, if one waits.
+    /// Notes that the request in hand is answered, and returns the next of its connection, if any.
     pub(super) fn next(&mut self, peer: SocketAddr) -> Option<Client> {
         let connection = self.0.get_mut(&peer)?;
         if connection.stage != Stage::InHand {
@@ -189,24 +193,24 @@ impl Connections {
         next
     }
 
-    /// The body of the request in hand is read from now on, by somebody else than a worker.
+    /// Notes that a thread that is not a worker now reads the body of the request in hand.
     pub(super) fn read_body(&mut self, peer: SocketAddr) {
         self.set(peer, Stage::Reading(Instant::now()));
     }
 
-    /// The body is here; false when it was given up before.
+    /// Notes that the body has arrived; false if the request was given up before.
     pub(super) fn have_body(&mut self, peer: SocketAddr) -> bool {
         let found = self.0.get_mut(&peer);
         let reads = found.filter(|connection| matches!(connection.stage, Stage::Reading(_)));
         reads.map(|connection| connection.stage = Stage::InHand).is_some()
     }
 
-    /// The answer to the request in hand says that the connection ends.
+    /// Notes that the answer to the request in hand says that the connection ends.
     pub(super) fn leave(&mut self, peer: SocketAddr) {
         self.set(peer, Stage::Leaving(Instant::now()));
     }
 
-    /// The connection itself says that it ends, on this socket, if it does.
+    /// Shuts down sending on this socket if its connection is to end, so that the client sees it.
     pub(super) fn tell(&mut self, socket: &Socket) {
         match self.0.get_mut(&socket.peer) {
             Some(it) if matches!(it.stage, Stage::Leaving(_) | Stage::Ended(_)) => {
@@ -217,17 +221,16 @@ impl Connections {
         }
     }
 
-    /// Whether the connection is leaving.
     pub(super) fn is_leaving(&self, peer: SocketAddr) -> bool {
         self.0.get(&peer).is_some_and(|found| matches!(found.stage, Stage::Leaving(_)))
     }
 
-    /// The request in hand is refused, and with it whatever follows.
+    /// Notes that the request in hand is refused; what follows it is not worked on.
     pub(super) fn end(&mut self, peer: SocketAddr) {
         self.set(peer, Stage::Ended(Instant::now()));
     }
 
-    /// Nothing can be read from the connection that has ended: what waited behind, to be dropped.
+    /// Notes that an ended connection can be read no more; returns what waited, to be discarded.
     pub(super) fn cut(&mut self, socket: &Socket) -> VecDeque<Client> {
         match self.0.get_mut(&socket.peer) {
             Some(it)
@@ -237,13 +240,13 @@ impl Connections {
                 it.stage = Stage::Cut(Instant::now());
                 std::mem::take(&mut it.behind)
             }
-            // A new one has its address by now.
+            // A new connection has its address by now.
             _ => VecDeque::new(),
         }
     }
 
-    /// The socket of a connection that has ended was not found: its client has gone, or the system
-    /// has not let us look. What waits there is dropped once no look finds it.
+    /// Notes that the socket of an ended connection was not found: the client has disconnected, or
+    /// the system did not let us look. `client` is kept until [`Connections::keep`] finds it gone.
     pub(super) fn lose(&mut self, peer: SocketAddr, client: Option<Client>) {
         if let Some(connection) = self.0.get_mut(&peer) {
             connection.behind.extend(client);
@@ -253,7 +256,7 @@ impl Connections {
         }
     }
 
-    /// Whether no request is in hand, nor waits behind one.
+    /// Whether no request is in hand and none is doubtful.
     pub(super) fn are_quiet(&self) -> bool {
         let quiet = |connection: &Connection| {
             !matches!(connection.stage, Stage::InHand | Stage::Reading(_))
@@ -262,8 +265,8 @@ impl Connections {
         self.0.values().all(quiet)
     }
 
-    /// Forgets the connections that a look at the descriptors, begun then, did not find, and of
-    /// which no request can come any more. Gives what waited in those that were not found.
+    /// Forgets the connections that a look at the descriptors, begun at `begun`, did not find, once
+    /// no request of theirs can arrive any more. Returns what waited in those, to be discarded.
     pub(super) fn keep(
         &mut self,
         begun: Instant,
@@ -282,9 +285,9 @@ impl Connections {
         left
     }
 
-    /// Whether the connection takes too long for what it is at: then nothing that follows counts.
-    /// `open_since` is when a look first found it, for one that has never sent a
-    /// request.
+    /// Whether the connection takes too long, and what to do then. `open_since` is when a look
+    /// first found it, which counts if it has never sent a request. Once it is to be ended, its
+    /// requests are not worked on.
     pub(super) fn overdue(
         &mut self,
         peer: SocketAddr,
@@ -299,7 +302,7 @@ impl Connections {
         if connection.is_over() {
             let socket = socket()?;
             if !connection.spent.contains(&socket) {
-                // A new one, which has brought nothing yet.
+                // This is a new connection, which has not sent a request yet.
                 let is_silent = is_silent && connection.doubtful.is_empty();
                 return is_silent.then(|| connection.spent.push(socket)).map(|()| Overdue::Silent);
             }
@@ -340,19 +343,19 @@ impl Connection {
         }
     }
 
-    /// Whether nothing more can be sent on it.
+    /// Whether we can send nothing more on it.
     fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Cut(_)) || !self.spent.is_empty()
     }
 
-    /// Whether a client that comes now may have a new connection with its address: it has ended,
-    /// and its socket may have, too.
+    /// Whether a request that arrives now may belong to a new connection from this address: this
+    /// one has ended, and its socket may be closed.
     fn may_be_another(&self) -> bool {
         let has_ended = matches!(self.stage, Stage::Ended(_)) || self.is_over();
         has_ended && !self.spent.iter().any(Socket::is_open)
     }
 
-    /// Whether no request of it, which is over, can come any more.
+    /// Whether no request of this connection, which is over, can arrive any more.
     fn has_gone(&self) -> bool {
         let seen = !self.spent.is_empty() && self.spent.iter().all(Socket::was_whole);
         match self.stage {
@@ -363,8 +366,8 @@ impl Connection {
         }
     }
 
-    /// Nobody will answer this one. Dropping what has an unread body waits for the body: that is
-    /// for when the connection is cut.
+    /// Handles a request that nobody will answer. To drop one with an unread body means to wait for
+    /// the body, so it is kept until the connection is cut.
     fn hold(&mut self, client: Client) -> Arrival {
         if !client.has_unread_body() {
             return Arrival::Never(client);

@@ -1,4 +1,4 @@
-//! The handlers about jobs and their runs.
+//! Handlers for jobs and their runs.
 
 use log::info;
 use serde::Serialize;
@@ -124,7 +124,7 @@ impl Api {
         Err(problem.into())
     }
 
-    /// The job after a change: where it cannot be read, the change has been made all the same.
+    /// The job after a change. If it cannot be read, the change has been made all the same.
     fn changed_reply(&self, asked: &Asked<'_>, status: u16, name: &Name) -> Result<Reply, Fault> {
         let job = self.status.one(asked.deadline, name).map_err(|error| {
             unavailable(asked.call, &error);
@@ -135,7 +135,7 @@ impl Api {
     }
 }
 
-/// The tag names the settings alone: a job that only runs is still the one that was looked at.
+/// The ETag covers the settings only: a run of the job must not fail a client's precondition.
 fn job_reply(status: u16, job: &Job) -> Reply {
     Reply::json(status, job).with_header("ETag", format!("\"{}\"", job.settings_tag))
 }
@@ -144,7 +144,7 @@ fn changed_meanwhile() -> Problem {
     Problem::precondition_failed("the job is not, or not any more, as the request demands")
 }
 
-/// "Who paused this?": one line for each change, with what it asked for.
+/// Logs each change with what it asked for, so that one can see later who paused a job.
 fn log_saved(call: &Call, name: &Name, change: &SettingsChange, saved: Saved) {
     let (job, request_id) = (name.as_str(), &call.request_id);
     let settings = [

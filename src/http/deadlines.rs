@@ -1,7 +1,7 @@
-//! Keeps the deadlines: answers requests that nobody may wait for any longer, although the thread
-//! that works on them is stuck in a driver that knows no time-out.
+//! The thread that keeps the deadlines. It answers requests that have waited too long, even if
+//! their workers are stuck in a database driver that has no time-out.
 //!
-//! This thread never writes to a client itself: an answer that blocks would stop it.
+//! This thread never writes to a client itself, because a write that blocks would stop it.
 
 use std::sync::Arc;
 use std::thread;
@@ -13,23 +13,23 @@ use super::request::Request;
 use crate::db::Health;
 use crate::shutdown::Phase;
 
-/// Between two looks while requests wait.
+/// Pause between two looks while requests wait.
 const TICK_CROWDED: Duration = Duration::from_millis(10);
-/// Between two looks while workers are free.
+/// Additional pause while a worker is free.
 const TICK: Duration = Duration::from_millis(100);
 
-/// So many answers share a thread; a client that takes nothing holds back only these.
+/// How many requests one thread answers. A client that reads nothing delays only these.
 const GIVE_UP_TOGETHER: usize = 64;
-/// Threads that answer. What finds none waits for the next look.
+/// The most threads that answer at once. Requests beyond wait for the next look.
 const ASIDE_MAX: usize = 64;
 
 pub(super) struct Deadlines {
     dispatch: Arc<Dispatch>,
     health: Arc<Health>,
     aside: Arc<Aside>,
-    /// Past their deadlines, the oldest first.
+    /// Requests past their deadlines, the oldest first.
     overdue: Vec<Arc<Request>>,
-    /// To be answered whatever the workers do.
+    /// Requests that need no database, and are answered although all workers are busy.
     in_memory: Vec<Arc<Request>>,
 }
 
@@ -39,7 +39,7 @@ impl Deadlines {
         Deadlines { dispatch, health, aside, overdue: Vec::new(), in_memory: Vec::new() }
     }
 
-    /// Looks until all has ended.
+    /// Runs until the server has ended.
     pub(super) fn run(&mut self) {
         while !self.dispatch.shutdown.has_reached(Phase::Ended) {
             let is_crowded = self.look();
@@ -50,7 +50,7 @@ impl Deadlines {
         }
     }
 
-    /// True when the next look is to come soon.
+    /// Returns true if the next look must come soon.
     fn look(&mut self) -> bool {
         let trouble = self.health.trouble();
         let findings = self.dispatch.look(|deadline| {
@@ -73,7 +73,7 @@ impl Deadlines {
         }
     }
 
-    /// Oldest first: of two requests on one connection the second's answer waits for the first's.
+    /// The oldest come first, since a connection's second answer waits for its first.
     fn give_up(&mut self) {
         while !self.overdue.is_empty() {
             let count = GIVE_UP_TOGETHER.min(self.overdue.len());

@@ -1,4 +1,4 @@
-//! Requests that may not change what they ask to change, in the log: seldom, however many they are.
+//! Logs requests for changes that are denied: few lines, however many requests there are.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::call::Call;
 
-/// At most one line in this time, so that nobody fills the disk by asking: 1.5 MB a day.
+/// At most one line in this time, 1.5 MB a day, so that nobody can fill the disk with requests.
 const PAUSE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
@@ -20,7 +20,7 @@ struct State {
 }
 
 impl Denials {
-    /// Logs one, or only counts it.
+    /// Logs this request, or only counts it if the last line is younger than [`PAUSE`].
     pub(super) fn tell(&self, call: &Call, reason: &str) {
         let Some(denied) = self.0.lock().count(Instant::now()) else { return };
         let Call { method, target, request_id, .. } = call;
@@ -32,7 +32,7 @@ impl Denials {
 }
 
 impl State {
-    /// How many there were since the last line, if it is time for another.
+    /// How many there were since the last line; `None` if it is too early for another.
     fn count(&mut self, now: Instant) -> Option<u64> {
         self.untold += 1;
         if self.told.is_some_and(|told| now.saturating_duration_since(told) < PAUSE) {

@@ -1,5 +1,4 @@
-//! From a command to a reply: the one thing it asks of the database, and the words for what became
-//! of it.
+//! Handlers: each asks the database for one thing at most, and makes a reply of the result.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,12 +23,12 @@ use crate::metrics::{CONTENT_TYPE, Metrics, Readings};
 use crate::shutdown::Signal;
 use crate::users::{User, Users};
 
-/// The outcome of a change that an earlier request with its key had made.
+/// Outcome, for the metrics, of a change that an earlier request with the same key had made.
 pub(super) const REPLAYED: &str = "replayed";
-/// As long as the first connection may take before requests count as not served.
+/// The replica is not ready if requests wait longer than this for a first database connection.
 const OPENING_MAX: Duration = Duration::from_secs(2);
 
-/// What the handlers need, shared by all workers.
+/// The application that a replica serves. All workers share it.
 pub struct Api {
     balances: Balances,
     pub(super) users: Users,
@@ -43,7 +42,7 @@ pub struct Api {
     metrics: Arc<Metrics>,
 }
 
-/// Whether this replica should get requests; known without asking anybody.
+/// Whether this replica should get requests. It is known in memory, so a check never waits.
 pub struct Readiness {
     health: Arc<Health>,
     migrated: AtomicBool,
@@ -51,17 +50,17 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Not ready before [`Readiness::migrated`].
+    /// Starts as not ready, until [`Readiness::migrated`] is called.
     pub fn new(health: Arc<Health>, shutdown: Signal) -> Readiness {
         Readiness { health, migrated: AtomicBool::new(false), shutdown }
     }
 
-    /// The schema is as the program needs it.
+    /// Notes that the migrations are applied. Until then, requests that need the database get 503.
     pub fn migrated(&self) {
         self.migrated.store(true, Ordering::Release);
     }
 
-    /// Requests are served; whether jobs are run, too.
+    /// The answer when requests are served. It also says whether jobs are run.
     fn of_both(&self) -> HealthBody {
         let (jobs, detail) = match self.health.can_jobs_be_claimed() {
             None => ("off", None),
@@ -84,7 +83,7 @@ impl Readiness {
 }
 
 impl Api {
-    /// The handlers of the replica of this name, whose build has these functions.
+    /// Without a `token` everybody may make changes. `functions` are those of this build.
     pub fn new(
         db: &Arc<Db>,
         token: Option<Token>,
@@ -133,7 +132,7 @@ impl Api {
         }
     }
 
-    /// Whether requests are served.
+    /// Whether requests are served; the error says why not.
     fn check(&self) -> Result<(), String> {
         self.readiness.check()?;
         match self.db.lack() {
@@ -221,11 +220,11 @@ impl Application for Api {
     }
 }
 
-/// Why there is no other answer.
+/// Why a handler could not do what was asked.
 pub(super) enum Fault {
-    /// The client is told this.
+    /// The client gets this answer.
     Problem(Problem),
-    /// The database has failed.
+    /// A statement failed; [`unavailable`] makes the answer.
     Database(db::Error),
 }
 
@@ -246,7 +245,7 @@ struct HealthBody {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     jobs: Option<&'static str>,
-    /// Why no job is claimed.
+    /// Why no job is claimed, if jobs are not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
@@ -257,7 +256,7 @@ impl HealthBody {
     }
 }
 
-/// The answer to an earlier request with the same key, told apart from the first one.
+/// Marks the answer to a repeated request, so that clients can tell it from the first answer.
 pub(super) fn replayed(reply: Reply) -> Reply {
     reply.with_header("Idempotency-Replayed", "true")
 }
@@ -276,13 +275,13 @@ fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {
     }
 }
 
-/// A full page may have a next one; a page that is not full is the last.
+/// The last id of a full page, after which the next one begins; `None` if this is the last page.
 pub(super) fn next_page<T>(rows: &[T], limit: i64, id: impl Fn(&T) -> i64) -> Option<i64> {
     let full = usize::try_from(limit).is_ok_and(|limit| rows.len() >= limit);
     rows.last().filter(|_| full).map(id)
 }
 
-/// An outage is logged once, by the probe; here each request whose statement failed.
+/// Logs the failed statement of a request and makes the answer. The probe logs the outage, once.
 pub(super) fn unavailable(call: &Call, error: &db::Error) -> Problem {
     let Call { method, target, request_id, .. } = call;
     let reason = error.reason();

@@ -1,7 +1,7 @@
-//! What a client may write: the JSON object of a body and the parameters of a query. Pure.
+//! Reads what a client may write: the JSON object of a body and the parameters of a query. Pure.
 //!
-//! Nothing is guessed: a number that is not a whole one of 64 bits, a field that is missing,
-//! doubled or unknown, is refused with its name.
+//! Nothing is guessed. A number that is not an integer of 64 bits is refused with its field's name,
+//! and so is a field that is missing, given twice or unknown.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::call::Call;
 use super::problem::Problem;
 
-/// The members of a JSON object, doubled ones too.
+/// The members of a JSON object, including those given twice.
 pub(super) struct Fields(Vec<(String, Value)>);
 
 impl Fields {
@@ -22,10 +22,10 @@ impl Fields {
         if !codings.map(str::trim).all(is_plain) {
             return Err(Problem::unsupported_encoding());
         }
-        // .NET and PowerShell write a byte order mark before UTF-8 (RFC 8259, 8.1).
+        // .NET and PowerShell put a byte order mark first, which we may ignore (RFC 8259, 8.1).
         let body = call.body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&call.body);
         serde_json::from_slice(body).map_err(|error| {
-            // Where the first value is no object, nobody has looked at what is behind it.
+            // If the first value is not an object, serde has not checked the text after it.
             let error = serde_json::from_slice::<Value>(body).err().unwrap_or(error);
             match error.classify() {
                 serde_json::error::Category::Data => {
@@ -37,7 +37,7 @@ impl Fields {
         })
     }
 
-    /// Takes out a whole number.
+    /// Removes a whole number of 64 bits, which must be given.
     pub(super) fn take_integer(&mut self, name: &'static str) -> Result<i64, Problem> {
         let value = self.take(name)?;
         value.as_i64().ok_or_else(|| {
@@ -46,7 +46,7 @@ impl Fields {
         })
     }
 
-    /// Takes out a text, if it is given.
+    /// Removes a string; `None` if it is not given.
     pub(super) fn take_text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
         match self.take_if_given(name)? {
             None => Ok(None),
@@ -55,7 +55,7 @@ impl Fields {
         }
     }
 
-    /// Takes out `true` or `false`, if it is given.
+    /// Removes a boolean; `None` if it is not given.
     pub(super) fn take_flag(&mut self, name: &'static str) -> Result<Option<bool>, Problem> {
         match self.take_if_given(name)? {
             None => Ok(None),
@@ -82,7 +82,7 @@ impl Fields {
         }
     }
 
-    /// Refuses what nobody has taken.
+    /// Refuses a member that was not removed, because it is unknown.
     pub(super) fn end(self) -> Result<(), Problem> {
         match self.0.first() {
             Some((name, _)) => Err(Problem::invalid_request(name, "this field is unknown")),
@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
-/// The parameters of a query.
+/// The parameters of a query as sent, not decoded.
 pub(super) struct Query<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Query<'a> {
@@ -122,7 +122,7 @@ impl<'a> Query<'a> {
         Query(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect())
     }
 
-    /// Takes out a whole number in a range; an empty value counts as none.
+    /// Removes a whole number within `range`; `None` if it is not given or empty.
     pub(super) fn take_integer(
         &mut self,
         name: &'static str,
@@ -139,7 +139,7 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// Takes out a text, percent-decoded; an empty value counts as none.
+    /// Removes a text and percent-decodes it; `None` if it is not given or empty.
     pub(super) fn take_text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
         let Some(text) = self.take(name)? else {
             return Ok(None);
@@ -147,7 +147,7 @@ impl<'a> Query<'a> {
         let text = percent_encoding::percent_decode_str(text).decode_utf8().map_err(|_| {
             Problem::invalid_request(name, format!("`{name}` must be text in UTF-8"))
         })?;
-        // The database's text has no place for it.
+        // PostgreSQL's type `text` cannot hold this character.
         match text.contains('\0') {
             true => Err(Problem::invalid_request(name, format!("`{name}` must not contain NUL"))),
             false => Ok(Some(text.into_owned())),
@@ -164,7 +164,7 @@ impl<'a> Query<'a> {
         Ok(text.filter(|text| !text.is_empty()))
     }
 
-    /// Refuses what nobody has taken.
+    /// Refuses a parameter that was not removed, because it is unknown.
     pub(super) fn end(self) -> Result<(), Problem> {
         match self.0.first() {
             Some((name, _)) => Err(Problem::invalid_request(name, "this parameter is unknown")),

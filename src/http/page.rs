@@ -1,5 +1,5 @@
-//! The pages for people: each one answer, with its style, script and data inside, so that the first
-//! picture waits for no second request, and no other site is ever asked for anything.
+//! The HTML pages. Each is one answer that contains its style, script and data, so that a browser
+//! shows it without a second request and never contacts another site.
 
 use std::sync::LazyLock;
 
@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 
 use super::reply::Reply;
 
-/// The interface in OpenAPI 3.1.
+/// The description of the HTTP interface, in OpenAPI 3.1.
 pub(super) const DOCUMENT: &str = include_str!("openapi.json");
 
-/// `GET /`: the jobs, their runs, and balances, live.
+/// `GET /`: shows the jobs, their runs, and balances, and keeps them up to date.
 pub(super) static DASHBOARD: LazyLock<Page> = LazyLock::new(|| {
     Page::new(include_str!("page/dashboard.html"))
         .with_style(concat!(include_str!("page/common.css"), include_str!("page/dashboard.css")))
@@ -26,7 +26,7 @@ pub(super) static DASHBOARD: LazyLock<Page> = LazyLock::new(|| {
         ))
 });
 
-/// `GET /api-docs`: the interface, to be read and tried.
+/// `GET /api-docs`: documents the HTTP interface, and lets people try requests.
 pub(super) static DOCUMENTATION: LazyLock<Page> = LazyLock::new(|| {
     Page::new(include_str!("page/docs.html"))
         .with_style(concat!(include_str!("page/common.css"), include_str!("page/docs.css")))
@@ -39,7 +39,7 @@ pub(super) static DOCUMENTATION: LazyLock<Page> = LazyLock::new(|| {
         .with_document(DOCUMENT)
 });
 
-/// A page that never changes, and what a browser may do with it.
+/// A page that never changes, and its Content-Security-Policy.
 pub(super) struct Page {
     html: String,
     policy: String,
@@ -50,7 +50,7 @@ const SCRIPT: &str = "<script type=\"module\"></script>";
 const DATA: &str = "<script type=\"application/json\" id=\"document\"></script>";
 
 impl Page {
-    /// May ask this server, and load nothing.
+    /// The page may send requests to this server, and load nothing.
     fn new(html: &str) -> Page {
         let policy = "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
@@ -67,8 +67,9 @@ impl Page {
         Page { html: filled(&self.html, SCRIPT, script), policy }
     }
 
-    /// Data are nothing that a policy speaks of. No text in them can end their element. No text in
-    /// JSON goes over a line's end, so indentation can be left out.
+    /// Embeds JSON. The policy need not allow it, because a browser does not run it. `<` is escaped
+    /// so that no text in it ends the element. JSON text has no line ends within strings, so the
+    /// indentation can be left out.
     fn with_document(self, json: &str) -> Page {
         let json: String = json.lines().map(str::trim_start).collect();
         let html = filled(&self.html, DATA, &json.replace('<', "\\u003c"));
@@ -80,14 +81,14 @@ impl Page {
     }
 }
 
-/// Puts `content` into the element.
+/// Puts `content` into the empty `element` of `html`.
 fn filled(html: &str, element: &str, content: &str) -> String {
     let (begin, end) = element.split_once("><").expect("an element with nothing in it");
     html.replacen(element, &format!("{begin}>{content}<{end}"), 1)
 }
 
-/// As of Content Security Policy Level 3, 2.3.1: what stands in an element counts only if its
-/// checksum is named.
+/// The policy must name this hash of an inline style or script, else the browser ignores it
+/// (Content Security Policy Level 3, 2.3.1).
 fn checksum(content: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(content)))
 }

@@ -1,4 +1,4 @@
-//! Every error a client can see: `application/problem+json` (RFC 9457), with a `code` to act on.
+//! All error answers: `application/problem+json` (RFC 9457), with a `code` for programs to act on.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use super::call::BODY_BYTES_MAX;
 use super::reply::{Reply, phrase};
 use crate::db::Effect;
 
-/// An error on its way to the client.
+/// An error answer: a problem document, and one more header field if the status needs it.
 #[derive(Debug)]
 pub struct Problem {
     document: Box<Document>,
@@ -116,7 +116,7 @@ impl Problem {
         problem
     }
 
-    /// It is no HTTP, or HTTP that others may read otherwise.
+    /// The request is not valid HTTP, or a proxy may read it differently than we do.
     pub(super) fn malformed(detail: &'static str) -> Problem {
         Problem::new(400, "invalid_request", detail)
     }
@@ -126,13 +126,11 @@ impl Problem {
         Problem::invalid_request("Content-Length", rule)
     }
 
-    /// The client has ended it early, or did not go on.
     pub(super) fn incomplete_body() -> Problem {
         let detail = "the body ended early, or did not go on for 30 seconds";
         Problem::new(408, "request_timeout", detail)
     }
 
-    /// The connection was open for long without one.
     pub(super) fn no_request() -> Problem {
         let detail = "no complete request of HTTP/1.1 arrived within 75 seconds";
         Problem::new(408, "request_timeout", detail)
@@ -163,7 +161,7 @@ impl Problem {
         Problem::new(500, "internal", detail)
     }
 
-    /// Another try would be refused as well.
+    /// The database refuses the statement, and would refuse it again.
     pub(super) fn refused_for_good() -> Problem {
         let detail = "the database refuses this, and will again; nothing was changed, and the log \
                       has the reason under this X-Request-Id";
@@ -172,7 +170,7 @@ impl Problem {
         problem
     }
 
-    /// What is known of this attempt, and of this attempt only.
+    /// `effect` speaks of this request only, not of earlier ones with the same Idempotency-Key.
     pub(super) fn database_unavailable(effect: Effect) -> Problem {
         let (outcome, detail) = match effect {
             Effect::NotApplied => {
@@ -189,7 +187,7 @@ impl Problem {
         problem.with_header("Retry-After", "1")
     }
 
-    /// The answer of a health check: why this replica should get no requests now.
+    /// The answer of a health check that says why this replica should get no requests now.
     pub(super) fn not_ready(reason: &str) -> Problem {
         Problem::new(503, "not_ready", reason).with_header("Retry-After", "1")
     }

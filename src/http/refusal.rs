@@ -1,9 +1,9 @@
-//! The refusal of what a connection cannot go on after: a body that is not wanted, or a request of
-//! which it is in doubt where it ends.
+//! Refuses a request after which its connection cannot go on: its body is not wanted, or we do not
+//! know where it ends.
 //!
-//! The client is to see the answer although it may still be sending. So the answer is written past
-//! the library, which would first read the body; then the connection is ended in one direction,
-//! what still comes is thrown away for a while, and then it is cut (RFC 9112, 9.6).
+//! The client should see the answer although it may still be sending. So we write to the socket
+//! directly, since the library would first read the body. Then we shut down the sending side,
+//! discard for a while what still arrives, and end the connection (RFC 9112, 9.6).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use super::problem::Problem;
 use super::reply::{Envelope, Reply};
 use super::route::{NO_PATH, Route};
 
-/// More than this is not taken from a client that was refused.
+/// How many bytes are read and discarded, at most, from a client that was refused.
 const DISCARDED_BYTES_MAX: usize = 16 << 20;
 
 impl Dispatch {
-    /// Refuses the request and whatever follows it. Does not wait: where no thread is left to be
-    /// patient, the connection is cut at once.
+    /// Refuses the request and whatever follows it. Never waits: if no thread is free to wait for
+    /// the client, the connection is cut at once.
     pub(super) fn refuse(self: &Arc<Dispatch>, client: Client, problem: Problem) {
         self.end_connection(client.peer());
         let (reply, dispatch) = (Reply::from(problem), Arc::clone(self));
@@ -34,7 +34,7 @@ impl Dispatch {
         }
     }
 
-    /// The same in this thread, which may wait.
+    /// Like [`Dispatch::refuse`], but in this thread, which may wait.
     pub(super) fn refuse_here(self: &Arc<Dispatch>, client: Client, problem: Problem) {
         self.end_connection(client.peer());
         self.send_refusal(client, &problem.into(), true);

@@ -1,7 +1,7 @@
-//! An answer before it is bytes, and the bytes.
+//! An answer, and how it becomes bytes.
 //!
-//! The bytes are written here rather than by the server library, which drops the `Connection`
-//! header: a replica that drains has to tell its clients that the connection ends.
+//! We write the bytes ourselves, because the server library drops the `Connection` header: a
+//! replica that drains must tell its clients that the connection ends.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-/// An answer of a handler.
+/// An answer of a handler. Fields such as `Date` and `X-Request-Id` are added when it is sent.
 #[derive(Debug)]
 pub struct Reply {
     status: u16,
@@ -20,8 +20,8 @@ pub struct Reply {
     outcome: &'static str,
 }
 
-/// What a browser may do with an answer that is no page: nothing. With the fields below, what
-/// OWASP's REST Security Cheat Sheet asks of every answer.
+/// The policy of an answer that is not a page: a browser loads nothing for it, and shows it in no
+/// frame. OWASP's REST Security Cheat Sheet asks for it and for the fields below.
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 const PROTECTION: &str = "\
 Cache-Control: no-store\r\n\
@@ -30,33 +30,33 @@ X-Frame-Options: DENY\r\n\
 Referrer-Policy: no-referrer\r\n\
 Cross-Origin-Resource-Policy: same-origin\r\n";
 
-/// What the end of the way adds to an answer.
+/// What is added to a [`Reply`] when it is sent.
 pub(super) struct Envelope<'a> {
     pub(super) request_id: &'a str,
     pub(super) served_by: &'a str,
-    /// The line about the connection with its end, or nothing.
+    /// The line of the `Connection` field with its line end, or an empty string.
     pub(super) connection: &'static str,
     pub(super) head_only: bool,
 }
 
 impl Reply {
-    /// An answer with a JSON body.
+    /// Makes an answer with `body` as JSON; its body is empty if that cannot be serialized.
     pub fn json(status: u16, body: &impl Serialize) -> Reply {
         let body = serde_json::to_vec(body).unwrap_or_default();
         Reply::new(status, "application/json", body.into())
     }
 
-    /// An answer that never changes.
+    /// Makes an answer of status 200 whose body never changes.
     pub fn constant(content_type: &'static str, body: &'static str) -> Reply {
         Reply::new(200, content_type, body.as_bytes().into())
     }
 
-    /// An answer that was made for this moment.
+    /// Makes an answer of status 200 whose body was made for this request.
     pub fn text(content_type: &'static str, body: String) -> Reply {
         Reply::new(200, content_type, body.into_bytes().into())
     }
 
-    /// An answer that it is done, and nothing more.
+    /// Makes an answer of status 204: the request was carried out, and there is no body.
     pub fn no_content() -> Reply {
         Reply::new(204, "", Cow::default())
     }
@@ -65,44 +65,44 @@ impl Reply {
         Reply { status, content_type, policy: POLICY, headers: Vec::new(), body, outcome: "" }
     }
 
-    /// The same with another media type.
+    /// Replaces the media type.
     pub fn typed(self, content_type: &'static str) -> Reply {
         Reply { content_type, ..self }
     }
 
-    /// The same with another `Content-Security-Policy`, as a page needs it.
+    /// Replaces the `Content-Security-Policy`; a page needs one of its own.
     pub fn with_policy(self, policy: &'static str) -> Reply {
         Reply { policy, ..self }
     }
 
-    /// The same with one more header.
+    /// Adds one more header field, even if there is one of this name already.
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Reply {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// The same, as the answer to a change of a balance that came to this.
+    /// Notes the result of a change of a balance, for the metrics.
     pub(super) fn with_outcome(self, outcome: &'static str) -> Reply {
         Reply { outcome, ..self }
     }
 
-    /// What a change of a balance came to, where this is the answer to one: `changed`, `replayed`,
-    /// or what the problem says.
+    /// The result of a change of a balance: `changed`, `replayed`, or the problem's outcome or
+    /// code. Of other answers it means nothing.
     pub(super) fn outcome(&self) -> &'static str {
         self.outcome
     }
 
-    /// The status code.
+    /// The HTTP status code, such as 200.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The body's bytes.
+    /// The body's bytes; none for a status of 204.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// The whole answer, to be written in one call.
+    /// The whole answer, so that one write can send it.
     pub(super) fn to_bytes(&self, envelope: &Envelope<'_>) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(768 + self.body.len());
         let (status, phrase) = (self.status, phrase(self.status));
@@ -120,10 +120,10 @@ impl Reply {
         bytes
     }
 
-    /// The header lines but for the date and the connection, each with its line end.
+    /// All header lines except `Date` and `Connection`, each with its line end.
     pub(super) fn fields(&self, envelope: &Envelope<'_>) -> String {
         let mut fields = match self.status {
-            // Without a body, and without a word about it (RFC 9110, 8.6).
+            // An answer without a body must not give a length either (RFC 9110, 8.6).
             204 => String::new(),
             _ => format!(
                 "Content-Type: {}\r\nContent-Length: {}\r\n",
@@ -141,7 +141,7 @@ impl Reply {
     }
 }
 
-/// The reason phrase of the status codes in use (RFC 9110, 15).
+/// The reason phrase of each status code in use (RFC 9110, 15).
 pub(super) fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",

@@ -1,7 +1,7 @@
-//! Lets no more connections through than can be borne.
+//! Limits the number of open connections.
 //!
-//! The accept loop takes whatever comes, as fast as it can. So what begins a connection is dropped
-//! in the kernel while there are too many, and the client's kernel tries again by itself.
+//! The accept loop accepts every connection as fast as it can. So while too many are open, the
+//! kernel drops the packets that would open another, and the client's kernel tries again by itself.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use super::capacity::Capacity;
 use super::dispatch::Dispatch;
 use crate::shutdown::Phase;
 
-/// Between two looks: in one, a thousand connections may come.
+/// Pause between two looks, in which up to a thousand connections may come.
 const TICK: Duration = Duration::from_millis(25);
-/// The same where an eighth of what can be borne is there already.
+/// The same while more than an eighth of the limit is open.
 const TICK_CROWDED: Duration = Duration::from_millis(5);
-/// At most one line in this time tells that connections are held back.
+/// At most one log line in this time says that connections are held back.
 const TELL_PAUSE: Duration = Duration::from_secs(10);
 
 pub(super) struct Room {
@@ -30,7 +30,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Looks until no connection is accepted any more.
+    /// Runs until no connection is accepted any more.
     pub(super) fn run(&mut self) {
         let mut tick = TICK;
         while !self.dispatch.shutdown.wait_for_phase(Phase::Closed, tick) {
@@ -42,8 +42,8 @@ impl Room {
             if hold != held && self.hold_back(hold) && hold {
                 self.tell(open);
             }
-            // Each answer then ends its connection. Those that stay open after theirs, and may be
-            // quiet for long, are few enough for others to come in.
+            // Above half the limit each answer ends its connection, so that idle keep-alive
+            // connections leave room for new ones.
             self.dispatch.note_room(open > most / 2, self.dispatch.holds_back());
         }
     }
@@ -69,8 +69,8 @@ impl Room {
     }
 }
 
-/// Open descriptors of this process: Linux says it since 6.2, and elsewhere the threads tell of the
-/// connections, with a delay.
+/// The number of open descriptors of this process. Linux tells it since 6.2; elsewhere it is
+/// estimated from the number of threads, which follows the connections with a delay.
 pub(super) fn descriptors() -> usize {
     let known = std::fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len());
     let known = if known > 0 { known } else { threads() * 2 };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The address by which this machine reaches what listens there.
+/// The address to connect to from this machine: loopback, if `addr` is the unspecified address.
 pub(super) fn from_here(mut addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {
         addr.set_ip(match addr {
@@ -17,10 +17,11 @@ pub(super) fn from_here(mut addr: SocketAddr) -> SocketAddr {
     addr
 }
 
-/// Asks the replica that listens at `addr`; its answer when it is ready.
+/// Asks the replica that listens at `addr` whether it is ready; returns the body of its answer.
+/// Waits three seconds for the connection, and as long for each read.
 ///
 /// # Errors
-/// Why it is not ready, or did not answer, as one line.
+/// One line that says why the replica is not ready, or why it did not answer.
 pub fn self_check(addr: SocketAddr) -> Result<String, String> {
     let addr = from_here(addr);
     let answer = ask(addr).map_err(|error| format!("no replica answers at {addr}: {error}"))?;

@@ -1,11 +1,10 @@
-//! The sockets of the open connections, found among the descriptors of this process, since the
-//! server library keeps them to itself: to end one, and to see which have gone.
+//! Finds the sockets of the open connections among the descriptors of this process, because the
+//! server library hides them. We need them to end a connection, and to see which have ended.
 //!
-//! A descriptor's number is of use only as long as nobody closes it: in the instant after a look
-//! whose it is, another connection can get the number, if this one ends just then. So whoever takes
-//! bytes from a connection, sends some, or ends it, does so on a descriptor of its own, which
-//! nobody else closes: [`pins::Pinned`]. A mere question may be answered for that other one; then
-//! this connection has ended, and each caller bears either answer.
+//! A descriptor's number is valid only until it is closed: right after we have looked up a number,
+//! its connection can end and another can get the same number. So we read, send and shut down only
+//! on a duplicate, which nobody else closes: [`pins::Pinned`]. A mere question may be answered for
+//! that other connection; then ours has ended, and each caller accepts either answer.
 
 mod pins;
 mod socket;
@@ -23,15 +22,15 @@ use pins::Pins;
 pub(super) use socket::{Pair, Socket};
 use socket::{is_at_its_end, local_port, peer};
 
-/// Where the system shows a process its own descriptors, by number.
+/// The folder in which the system lists a process's own descriptors by number.
 const DESCRIPTORS: &str = "/dev/fd";
 
 /// The connections that clients have opened to one port of this process.
 pub(super) struct Sockets {
     port: u16,
-    /// By the client's address, at the last look.
+    /// What the last look found.
     seen: Mutex<Seen>,
-    /// Held by whoever looks: those who wait for it may find what they want in that look.
+    /// Held during a look. A thread that waits for it may find what it wants in that look.
     looks: Mutex<()>,
     pins: Arc<Pins>,
 }
@@ -44,11 +43,11 @@ struct Seen {
 
 /// What a look at all descriptors found.
 pub(super) struct Look {
-    /// By the client's address.
+    /// The open connections, by the client's address and port.
     pub(super) open: HashMap<SocketAddr, Pair>,
-    /// Descriptors whose connection has ended and that somebody keeps all the same.
+    /// How many descriptors the library keeps although their connections have ended.
     pub(super) kept: usize,
-    /// Descriptors of everything else.
+    /// How many other descriptors there are.
     pub(super) beside: usize,
 }
 
@@ -63,8 +62,8 @@ impl Sockets {
         Sockets { port, seen, looks, pins: Pins::new() }
     }
 
-    /// Looks at every descriptor: some milliseconds where there are thousands. None where the
-    /// system does not let it.
+    /// Looks at every descriptor, which takes some milliseconds if there are thousands. `None` if
+    /// the system does not allow it.
     pub(super) fn look(&self) -> Option<Look> {
         let _looks = self.looks.lock();
         self.look_alone()
@@ -94,15 +93,15 @@ impl Sockets {
         if local_port(descriptor) != Some(self.port) {
             return None;
         }
-        // A listening socket has no end to read to.
+        // A listening socket has no peer either, but is never at its end.
         let kept = || is_at_its_end(descriptor).then_some(Found::Kept);
         peer(descriptor).map(Found::Open).or_else(kept)
     }
 
-    /// The socket of this client's connection, which somebody holds.
+    /// The socket of this client's connection, of which we hold a request; `None` if not found.
     pub(super) fn of(&self, peer: SocketAddr) -> Option<Socket> {
         let asked = Instant::now();
-        // An earlier look may have come between the first and the second.
+        // The last look may have found the first descriptor before the second existed.
         if let Some(known) = self.seen_of(peer).filter(Socket::is_whole) {
             return Some(known);
         }
@@ -111,7 +110,7 @@ impl Sockets {
         if !is_fresh {
             self.look_alone()?;
         }
-        // One that has just been accepted has its second a moment later.
+        // A connection that was just accepted gets its second descriptor a moment later.
         if self.seen_of(peer).is_some_and(|found| !found.is_whole()) {
             self.look_alone()?;
         }
@@ -123,7 +122,7 @@ impl Sockets {
         self.socket(peer, pair?)
     }
 
-    /// The socket that a look found; none when its connection has ended since then.
+    /// The socket that a look found; `None` if its connection has ended since then.
     pub(super) fn socket(&self, peer: SocketAddr, pair: Pair) -> Option<Socket> {
         Socket::of(pair, peer, self.port, &self.pins)
     }
@@ -179,8 +178,8 @@ mod tests {
         assert_eq!(reader.join().unwrap(), 0);
     }
 
-    /// The number of a connection that ends passes to another, at whose bytes and end nobody is to
-    /// get who still has the first in hand.
+    /// When a connection ends, another can get its descriptor's number. Code that still uses the
+    /// ended connection must neither read from the new one nor end it.
     #[test]
     fn what_is_pinned_stays_its_own_when_its_number_passes_to_another() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -190,7 +189,7 @@ mod tests {
         drop((client, server));
         let mut others = Vec::new();
         let (mut client, mut server) = loop {
-            // Other tests of this process take numbers too.
+            // Other tests of this process take descriptor numbers, too.
             let (client, server, ..) = connection_to(&listener);
             if server.as_raw_fd() == number {
                 break (client, server);

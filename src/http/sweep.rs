@@ -1,10 +1,10 @@
-//! The sweep: once a second, what the open connections show from outside of the server library.
+//! The sweep: once a second it checks the sockets of all open connections.
 //!
-//! It ends a connection that has brought no request for a while, a body that does not go on, and a
-//! client that was refused and does not leave; it lets go of an accept loop whose last connection
-//! has gone. What the library itself keeps for ever (a thread and two descriptors for each request
-//! line with `HTTP/2.0`, or for a body announced beyond all memory) it counts: beyond a bound the
-//! replica ends in order, and whoever supervises it starts another.
+//! It ends a connection that sends no request, whose body takes too long, or whose client was
+//! refused and does not leave. It drops an ended accept loop once its last connection has gone.
+//! Some connections the library keeps for ever: a thread and two descriptors for each request line
+//! with `HTTP/2.0`, or for a body announced larger than all memory. The sweep counts them; above a
+//! limit the replica shuts down, and its supervisor starts another.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -19,18 +19,18 @@ use super::problem::Problem;
 use super::reply::{Envelope, Reply};
 use super::sockets::Socket;
 
-/// So many connections the library may keep.
+/// How many connections the library may keep for ever before the replica shuts down.
 const LOST_MAX: usize = 64;
-/// A connection that has just ended is kept for a moment by threads that others hold up; what so
-/// many sweeps in a row find is lost.
+/// A busy thread keeps a connection for a moment after its end. Only connections that so many
+/// sweeps in a row find are lost.
 const LOST_SWEEPS: u32 = 10;
 
 pub(super) struct Sweep {
     dispatch: Arc<Dispatch>,
-    /// The open connections, each with when a look first found it.
+    /// The open connections, each with the instant at which a look first found it.
     open: HashMap<SocketAddr, Instant>,
     lost_for: u32,
-    /// When those who leave may be looked for again.
+    /// When [`Sweep::see_off`] may look again.
     next_farewell: Instant,
 }
 
@@ -61,14 +61,14 @@ impl Sweep {
         }
         let gone = self.dispatch.keep(begun, |peer| look.open.contains_key(&peer));
         if !gone.is_empty() {
-            // The library connects to the own port for it, which may take its time.
+            // To drop an accept loop the library connects to our own port, which may take long.
             let _ = self.dispatch.aside.run_in_turn("accept-loop", gone, drop);
         }
         self.judge_lost(look.kept / 2);
     }
 
-    /// Ends the connections whose last answer said so. A look among thousands of descriptors takes
-    /// its time, so it is not had all the time.
+    /// Ends the connections whose last answer said that they end. A look at thousands of
+    /// descriptors takes long, so the pause after each is five times its length.
     pub(super) fn see_off(&mut self) {
         let begun = Instant::now();
         if begun < self.next_farewell {
@@ -78,7 +78,7 @@ impl Sweep {
         if leaving.is_empty() {
             return;
         }
-        // Those that are not told now are told by the sweep.
+        // If the system does not let us look, a later sweep ends these connections.
         let Some(look) = self.dispatch.sockets.look() else { return };
         for peer in leaving {
             let found =
@@ -96,12 +96,12 @@ impl Sweep {
         self.dispatch.cut_connection(socket);
     }
 
-    /// The clients of all connections that are open now.
+    /// The addresses of all clients whose connections are open now.
     pub(super) fn clients(&self) -> HashSet<SocketAddr> {
         self.dispatch.sockets.look().map(|look| look.open.into_keys().collect()).unwrap_or_default()
     }
 
-    /// The answer to who has sent no request, or one that the library does not answer.
+    /// The answer to a client that sent no request, or one that the library does not answer.
     fn late(&self) -> Vec<u8> {
         let id = super::request_id(None);
         let envelope = Envelope {
@@ -114,7 +114,7 @@ impl Sweep {
     }
 
     fn judge_lost(&mut self, kept: usize) {
-        // What waits for a thread of ours is not lost.
+        // A connection that waits for a thread of `aside` is not lost.
         let lost = kept > LOST_MAX && self.dispatch.aside.is_idle();
         self.lost_for = if lost { self.lost_for + 1 } else { 0 };
         if self.lost_for == LOST_SWEEPS {

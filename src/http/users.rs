@@ -1,4 +1,4 @@
-//! The handlers about users and the lists of their changes.
+//! Handlers for users and the lists of their changes.
 
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ struct ChangeList {
 }
 
 impl Api {
-    /// With a key the first answer is given again: its user, with the opening balance.
+    /// A repeated key gets the first answer again: the same user, with the opening balance.
     pub(super) fn create_user(
         &self,
         asked: &Asked<'_>,

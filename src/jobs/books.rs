@@ -1,13 +1,13 @@
-//! Jobs over users and their changes. Each step is one statement, and so sees one instant.
+//! Jobs that read users and balance changes. Each step is one statement, and so reads one instant.
 
 use super::Pace;
 use crate::cron::Failure;
 
 const USERS_A_STEP: i64 = 200;
 const CHANGES_A_STEP: i64 = 5_000;
-/// So a step reads 20,000 changes at most; a user with more is summed in steps of its own.
+/// A user with more changes than this is summed in separate steps: a step reads about 20,000.
 const CHANGES_SUMMED_AT_ONCE: i64 = 100;
-/// Between two steps over many rows: the requests come first.
+/// The pause between two steps over many rows, so that requests come first.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 const RANKS: usize = 10;
 
@@ -15,7 +15,7 @@ type Params<'a> = &'a [&'a (dyn postgres::types::ToSql + Sync)];
 
 const LAST_USER: &str = "select coalesce(max(id), 0) from users";
 
-/// Users with more changes than `$3` are only named.
+/// Sums up a page of users. One with more changes than `$3` is only listed, as `long`.
 const RECONCILE: &str = "\
 with page as (
     select max(id) as last from (
@@ -34,7 +34,7 @@ select max(id) as last, count(*) as users,
     coalesce(array_agg(id) filter (where changes > $3), '{}') as long
 from summed";
 
-/// The balance and the last change that made it, at one instant.
+/// A user's balance and the id of its last change, both at one instant.
 const LONG: &str = "\
 select balance, (select max(id) from balance_changes where user_id = $1) as last
 from users where id = $1";
@@ -44,7 +44,7 @@ select max(id) as last, coalesce(sum(amount), 0)::text as total from (
     where user_id = $1 and id > $2 and id <= $3 order by id limit $4
 ) as part";
 
-/// A user's first change starts from zero; `$3` is what the last change of the page before left.
+/// A user's balance starts at 0; `$3` is the balance after the last change of the page before.
 const AUDIT: &str = "\
 with page as (
     select user_id, id, amount, balance_after from balance_changes
@@ -61,8 +61,8 @@ select user_id, id, balance_after, count(*) over () as changes,
     count(*) filter (where wrong) over () as wrong
 from followed order by user_id desc, id desc limit 1";
 
-/// One statement, so that the totals are of one instant: a second or so for ten million users, and
-/// at most what a step may take.
+/// One statement, so that all totals are of one instant. It takes about a second for ten million
+/// users, and the database ends it if it takes longer than a step may.
 const SNAPSHOT: &str = "\
 insert into daily_totals (day, users, balance, taken_at)
 select (now() at time zone 'UTC')::date, count(*), coalesce(sum(balance), 0), now() from users
@@ -76,7 +76,7 @@ with page as (
 )
 select id, balance, max(id) over () as last from page order by balance desc, id limit $3";
 
-/// Compares every balance with the sum of its changes.
+/// Fails if the balance of any user is not the sum of its changes.
 pub(super) fn reconcile(pace: &Pace<'_>) -> Result<String, Failure> {
     let last_user = last_user(pace)?;
     let (mut after, mut users) = (0_i64, 0);
@@ -107,8 +107,8 @@ pub(super) fn reconcile(pace: &Pace<'_>) -> Result<String, Failure> {
     }
 }
 
-/// The same for a user with many changes, part by part. Changes of one user are made one after the
-/// other, so all up to the last are there.
+/// Checks a user with many changes, part by part. The changes of one user are committed one after
+/// the other, so those up to `last` are all visible.
 fn is_sum_of_many(pace: &Pace<'_>, user_id: i64) -> Result<bool, Failure> {
     let user = pace.context.step(|session| session.query_opt(LONG, &[&user_id]))?;
     let Some(user) = user else {
@@ -123,13 +123,13 @@ fn is_sum_of_many(pace: &Pace<'_>, user_id: i64) -> Result<bool, Failure> {
             return Ok(total == i128::from(balance));
         };
         after = read;
-        // A sum of 64-bit numbers, as many as a step takes.
+        // The sum of one step: at most `CHANGES_A_STEP` 64-bit numbers, which fits.
         total += rows[0].get::<_, &str>("total").parse::<i128>().unwrap_or(0);
         pace.context.wait(PAUSE)?;
     }
 }
 
-/// Checks that each change follows from the one before it.
+/// Fails if a change does not follow from the one before it.
 pub(super) fn audit(pace: &Pace<'_>) -> Result<String, Failure> {
     let last_user = last_user(pace)?;
     let (mut user_id, mut id, mut balance) = (0_i64, 0_i64, 0_i64);
@@ -162,7 +162,7 @@ pub(super) fn audit(pace: &Pace<'_>) -> Result<String, Failure> {
     }
 }
 
-/// Writes today's totals.
+/// Writes the totals of the current day, in UTC.
 pub(super) fn snapshot(pace: &Pace<'_>) -> Result<String, Failure> {
     let rows = pace.context.step(|session| session.query(SNAPSHOT, &[]))?;
     let (day, users, balance): (String, i64, String) =
@@ -170,7 +170,7 @@ pub(super) fn snapshot(pace: &Pace<'_>) -> Result<String, Failure> {
     Ok(format!("{day}: {users} users with {balance} in all"))
 }
 
-/// Finds the largest balances, page by page.
+/// Finds the `RANKS` largest balances, page by page.
 pub(super) fn rank(pace: &Pace<'_>) -> Result<String, Failure> {
     let last_user = last_user(pace)?;
     let mut after = 0_i64;
@@ -199,7 +199,7 @@ fn last_user(pace: &Pace<'_>) -> Result<i64, Failure> {
     pace.context.step(|session| Ok(session.query(LAST_USER, &[])?[0].get(0)))
 }
 
-/// How far `at` is on the way to `last`.
+/// The share of the ids up to `last` that are done at `at`.
 fn share(at: i64, last: i64) -> f64 {
     if last <= 0 { 1.0 } else { at as f64 / last as f64 }
 }

@@ -1,11 +1,11 @@
-//! Jobs that delete what is no longer needed, a thousand rows a step.
+//! Jobs that delete rows that are no longer needed, a thousand in each step.
 
 use super::Pace;
 use crate::cron::Failure;
 
 const ROWS_A_STEP: i64 = 1_000;
 
-/// A key is promised to be kept for 24 hours.
+/// Clients are promised that a key is kept for 24 hours.
 const KEYS: &str = "\
 with old as (
     select user_id, key from idempotency_keys
@@ -18,7 +18,7 @@ with old as (
 )
 select count(*) from gone";
 
-/// As long as those of changes.
+/// Keys of new users are kept as long as those of changes.
 const CREATION_KEYS: &str = "\
 with old as (
     select key from creation_keys
@@ -48,7 +48,7 @@ with old as (
 )
 select count(*) from gone";
 
-/// Deletes idempotency keys that have been kept for a day.
+/// Deletes idempotency keys older than a day, both those of changes and those of new users.
 pub(super) fn idempotency_keys(pace: &Pace<'_>) -> Result<String, Failure> {
     let mut gone = 0;
     for keys in [KEYS, CREATION_KEYS] {
@@ -59,7 +59,7 @@ pub(super) fn idempotency_keys(pace: &Pace<'_>) -> Result<String, Failure> {
     Ok(format!("{gone} keys older than 24 hours deleted"))
 }
 
-/// Deletes runs older than this.
+/// Deletes runs that ended more than `days` days ago, except each job's last one.
 pub(super) fn runs(pace: &Pace<'_>, days: u32) -> Result<String, Failure> {
     let days = i32::try_from(days).unwrap_or(i32::MAX);
     let gone = in_steps(pace, |pace| {

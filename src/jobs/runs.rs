@@ -1,4 +1,4 @@
-//! A job over the history of jobs.
+//! A job that reads the history of runs.
 
 use super::Pace;
 use crate::cron::Failure;
@@ -12,7 +12,7 @@ select count(*) as runs,
     count(distinct server) as servers
 from cron_runs where finished_at > now() - interval '24 hours'";
 
-/// Counts the runs of the last day by outcome.
+/// Counts the runs of the last 24 hours, by outcome and on how many replicas.
 pub(super) fn summarize(pace: &Pace<'_>) -> Result<String, Failure> {
     let rows = pace.context.step(|session| session.query(SUMMARY, &[]))?;
     let count = |column: &str| -> i64 { rows[0].get(column) };

@@ -1,10 +1,10 @@
-//! Samples: they compute something in steps that are spread over the time a run takes.
+//! Sample functions: each computes something, in steps spread over the least time of a run.
 
 use super::Pace;
 use crate::cron::Failure;
 
 const STEPS: u32 = 60;
-/// The share of the least time that one step rests; together they rest for nearly all of it.
+/// The part of the least time to wait after each step: in all, 95 % of it.
 const REST: f64 = 0.95 / STEPS as f64;
 
 const PRIMES_BELOW: u32 = 300_000;
@@ -22,7 +22,7 @@ pub(super) fn count_primes(pace: &Pace<'_>) -> Result<String, Failure> {
     Ok(format!("{primes} primes below {PRIMES_BELOW}"))
 }
 
-/// Adds up Leibniz's series, 4 − 4/3 + 4/5 − …
+/// Estimates pi by Leibniz's series, 4 − 4/3 + 4/5 − …
 pub(super) fn estimate_pi(pace: &Pace<'_>) -> Result<String, Failure> {
     let mut sum = 0.0;
     for step in 0..STEPS {

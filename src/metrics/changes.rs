@@ -1,17 +1,17 @@
-//! Changes of balances.
+//! Metrics of balance changes.
 
 use prometheus::{IntCounter, IntCounterVec, Result};
 
 use super::Families;
 
-/// Counts changes as clients were told of them, each request once.
+/// Counts changes by what their clients were told; each request counts once.
 pub struct Changes {
     by_outcome: IntCounterVec,
     replayed: IntCounter,
 }
 
-/// What a client can be told of its change: `changed`, or the `outcome` or `code` of the problem.
-/// What is refused for its form is no change.
+/// What a client can be told of its change: `changed`, or the `outcome` or `code` of the problem. A
+/// request that is refused for its form is not counted as a change.
 const OUTCOMES: [&str; 8] = [
     "changed",
     "insufficient_funds",
@@ -40,14 +40,14 @@ impl Changes {
         Ok(Changes { by_outcome, replayed })
     }
 
-    /// A client is about to be told this.
+    /// Counts a change just before its client is told `outcome`; an unknown outcome is ignored.
     pub fn told(&self, outcome: &str) {
         if OUTCOMES.contains(&outcome) {
             self.by_outcome.with_label_values(&[outcome]).inc();
         }
     }
 
-    /// A client is about to be told the result of an earlier request with the same key.
+    /// Counts a request that is told the result of an earlier one with the same key.
     pub fn replayed(&self) {
         self.replayed.inc();
     }

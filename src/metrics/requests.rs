@@ -1,4 +1,4 @@
-//! Requests, and the threads that work on them.
+//! Metrics of requests, and of the threads that work on them.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use prometheus::{HistogramVec, IntCounterVec, IntGauge, Result};
 
 use super::{Families, whole};
 
-/// Counts requests.
+/// Counts requests, and measures the time from arrival to answer.
 pub struct Requests {
     total: IntCounterVec,
     duration: HistogramVec,
@@ -15,15 +15,15 @@ pub struct Requests {
     waiting: IntGauge,
 }
 
-/// A worker that has a request in hand, for as long as this lives.
+/// Counts a worker as busy until this value is dropped.
 pub struct Busy<'a>(&'a IntGauge);
 
-/// A method may be any word, and a series is kept for ever.
+/// All other methods count as one: a client may send any word, and a series is never removed.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 const OTHER_METHOD: &str = "other";
-/// Answers that nobody expects, and that a rate must not miss the first of.
+/// The series of these rare answers start at 0, so that a rate shows even the first one.
 const UNEXPECTED: [u16; 2] = [500, 503];
-/// In seconds, up to the longest that a request waits by default.
+/// In seconds, up to the default of the longest time that a request waits.
 const BUCKETS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
@@ -50,12 +50,12 @@ impl Requests {
         })
     }
 
-    /// There are so many workers.
+    /// Sets the number of workers of this replica.
     pub fn have_workers(&self, workers: usize) {
         self.workers.set(whole(workers));
     }
 
-    /// Requests of this kind can come.
+    /// Makes the series of this method and route start at 0.
     pub fn expect(&self, method: &str, route: &'static str) {
         self.duration.with_label_values(&[route]);
         for status in UNEXPECTED {
@@ -63,20 +63,20 @@ impl Requests {
         }
     }
 
-    /// A request is about to be answered, so long after it came.
+    /// Counts a request just before its answer is written; `time` is counted from its arrival.
     pub fn answered(&self, method: &str, route: &'static str, status: u16, time: Duration) {
         let method = METHODS.into_iter().find(|known| *known == method).unwrap_or(OTHER_METHOD);
         self.total.with_label_values(&[method, route, digits_of(status, &mut [0; 3])]).inc();
         self.duration.with_label_values(&[route]).observe(time.as_secs_f64());
     }
 
-    /// A worker has a request in hand from now on.
+    /// Counts one more worker as busy, until the returned value is dropped.
     pub fn worker_busy(&self) -> Busy<'_> {
         self.workers_busy.inc();
         Busy(&self.workers_busy)
     }
 
-    /// So many requests wait for a worker now.
+    /// Sets the number of requests that wait for a worker now.
     pub fn wait(&self, requests: usize) {
         self.waiting.set(whole(requests));
     }
@@ -88,7 +88,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// A status is written for every request: without an allocation.
+/// Writes a status without an allocation, because every request needs this.
 fn digits_of(status: u16, digits: &mut [u8; 3]) -> &str {
     let digit = |power: u16| b'0' + u8::try_from(status / power % 10).unwrap_or_default();
     *digits = [digit(100), digit(10), digit(1)];

@@ -1,4 +1,4 @@
-//! Jobs and their runs, as this replica has seen them.
+//! Metrics of jobs and their runs, as this replica has seen them.
 
 use std::collections::BTreeSet;
 
@@ -9,13 +9,13 @@ use prometheus::{
 
 use super::{Families, whole};
 
-/// Counts runs: each is counted by the replica that wrote its end, so that the sum over all
-/// replicas is the history.
+/// Counts runs. Each is counted by the replica that wrote its end, so the sum over all replicas
+/// agrees with the history.
 pub struct Runs {
     total: IntCounterVec,
     duration: HistogramVec,
     running: IntGauge,
-    /// Without a label, and without a value unless this replica looks for jobs.
+    /// A vector without labels, because it has no value unless this replica looks for due jobs.
     due: IntGaugeVec,
     lateness: Histogram,
     leases_lost: IntCounter,
@@ -26,13 +26,13 @@ pub struct Runs {
     jobs: Mutex<BTreeSet<String>>,
 }
 
-/// Jobs with series of their own: about twenty each, which stay until the replica ends, also when
-/// the job is deleted.
+/// The most jobs that have series of their own: about twenty each, which stay until the process
+/// ends, even if the job is deleted.
 const JOBS_MAX: usize = 500;
-/// What all jobs beyond them are called; no job can have this name.
+/// The label of all further jobs; no job can have this name.
 const OTHER_JOBS: &str = "_other";
-/// The library tells series apart by the values of their labels joined without a mark between them:
-/// so none of these may be the end of another.
+/// The library identifies a series by its label values, joined without a separator: so none of
+/// these may be the end of another.
 const OUTCOMES: [&str; 4] = ["succeeded", "failed", "cancelled", "abandoned"];
 /// In seconds.
 const DURATION_BUCKETS: [f64; 11] =
@@ -89,41 +89,41 @@ impl Runs {
         })
     }
 
-    /// There is a job of this name.
+    /// Makes the series of this job start at 0.
     pub fn know(&self, job: &str) {
         self.label(job);
     }
 
-    /// A run was claimed, so long after its slot.
+    /// Notes that a run was claimed, `late_seconds` after its slot by the database's clock.
     pub fn claimed(&self, job: &str, late_seconds: f64) {
         self.know(job);
         self.running.inc();
         self.lateness.observe(late_seconds);
     }
 
-    /// That claim took the job over from a replica whose lease had run out.
+    /// Counts a claim that took the job over from a replica whose lease had run out.
     pub fn taken_over(&self) {
         self.takeovers.inc();
     }
 
-    /// A claimed run is over, recorded or not.
+    /// Notes that a claimed run does not run here any more, whether its end was recorded or not.
     pub fn let_go(&self) {
         self.running.dec();
     }
 
-    /// The end of a run was recorded.
+    /// Counts a run whose end was recorded; it took `seconds`.
     pub fn ended(&self, job: &str, outcome: &'static str, seconds: f64) {
         let job = self.label(job);
         self.total.with_label_values(&[job, outcome]).inc();
         self.duration.with_label_values(&[job]).observe(seconds);
     }
 
-    /// A run that another replica had left open was closed as abandoned.
+    /// Counts a run of another replica that this one closed as abandoned.
     pub fn abandoned(&self, job: &str) {
         self.total.with_label_values(&[self.label(job), "abandoned"]).inc();
     }
 
-    /// A job succeeded then, in seconds since 1970. The latest instant stays.
+    /// Notes when a job succeeded, in seconds since 1970; an instant before the last is ignored.
     pub fn succeeded(&self, job: &str, at: f64) {
         let job = self.label(job);
         if job == OTHER_JOBS {
@@ -134,32 +134,32 @@ impl Runs {
         last.set(last.get().max(at));
     }
 
-    /// The lease of a run was lost.
+    /// Counts a run that lost its lease.
     pub fn lease_lost(&self) {
         self.leases_lost.inc();
     }
 
-    /// A renewal failed.
+    /// Counts a failed try to renew leases.
     pub fn heartbeat_failed(&self) {
         self.heartbeat_failures.inc();
     }
 
-    /// The database refused to write a claim or an end, and will again.
+    /// Counts a claim or an end of a run that the database refuses, and will refuse again.
     pub fn write_refused(&self) {
         self.writes_refused.inc();
     }
 
-    /// So many jobs are due and held by nobody.
+    /// Sets the number of jobs that are due and that no replica holds.
     pub fn due(&self, jobs: usize) {
         self.due.with_label_values::<&str>(&[]).set(whole(jobs));
     }
 
-    /// It is not known how many jobs are due: a 0 would say that there are none.
+    /// Removes the number of due jobs, because it is unknown: a 0 would say that there are none.
     pub fn due_unknown(&self) {
         self.due.reset();
     }
 
-    /// The job's name, or that of all others.
+    /// The job's name, or `OTHER_JOBS` for jobs beyond `JOBS_MAX`; makes its series start at 0.
     fn label<'a>(&self, job: &'a str) -> &'a str {
         let mut jobs = self.jobs.lock();
         if jobs.contains(job) {

@@ -44,7 +44,7 @@ fn what_is_known_beforehand_is_there_at_zero() {
             "cron_takeovers_total 0",
         ],
     );
-    // Never was is no instant.
+    // A job that never succeeded has no time of success.
     assert!(!text(&metrics).contains("cron_last_success_timestamp_seconds"));
 }
 
@@ -117,7 +117,7 @@ fn the_last_success_never_goes_back() {
     assert_has(&metrics, &["cron_last_success_timestamp_seconds{job=\"a\"} 1700000000.25"]);
 }
 
-/// The least over all replicas is what nobody takes: one that does not look must not say 0.
+/// The least value over all replicas counts, so one that does not look must not report 0.
 #[test]
 fn a_replica_that_does_not_look_for_jobs_says_nothing_of_due_ones() {
     let metrics = Metrics::new().unwrap();

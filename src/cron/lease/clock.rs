@@ -1,23 +1,23 @@
-//! The database's clock beside this process's own, which never jumps: by how much it has jumped, at
-//! the most, and at the least.
+//! Compares the database's clock with this process's own, which never jumps, and so finds bounds
+//! for how far the database's clock has jumped.
 //!
-//! The database reads its clock between the sending of a poll and its answer. So what it shows less
-//! what the own clock shows, the offset, lies between two bounds; while it does not jump, the best
-//! of all bounds hold (as in F. Cristian, "Probabilistic clock synchronization", 1989). A clock
-//! that is set back and put forward again between two polls has not jumped for them.
+//! The database reads its clock between the sending of a poll and its answer. So the offset, the
+//! database's clock minus this process's own, lies between two bounds. While that clock does not
+//! jump, all polls' bounds hold, and the closest are kept (as in F. Cristian, "Probabilistic clock
+//! synchronization", 1989). A jump that is undone between two polls is not noticed.
 
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// What all polls have shown. Offsets are in seconds, from the first poll's.
+/// What the polls have shown. Offsets are in seconds, relative to the first poll.
 #[derive(Debug)]
 pub(in crate::cron) struct Clock {
     first: (DateTime<Utc>, Instant),
     last: (DateTime<Utc>, Instant),
-    /// From each instant on, the offset has never been less; the oldest first.
+    /// Lower bounds of the offset, the oldest first. Each has held since its instant.
     marks: Vec<Mark>,
-    /// The offset is not more.
+    /// The upper bound of the offset since the last jump.
     high: f64,
 }
 
@@ -27,18 +27,18 @@ struct Mark {
     low: f64,
 }
 
-/// A jump that is certain: at least so many seconds, below 0 when the clock was set back.
+/// The least size of a jump that is certain, in seconds; below 0 when the clock was set back.
 pub(in crate::cron) type Jump = Option<f64>;
 
-/// In seconds. Smaller ones are told by nobody, and harm nobody.
+/// In seconds. Smaller jumps are not reported, and do no harm.
 const JUMP_MIN: f64 = 0.3;
-/// In seconds: what two clocks differ by through drift, if one is looked at for as long as a lease.
+/// In seconds. The two clocks may drift apart by this during one lease.
 const DRIFT: f64 = 0.01;
-/// The longest lease that can be set.
+/// The longest lease that the configuration allows.
 const LEASE_MAX: Duration = Duration::from_secs(3_600);
 
 impl Clock {
-    /// As the first poll has shown it.
+    /// Starts with the first poll, which was `sent` and answered (`known`) at these instants.
     pub(super) fn new(at: DateTime<Utc>, sent: Instant, known: Instant) -> Clock {
         let mut clock = Clock {
             first: (at, known),
@@ -50,13 +50,13 @@ impl Clock {
         clock
     }
 
-    /// What it shows now, unless it has jumped since the last poll.
+    /// What the database's clock shows now, if it has not jumped since the last poll.
     pub(in crate::cron) fn now(&self) -> DateTime<Utc> {
         self.last.0 + self.last.1.elapsed()
     }
 
-    /// Of each mark, the oldest first: its age in seconds, and what the clock shows now at the
-    /// least if the offset is what it was then.
+    /// For each mark, the oldest first: its age in seconds, and the least that the database's clock
+    /// shows now if it has not jumped since then.
     pub(super) fn marks(&self, now: Instant) -> (Vec<f64>, Vec<DateTime<Utc>>) {
         let own = (now - self.first.1).as_secs_f64();
         let shown = |mark: &Mark| {
@@ -66,7 +66,7 @@ impl Clock {
         self.marks.iter().map(shown).unzip()
     }
 
-    /// Another poll has shown this.
+    /// Adds a poll: the database's clock showed `at` between the instants `sent` and `known`.
     pub(super) fn note(&mut self, at: DateTime<Utc>, sent: Instant, known: Instant) -> Jump {
         let (low, high) = (self.offset(at, known), self.offset(at, sent));
         let before = self.marks.last().map_or(low, |mark| mark.low);
@@ -103,8 +103,8 @@ impl Clock {
 mod tests {
     use super::*;
 
-    /// Polls at these seconds of the own clock: sent, known, and by how much the database's clock
-    /// is ahead when it is read half-way.
+    /// Each poll is the seconds on the own clock when it is sent and when its answer is known, and
+    /// how far ahead the database's clock is half-way between.
     fn clock(polls: &[(f64, f64, f64)]) -> (Clock, Vec<Jump>, Instant) {
         let start = Instant::now();
         let own = |seconds: f64| start + Duration::from_secs_f64(seconds);
@@ -123,8 +123,8 @@ mod tests {
         (clock, jumps, start)
     }
 
-    /// By how much the clock seems to be ahead of what it was so long ago, at the most, if it is
-    /// read at this instant; none where nobody knows.
+    /// The most by which the clock may have jumped forward since `ago` seconds before, if it is
+    /// read at `at`; none if no mark is that old.
     fn ahead(clock: &Clock, start: Instant, at: f64, ahead: f64, ago: f64) -> Option<f64> {
         let now = start + Duration::from_secs_f64(at);
         let shown = DateTime::from_timestamp_micros(((1e9 + at + ahead) * 1e6) as i64).unwrap();

@@ -1,4 +1,4 @@
-//! How a run ends, in the database: its record, and where its job goes next.
+//! Writes the end of a run: its record in the history, and the next slot of its job.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use postgres::Row;
@@ -7,20 +7,20 @@ use super::{Answer, Claimed, Leases};
 use crate::cron::schedule::Schedule;
 use crate::db::Session;
 
-/// How a run ended.
+/// How a run ended, and so whether its slot is run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Its function has done its work.
+    /// The function returned a result.
     Succeeded,
-    /// Its function said that it has not, or panicked.
+    /// The function returned an error or panicked; the job goes on with its next slot.
     Failed,
-    /// Its replica was shut down; the same slot is run again.
+    /// The replica was shut down; the same slot is run again.
     Cancelled,
-    /// Its lease ran out; the same slot is run again.
+    /// The lease ran out; the same slot is run again.
     Abandoned,
 }
 
-/// What a run's end writes.
+/// What the history is to say of a run's end.
 #[derive(Clone, Debug)]
 pub(in crate::cron) struct End {
     pub(in crate::cron) outcome: Outcome,
@@ -28,45 +28,44 @@ pub(in crate::cron) struct End {
     pub(in crate::cron) progress: f64,
 }
 
-/// What became of an end.
+/// The result of a try to write a run's end.
 #[derive(Debug)]
 pub(in crate::cron) enum Ended {
-    /// It is in the history, since then, in seconds since 1970.
+    /// The history has this end, written at this time in seconds since 1970.
     Written(f64),
-    /// The same; the job is paused, because its schedule, this one, names no further instant.
+    /// As `Written`, and the job is paused, because its schedule, this one, names no further slot.
     Last(f64, String),
-    /// Somebody has locked the job, such as a step of the run that the database is still busy
-    /// with: to be tried again.
+    /// Somebody has locked the job's row, for example a step of the run that the database still
+    /// works at. The caller has to try again.
     Busy,
-    /// The run is not this process's own any more; how it was closed, if it was.
+    /// This process does not hold the job any more. How the run was closed, if it was.
     Gone(Option<Closed>),
 }
 
-/// Where the job goes when its run ends.
+/// What the job waits for after its run has ended.
 #[derive(Clone, Copy, Debug)]
 enum Next {
-    /// To this slot.
     Slot(DateTime<Utc>),
-    /// The same slot is due again at once.
+    /// The slot of this run, which is due again at once.
     SameSlot,
-    /// Nowhere: its schedule names no instant.
+    /// Nothing: its schedule has no further instant.
     Paused,
 }
 
-/// What the history has of a run.
+/// The end of a run that the history already has.
 #[derive(Debug)]
 pub(in crate::cron) struct Closed {
     outcome: String,
     detail: String,
-    /// In seconds since 1970.
+    /// In seconds since 1970, by the database's clock.
     pub(in crate::cron) at: f64,
 }
 
 const DETAIL_CHARS_MAX: usize = 1_000;
 
-/// Closes the run and gives the job back, if its schedule and the clock are those that the next
-/// slot was reckoned with; else tells them. A row that somebody has locked, such as a step of the
-/// run, is not waited for.
+/// Closes the run and releases the job, if the schedule and the clock are still those from which
+/// the next slot was computed; otherwise returns their present values. It skips a row that somebody
+/// has locked, for example a step of the run.
 const END: &str = "\
 with own as (
     select id from cron_jobs
@@ -99,12 +98,12 @@ from (values (1)) as one
 left join cron_jobs job on job.id = $1 and job.token = $2 and job.holder = $3
 left join cron_runs run on run.id = $4 and run.finished_at is not null";
 
-/// Schedules that one end is reckoned with, in case each is changed before it is written.
+/// How often the next slot is computed, in case the schedule changes again and again meanwhile.
 const TRIES: usize = 3;
 
 impl Leases {
-    /// Closes a run and gives its job back. The schedule as it was claimed and `now`, what the
-    /// database's clock is expected to show, save a round trip when they are still right.
+    /// Closes a run and releases its job. One round trip is enough if the schedule is still the one
+    /// at the claim, and `now`, the expected database time, is right.
     pub(in crate::cron) fn end(
         &self,
         session: &mut Session,
@@ -174,24 +173,24 @@ fn closed(row: &Row) -> Option<Closed> {
 }
 
 impl End {
-    /// Whether this is the end that the history has. An earlier try may have been written without
-    /// an answer; but who takes a job over writes `abandoned` as well, in other words.
+    /// Whether `closed` is this end. The answer to an earlier try may have been lost although it
+    /// was written. A takeover writes `abandoned` too, but with another detail.
     pub(in crate::cron) fn is(&self, closed: &Closed) -> bool {
         closed.outcome == self.outcome.name() && closed.detail == self.detail_kept()
     }
 
-    /// The database's text has no place for a NUL.
+    /// The detail as the history stores it, since PostgreSQL's `text` cannot hold a NUL.
     fn detail_kept(&self) -> String {
         self.detail.replace('\0', "\u{fffd}").chars().take(DETAIL_CHARS_MAX).collect()
     }
 }
 
 impl Outcome {
-    /// All of them.
+    /// Every outcome once, for whoever lists or checks their names.
     pub const ALL: [Outcome; 4] =
         [Outcome::Succeeded, Outcome::Failed, Outcome::Cancelled, Outcome::Abandoned];
 
-    /// The word for it in the history, for clients and in the metrics.
+    /// The outcome's word in the history, in the API and in the metrics, in small letters.
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Succeeded => "succeeded",

@@ -1,4 +1,4 @@
-//! After the database's clock was set back: what was written before it is too far in the future.
+//! Corrects what was written before the database's clock was set back: it lies too far ahead.
 
 use std::time::Instant;
 
@@ -9,26 +9,26 @@ use super::{Answer, Leases};
 use crate::cron::schedule::Schedule;
 use crate::db::Session;
 
-/// What one look has put right.
 #[derive(Debug, Default)]
 pub(in crate::cron) struct Mended {
-    /// Jobs, and by how many seconds their rows were in the future.
+    /// The names of corrected jobs, and how many seconds in the future their rows were.
     pub(in crate::cron) jobs: Vec<(String, f64)>,
-    /// Whether there is more, or somebody has locked some.
+    /// Whether there may be more rows to correct, or rows that somebody has locked.
     pub(in crate::cron) are_left: bool,
 }
 
-/// A waiting job that needs another slot.
+/// A waiting job, and the slot that it gets.
 struct Waiting {
     id: i64,
     slot: DateTime<Utc>,
     written_at: DateTime<Utc>,
 }
 
-/// Rows of one look: a renewal may wait for it.
+/// The most rows per call, because a renewal may have to wait for the call.
 const LOOK_MAX: i64 = 100;
 
-/// Ends each such lease one term of its own from now, makes due what was due, and tells of all.
+/// Lets each lease that was written in the future last its own length from now, keeps due jobs due,
+/// and returns all rows that were written in the future.
 const MEND: &str = "\
 with ahead as (
     select id, name, schedule, slot, written_at, holder is not null as is_held,
@@ -56,7 +56,7 @@ select exists (
     where written_at > (select now() + interval '1 second') and (enabled or holder is not null)
 ) as are_left";
 
-/// Of what was read: a row that was written meanwhile is right.
+/// Moves waiting jobs to their new slots, except rows that were written since they were read.
 const MEND_SLOTS: &str = "\
 with anew as (
     select job.id, anew.slot from cron_jobs job
@@ -71,7 +71,7 @@ from anew where cron_jobs.id = anew.id
 returning cron_jobs.id";
 
 impl Leases {
-    /// Puts right some of what was written in the future, until `until`.
+    /// Corrects some of the rows that were written in the future; writes no slot after `until`.
     pub(in crate::cron) fn mend(session: &mut Session, until: Instant) -> Answer<Mended> {
         let rows = session.query(MEND, &[&LOOK_MAX])?;
         let waiting: Vec<Waiting> = rows.iter().filter_map(waiting).collect();
@@ -95,8 +95,8 @@ fn set_back(row: &Row) -> TimeDelta {
     row.get::<_, DateTime<Utc>>("written_at") - row.get::<_, DateTime<Utc>>("now")
 }
 
-/// None when the job does not wait. It keeps its slot if its schedule names no other, or is of
-/// another build.
+/// None when the job does not wait. The job keeps its slot if its schedule names no other, or if
+/// this build cannot read the schedule.
 fn waiting(row: &Row) -> Option<Waiting> {
     if !row.get::<_, bool>("waits") {
         return None;

@@ -1,9 +1,8 @@
-//! What is due: offered to all replicas at one instant, unless the database's clock has jumped.
+//! Offers due jobs to all replicas: each job gets one instant from which every handicap counts.
 //!
-//! A jump forward ends leases whose holders are alive. So a job that has a holder is offered only
-//! where the clock has not jumped within the lease's own term, as far as this replica's polls have
-//! seen it; nor by a replica that has not seen it for so long. The holder learns of the jump by its
-//! own polls, and renews.
+//! A jump of the database's clock forward ends leases whose holders are alive. So a replica offers
+//! a job that has a holder only if its own polls cover the whole length of that lease, and show no
+//! jump within it. The holder notices the jump by its own polls, and renews.
 
 use std::time::{Duration, Instant};
 
@@ -13,26 +12,26 @@ use super::clock::{Clock, Jump};
 use super::{Answer, Leases, Orphan};
 use crate::db::Session;
 
-/// What a poll has found.
+/// What a poll has found in the database.
 #[derive(Debug)]
 pub(in crate::cron) struct Offers {
-    /// Jobs due and free, at most [`DUE_COUNTED_MAX`].
+    /// How many jobs are due and free; of those offered before, at most [`DUE_COUNTED_MAX`].
     pub(in crate::cron) due: i64,
-    /// For how long the oldest of them has been offered.
+    /// The age of the oldest offer; zero when all offers are new.
     pub(in crate::cron) oldest: Duration,
-    /// Due jobs whose functions this build does not know, each `job function`: left to others.
+    /// Due jobs whose function this build lacks, each as `job function`. Other builds run them.
     pub(in crate::cron) unknown: Vec<String>,
-    /// Jobs that perhaps nobody would take over from a dead replica: paused, or unknown here.
+    /// Ids of jobs of dead replicas that may never be taken over: paused, or unknown to this build.
     pub(in crate::cron) orphaned: Vec<i64>,
     pub(in crate::cron) jump: Jump,
 }
 
 const DUE_COUNTED_MAX: i64 = 100;
-/// Stamps what is due and free. Rows that somebody has locked are left for the next time: one of
-/// them must not keep all the others from being run.
+/// Writes the instant of the offer into each job that is due and free. It skips rows that somebody
+/// has locked, because one such row must not keep the other jobs from being run.
 ///
-/// A holder does not rely on the last tenth of its lease, and the shortest lease is 3 s: a jump of
-/// less does no harm.
+/// A holder does not rely on the last tenth of its lease, and the shortest lease is 3 s. So a jump
+/// of less than a tenth does no harm.
 const OFFER: &str = "\
 with over as materialized (
     select id, enabled, function from cron_jobs
@@ -72,7 +71,7 @@ select now() as at,
         select id from over where not enabled or function <> all ($1) order by random() limit 10
     ) as orphaned";
 
-/// Closes the run that a dead replica left open, and frees its job.
+/// Closes the run that a dead replica left open, and removes the holder from its job.
 const FREE: &str = "\
 with orphaned as (
     select id, run_id from cron_jobs
@@ -94,8 +93,8 @@ with orphaned as (
 select id, job, server from closed";
 
 impl Leases {
-    /// Offers what is due and free, and tells what there is to claim. Notes the clock, which is
-    /// none before the first poll.
+    /// Offers the jobs that are due and free, and counts what can be claimed. Also notes the poll
+    /// in `clock`, which is none before the first poll.
     pub(in crate::cron) fn offer(
         &self,
         session: &mut Session,
@@ -117,7 +116,7 @@ impl Leases {
         Ok(offers(&row, jump))
     }
 
-    /// Closes the run that a dead replica left open, and frees its job, which nobody takes over.
+    /// Closes the run that a dead replica left open. None when there was none to close.
     pub(in crate::cron) fn free(
         &self,
         session: &mut Session,

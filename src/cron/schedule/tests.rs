@@ -2,7 +2,7 @@ mod properties;
 
 use super::*;
 
-/// What was found wrong, or nothing.
+/// The message of the error; none if the text is a schedule.
 fn fault(text: &str) -> Option<String> {
     Schedule::parse(text).err().map(|fault| fault.to_string())
 }
@@ -15,7 +15,7 @@ fn utc(text: &str) -> DateTime<Utc> {
     format!("{text}Z").parse().unwrap()
 }
 
-/// The instants after the first and up to the last, as `day hour:minute` in UTC.
+/// The slots after `after` and up to `until`, as `day hour:minute` in UTC.
 fn runs(text: &str, after: &str, until: &str) -> Vec<String> {
     let schedule = schedule(text);
     let next = |at: &DateTime<Utc>| schedule.next(*at, *at);
@@ -23,8 +23,7 @@ fn runs(text: &str, after: &str, until: &str) -> Vec<String> {
     found.take_while(|at| *at <= utc(until)).map(|at| at.format("%d %H:%M").to_string()).collect()
 }
 
-/// Numbers that look random and are the same in every run (splitmix64).
-/// Numbers that look random and are the same in every run (splitmix64).
+/// Pseudo-random numbers, the same in every run: splitmix64 (G. Steele et al., 2014).
 struct Numbers(u64);
 
 impl Numbers {
@@ -161,7 +160,7 @@ fn what_is_no_schedule_is_told_why() {
     }
 }
 
-/// Each is taken by croner, and means something that nobody would guess.
+/// Croner accepts each of these texts, but with a meaning that nobody would guess.
 #[test]
 fn what_is_doubtful_is_refused() {
     for text in [
@@ -200,7 +199,7 @@ fn what_is_doubtful_is_refused() {
 
 #[test]
 fn named_times_that_are_left_out_run_when_the_clock_is_put_forward() {
-    // Berlin leaves out 02:00 to 03:00 on the 29th; the clock moves at 01:00 UTC.
+    // Berlin skips 02:00 to 03:00 on the 29th; the clock moves at 01:00 UTC.
     let around = |text| runs(text, "2026-03-28T00:00:00", "2026-03-30T12:00:00");
     assert_eq!(around("30 2 * * * Europe/Berlin"), ["28 01:30", "29 01:00", "30 00:30"]);
     assert_eq!(around("0 2 * * * Europe/Berlin"), ["28 01:00", "29 01:00", "30 00:00"]);
@@ -212,7 +211,7 @@ fn named_times_that_are_left_out_run_when_the_clock_is_put_forward() {
     assert_eq!(together, ["29 01:00", "29 01:20", "29 01:40"]);
     let twice = "30 2,14 * * * Europe/Berlin";
     assert_eq!(around(twice), ["28 01:30", "28 13:30", "29 01:00", "29 12:30", "30 00:30"]);
-    // Exactly at the change, and a moment before it.
+    // Asked at the instant before the change, and at the change.
     let schedule = schedule("30 2 * * * Europe/Berlin");
     let (before, change) = (utc("2026-03-29T00:59:59.999999"), utc("2026-03-29T01:00:00"));
     assert_eq!(schedule.first(before), Some(change));
@@ -221,7 +220,7 @@ fn named_times_that_are_left_out_run_when_the_clock_is_put_forward() {
 
 #[test]
 fn named_times_that_come_twice_run_the_first_time() {
-    // Berlin repeats 02:00 to 03:00 on the 25th: from 00:00 UTC and from 01:00 UTC.
+    // Berlin repeats 02:00 to 03:00 on the 25th: first from 00:00 UTC, then from 01:00 UTC.
     let around = |text| runs(text, "2026-10-23T23:00:00", "2026-10-26T12:00:00");
     assert_eq!(around("30 2 * * * Europe/Berlin"), ["24 00:30", "25 00:30", "26 01:30"]);
     assert_eq!(around("0 2 * * * Europe/Berlin"), ["24 00:00", "25 00:00", "26 01:00"]);
@@ -258,8 +257,8 @@ fn a_wildcard_runs_through_both_changes_in_real_time() {
 
 #[test]
 fn other_zones_move_their_clocks_otherwise() {
-    // Half an hour: 02:00 to 02:30 left out on 2026-10-04 (15:30 UTC the day before), 01:30 to
-    // 02:00 repeated on 2026-04-05 (15:00 UTC the day before).
+    // Lord Howe moves by half an hour. It skips 02:00 to 02:30 on 2026-10-04 (15:30 UTC the day
+    // before), and repeats 01:30 to 02:00 on 2026-04-05 (15:00 UTC the day before).
     let spring = |text| runs(text, "2026-10-03T12:00:00", "2026-10-03T17:00:00");
     assert_eq!(spring("15 2 * * * Australia/Lord_Howe"), ["03 15:30"]);
     assert_eq!(spring("45 2 * * * Australia/Lord_Howe"), ["03 15:45"]);
@@ -269,13 +268,13 @@ fn other_zones_move_their_clocks_otherwise() {
     assert_eq!(autumn("45 1 * * * Australia/Lord_Howe"), ["04 14:45"]);
     let quarters = ["04 14:15", "04 14:30", "04 14:45", "04 15:00", "04 15:15", "04 15:30"];
     assert_eq!(autumn("*/15 * * * * Australia/Lord_Howe")[..6], quarters);
-    // From 23:00 to midnight of the next day, whose weekday the pattern does not name.
+    // Nuuk skips 23:00 to midnight. The next day's weekday is not one that the pattern names.
     let nuuk = runs("30 23 * * 6 America/Nuuk", "2026-03-28T00:00:00", "2026-03-30T00:00:00");
     assert_eq!(nuuk, ["29 01:00"]);
-    // A whole day left out, 2011-12-30.
+    // Apia skips a whole day, 2011-12-30.
     let apia = runs("0 9 30 * * Pacific/Apia", "2011-12-01T00:00:00", "2012-01-30T00:00:00");
     assert_eq!(apia, ["30 10:00", "29 19:00"]);
-    // A zone that never moves.
+    // Tokyo never moves its clock.
     let tokyo = runs("30 2 * * * Asia/Tokyo", "2026-03-28T00:00:00", "2026-03-30T12:00:00");
     assert_eq!(tokyo, ["28 17:30", "29 17:30"]);
 }

@@ -1,4 +1,4 @@
-//! Who asks a host which server it is, and ends the connections to those that are left.
+//! Asks a host which server it is, and ends the connections to hosts that are left.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,37 +10,37 @@ use super::{Known, Primaries, Server};
 use crate::db::{Dedicated, Error, Health, Stage};
 use crate::shutdown::{Phase, Signal};
 
-/// Between two questions to a host; twice as long after each that it has refused in a row.
+/// The pause between two questions to a host; each refusal in a row doubles it.
 const PAUSE: Duration = Duration::from_millis(500);
-/// So 8 s at most.
+/// So the pause is at most 8 s.
 const DOUBLINGS_MAX: u32 = 4;
 
-/// No row on a standby, where the functions would fail. The timeline is in the name of the file
-/// that is written now; what the control file says is older.
+/// Gives no row on a standby, where these functions would fail. The timeline is taken from the name
+/// of the WAL file in use, because the control file may hold an older one.
 const IDENTIFY: &str = "\
 select (select system_identifier from pg_control_system()) as system,
     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as timeline,
     pg_postmaster_start_time() as started
 where not pg_is_in_recovery()";
 
-/// Asks one host.
+/// Asks one host, until the process ends.
 pub(in crate::db) struct Watch {
     pub(in crate::db) host: usize,
-    /// To that host alone, be it a standby or not.
+    /// It leads to that host only, be it a primary or a standby.
     pub(in crate::db) connection: Dedicated,
     pub(in crate::db) primaries: Arc<Primaries>,
     pub(in crate::db) health: Arc<Health>,
-    /// Whether it was said that hosts do not tell; by any of them.
+    /// Whether the log says already that hosts refuse this question; shared by all watches.
     pub(in crate::db) told: Arc<AtomicBool>,
-    /// How many questions this one has refused in a row.
+    /// How many questions this host has refused in a row.
     pub(in crate::db) refusals: u32,
-    /// Whether it was said that it does not tell, and has not since.
+    /// Whether the log says already that this host cannot be asked; false after its next answer.
     pub(in crate::db) told_of_this: bool,
 }
 
 impl Watch {
-    /// Goes on until the process ends. Ends all connections of hosts that are left, by `cut`, which
-    /// says whether it could.
+    /// Runs until the process ends. `cut` ends all connections to a host, and returns whether it
+    /// could; if not, it is called again after the next question.
     pub(in crate::db) fn run(mut self, shutdown: &Signal, cut: impl Fn(usize) -> bool) {
         let mut to_be_cut: Vec<usize> = Vec::new();
         loop {
@@ -52,7 +52,7 @@ impl Watch {
                 self.health.demoted(Instant::now());
             }
             to_be_cut.retain(|host| !cut(*host));
-            // Afterwards: whoever reads the log may have stopped reading.
+            // Logged last, because writing blocks if the reader of the log has stopped reading.
             changes.iter().for_each(|(host, reason)| self.tell(*host, reason.as_deref()));
             let pause = PAUSE * 2_u32.pow(self.refusals.min(DOUBLINGS_MAX));
             if shutdown.wait_for_phase(Phase::Ended, pause) {
@@ -71,7 +71,7 @@ impl Watch {
 
     fn ask(&mut self) -> Known {
         let mut answer = self.identify();
-        // That a connection was lost says nothing of the server: it may just have been left.
+        // A lost connection says nothing of the server: it may have been ended by `cut`.
         let was_lost = |error: &Error| error.stage() != Stage::Unsent && error.is_passing();
         if answer.as_ref().is_err_and(was_lost) && self.refusals == 0 {
             self.connection.close();
@@ -104,7 +104,7 @@ impl Watch {
         self.primaries.last_known(self.host, error.is_of_nobody())
     }
 
-    /// The server, if it takes changes.
+    /// The server of this host; None if it is a standby.
     fn identify(&mut self) -> Result<Option<Server>, Error> {
         self.connection.run(|session| {
             let Some(row) = session.query_opt(IDENTIFY, &[])? else { return Ok(None) };

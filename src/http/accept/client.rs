@@ -1,4 +1,4 @@
-//! One request as the server library hands it over, until it is answered.
+//! One request, from when the server library hands it over until it is answered.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,9 +12,9 @@ use super::super::problem::Problem;
 use super::super::reply::{Envelope, Reply};
 use super::super::sockets::Socket;
 
-/// The library drops an unread body through a buffer of the length still due, which is never
-/// touched and costs nothing, unless the system refuses it: then the process would abort. Linux
-/// refuses what is more than all memory there is.
+/// The longest unread body, in bytes, that we let the library drop. It drops a body through a
+/// buffer of its length, which costs nothing while untouched. But if Linux refuses the buffer, as
+/// it does beyond the size of its memory, the process aborts.
 static DROPPED_BYTES_MAX: LazyLock<usize> = LazyLock::new(|| {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let memory = read("/proc/meminfo");
@@ -25,18 +25,18 @@ static DROPPED_BYTES_MAX: LazyLock<usize> = LazyLock::new(|| {
     }
 });
 
-/// A client that waits for its answer.
+/// A request that was taken from the library and is not answered yet.
 pub(in super::super) struct Client(Request);
 
-/// What a client asks for, as far as it can be had without waiting for it.
+/// What [`Client::read`] returns without waiting for the client.
 pub(in super::super) enum Reading {
     /// The whole request.
     Ready(Box<Call>),
-    /// Its body comes in chunks, or the client waits for a word before it sends it, or the library
-    /// does not read it: [`Client::read_slowly`].
+    /// The body is not here yet: it is chunked, the client expects `100 Continue` first, or the
+    /// library does not read it. [`Client::read_slowly`] waits for it.
     Slow,
-    /// After this answer the connection must end: it is in doubt where the next request begins, or
-    /// the body is not wanted.
+    /// The connection must end after this answer, because we do not know where the next request
+    /// begins, or do not read the body.
     Refused(Problem),
 }
 
@@ -45,13 +45,13 @@ impl Client {
         Client(request)
     }
 
-    /// The client's address, by which its connection is known.
+    /// The client's address and port, which identify its connection.
     pub(in super::super) fn peer(&self) -> SocketAddr {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         self.0.remote_addr().copied().unwrap_or(nowhere)
     }
 
-    /// The request, if it is here as a whole.
+    /// Reads the request if all of it has arrived. Never waits.
     pub(in super::super) fn read(&mut self) -> Reading {
         match self.has_whole_body() {
             Ok(true) => match self.read_slowly(|| None) {
@@ -63,7 +63,7 @@ impl Client {
         }
     }
 
-    /// Whether the body is here, or there is none.
+    /// Whether the body has arrived, or there is none.
     fn has_whole_body(&self) -> Result<bool, Problem> {
         self.check_head()?;
         let lengths: Vec<&str> = headers(&self.0, "Content-Length").collect();
@@ -82,8 +82,8 @@ impl Client {
         }
     }
 
-    /// What a proxy may have read otherwise than the library (RFC 9110, 5.6.2; RFC 9112, 2.2, 3
-    /// and 3.2).
+    /// Refuses what a proxy may have read differently than the library (RFC 9110, 5.6.2; RFC 9112,
+    /// 2.2, 3 and 3.2).
     fn check_head(&self) -> Result<(), Problem> {
         let is_token = |text: &str| !text.is_empty() && text.bytes().all(is_token_byte);
         let is_control = |text: &str| text.bytes().any(|byte| byte.is_ascii_control() && byte != 9);
@@ -106,7 +106,7 @@ impl Client {
         }
     }
 
-    /// Chunks are read where nothing else says how long the body is (RFC 9112, 6.1 and 6.3).
+    /// A body may be chunked only if nothing else gives its length (RFC 9112, 6.1 and 6.3).
     fn check_chunked(&self, lengths: &[&str]) -> Result<(), Problem> {
         let mut encodings = headers(&self.0, "Transfer-Encoding");
         let chunked = encodings.next().is_some_and(|first| first.eq_ignore_ascii_case("chunked"));
@@ -121,16 +121,16 @@ impl Client {
         }
     }
 
-    /// The request with its body, for which this may wait.
+    /// Reads the request with its body, and waits for the client to send it.
     ///
     /// # Errors
-    /// As of [`Reading::Refused`].
+    /// As in [`Reading::Refused`].
     pub(in super::super) fn read_slowly(
         &mut self,
         connection: impl Fn() -> Option<Socket>,
     ) -> Result<Call, Problem> {
         let mut call = self.head();
-        // Asking for a body sends "100 Continue" to a client that expects it.
+        // When we ask for the body, the library sends "100 Continue" to a client that expects it.
         let read = match self.0.body_length() {
             None if !self.is_chunked() => return Ok(call),
             Some(0) => return Ok(call),
@@ -156,26 +156,26 @@ impl Client {
         }
     }
 
-    /// The same without the body.
+    /// The request without its body.
     pub(in super::super) fn head(&self) -> Call {
         let method = self.0.method().as_str();
         Call::new(method, self.0.url(), |name| headers(&self.0, name))
     }
 
-    /// Whether the connection ends with this request's answer, as the client wishes.
+    /// Whether the client asks us to end the connection after this answer.
     pub(in super::super) fn ends(&self) -> bool {
         let asks = |word| headers(&self.0, "Connection").any(|value| has_word(value, word));
         asks("close") || asks("upgrade") || (self.is_old() && !asks("keep-alive"))
     }
 
-    /// Whether the library, which looks at the first field only, ends the connection by itself.
+    /// Whether the library ends the connection by itself. It reads only the first such header.
     pub(in super::super) fn ends_by_itself(&self) -> bool {
         let first = self.header("Connection").unwrap_or_default();
         let asks = |word| has_word(first, word);
         asks("close") || asks("upgrade") || (self.is_old() && !asks("keep-alive"))
     }
 
-    /// Writes the answer; false when the client has gone or takes nothing.
+    /// Writes the answer; false if the client has disconnected or reads nothing.
     pub(in super::super) fn answer(
         self,
         reply: &Reply,
@@ -188,7 +188,7 @@ impl Client {
             served_by: name,
             connection: match closing {
                 true => "Connection: close\r\n",
-                // Who speaks HTTP/1.0 waits for the end of the connection without it.
+                // Without this field a client of HTTP/1.0 waits for the end of the connection.
                 false if self.is_old() => "Connection: keep-alive\r\n",
                 false => "",
             },
@@ -199,18 +199,18 @@ impl Client {
         writer.write_all(&bytes).and_then(|()| writer.flush()).is_ok()
     }
 
-    /// Whether the answer has no body.
+    /// Whether the method is `HEAD`, whose answer has no body.
     pub(in super::super) fn is_head(&self) -> bool {
         *self.0.method() == tiny_http::Method::Head
     }
 
-    /// Whether a part of the body may still be on the connection.
+    /// Whether a part of the body may still be unread on the connection.
     pub(in super::super) fn has_unread_body(&self) -> bool {
         self.is_chunked() || self.0.body_length().is_some_and(|length| length > 0)
     }
 
-    /// Drops it without an answer. Waits for the unread rest of its body, unless nothing can be
-    /// read from its connection any more.
+    /// Drops the request without an answer. Waits for the unread rest of its body, unless nothing
+    /// can be read from its connection any more.
     pub(in super::super) fn discard(self) {
         match self.0.body_length() {
             Some(length) if length > *DROPPED_BYTES_MAX => {
@@ -221,7 +221,7 @@ impl Client {
                 );
                 std::mem::forget(self);
             }
-            // A request that is dropped with its writer is answered by the library.
+            // If the request were dropped together with its writer, the library would answer it.
             _ => drop(self.0.into_writer()),
         }
     }
@@ -243,7 +243,7 @@ impl Client {
     }
 }
 
-/// As the library looks for it.
+/// Searches exactly as the library does: for a part of the value, in any case.
 fn has_word(value: &str, word: &str) -> bool {
     value.to_ascii_lowercase().contains(word)
 }

@@ -1,5 +1,6 @@
-//! To which connection a client belongs that has just come, and the end of connections: a client may
-//! come back from the port of one that is over.
+//! The arrival of requests at their connections, and the end of connections. A client may open a
+//! new connection from the port of one that is over, so a request can be doubtful: see
+//! `connections`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,15 +13,14 @@ use super::super::connections::{Arrival, Settled};
 use super::super::sockets::Socket;
 use super::Dispatch;
 
-/// Threads that find out whether a connection is a new one.
+/// The most threads that find out where doubtful requests belong.
 pub(super) const DOUBTS_MAX: usize = 16;
-/// A new connection whose client's earlier one has not gone after this long is ended: what has come
-/// may be of the earlier one.
+/// If the old connection has not gone after this long, the new one from the same address is ended,
+/// because what has arrived may belong to the old one.
 const DOUBT_MAX: Duration = Duration::from_millis(700);
 const DOUBT_TICK: Duration = Duration::from_millis(1);
 
 impl Dispatch {
-    /// Notes a client that has just come.
     pub(super) fn arrive(&self, client: Client) -> Arrival {
         self.note_arrival();
         self.state.lock().connections.arrive(client)
@@ -33,7 +33,7 @@ impl Dispatch {
         }
     }
 
-    /// The client, if it is its connection's turn.
+    /// The request, if it can be worked on now. Otherwise it is kept, discarded or settled.
     pub(super) fn turn(self: &Arc<Dispatch>, arrival: Arrival) -> Option<Client> {
         match arrival {
             Arrival::Now(client) => return Some(client),
@@ -44,7 +44,7 @@ impl Dispatch {
         None
     }
 
-    /// Has it found out to which connection the doubtful clients with this address belong.
+    /// Starts a thread to settle the doubtful requests from this address, unless one does so.
     fn find_out(self: &Arc<Dispatch>, peer: SocketAddr) {
         if self.state.lock().connections.ask(peer) {
             let dispatch = Arc::clone(self);
@@ -55,7 +55,7 @@ impl Dispatch {
         }
     }
 
-    /// Finds out to which connection each doubtful client with this address belongs.
+    /// Decides to which connection each doubtful request belongs; waits at most for `limit`.
     fn settle(self: &Arc<Dispatch>, peer: SocketAddr, limit: Duration) {
         let until = Instant::now() + limit;
         loop {
@@ -80,28 +80,28 @@ impl Dispatch {
         }
     }
 
-    /// The connection was told that it ends with this answer, and is ended soon: a client may wait
-    /// for that (RFC 9112, 9.6).
+    /// Notes that an answer said that its connection ends. The guard ends it soon, because the
+    /// client may wait for that (RFC 9112, 9.6).
     pub(in super::super) fn let_go(&self, peer: SocketAddr) {
         let mut state = self.state.lock();
         state.connections.leave(peer);
         state.leaving.push(peer);
     }
 
-    /// Nothing that follows on this connection counts.
+    /// Notes that nothing that follows on this connection is worked on.
     pub(in super::super) fn end_connection(&self, peer: SocketAddr) {
         self.state.lock().connections.end(peer);
     }
 
-    /// Nothing can be read any more from the connection that has ended, with this socket.
+    /// Notes that an ended connection can be read no more, and discards what waited there.
     pub(in super::super) fn cut_connection(self: &Arc<Dispatch>, socket: &Socket) {
         let behind = self.state.lock().connections.cut(socket);
         behind.into_iter().for_each(Client::discard);
         self.find_out(socket.peer);
     }
 
-    /// The socket of a connection that has ended was not found, and this client's is to be dropped
-    /// when it has gone.
+    /// Notes that the socket of an ended connection was not found. `client` is discarded once the
+    /// connection has gone.
     pub(in super::super) fn lose_connection(
         self: &Arc<Dispatch>,
         peer: SocketAddr,

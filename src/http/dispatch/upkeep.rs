@@ -1,4 +1,4 @@
-//! What the guard and the sweep see of the dispatch, and tell it.
+//! What the guard and the sweep ask the dispatch and tell it.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -16,9 +16,9 @@ use super::{Dispatch, Traffic};
 use crate::shutdown::Phase;
 
 impl Dispatch {
-    /// The thread that is woken when a request comes, or an accept loop ends, while it rests.
+    /// Notes the guard's thread, which a new request or a dead accept loop wakes from its rest.
     pub(in super::super) fn has_keeper(&self, guard: Thread) {
-        // There is one guard.
+        // There is one guard, so this cannot fail.
         let _ = self.guard.set(guard);
     }
 
@@ -26,8 +26,8 @@ impl Dispatch {
         self.guard.get().into_iter().for_each(Thread::unpark);
     }
 
-    /// Waits until a request has come after the `seen`-th, or the accept loop is known to be dead,
-    /// at most for `limit`.
+    /// Waits until more than `seen` requests have arrived or the accept loop is known to be dead,
+    /// but at most for `limit`.
     pub(in super::super) fn rest_until_stirred(&self, seen: u64, limit: Duration) {
         self.guard_rests.store(true, Ordering::SeqCst);
         if self.arrivals() == seen && !self.source_died() && self.is_listening() {
@@ -36,17 +36,17 @@ impl Dispatch {
         self.guard_rests.store(false, Ordering::SeqCst);
     }
 
-    /// How many requests have arrived so far.
+    /// How many requests have arrived since the start.
     pub(in super::super) fn arrivals(&self) -> u64 {
         self.arrivals.load(Ordering::SeqCst)
     }
 
-    /// Whether the accept loop is known to have ended.
+    /// Whether the current accept loop is known to be dead.
     pub(in super::super) fn source_died(&self) -> bool {
         self.state.lock().source_died
     }
 
-    /// Notes that the accept loop does not answer.
+    /// Notes that the current accept loop is dead, because it does not answer the guard.
     pub(in super::super) fn accept_loop_is_silent(&self) {
         let source = self.state.lock().source();
         self.note_death(&source, "it does not answer");
@@ -62,8 +62,8 @@ impl Dispatch {
         }
     }
 
-    /// Goes on with a new accept loop; the connections of the old one, with these clients, are
-    /// served as before.
+    /// Continues with a new accept loop. The connections of the old one, from `clients`, are served
+    /// as before.
     pub(in super::super) fn replace_source(
         &self,
         source: AcceptLoop,
@@ -77,10 +77,10 @@ impl Dispatch {
         state.workers.iter().for_each(|_| old.wake());
     }
 
-    /// Forgets the connections that a look at the descriptors, begun then, did not find, and the
-    /// accept loops that have ended and have none left: to be dropped by the caller, since the
-    /// library connects to the own port for it. One that has said nothing may only have been slow,
-    /// and may still bring connections.
+    /// Forgets the connections that a look at the descriptors, begun at `begun`, did not find.
+    /// Returns the accept loops that have ended and have no connection left: the caller drops them
+    /// without the lock, since the library connects to our own port for that. A loop that has not
+    /// reported its end may only have been slow, and may still have requests.
     pub(in super::super) fn keep(
         &self,
         begun: Instant,
@@ -91,7 +91,7 @@ impl Dispatch {
         let left = connections.keep(begun, &is_open);
         old_clients.iter_mut().for_each(|clients| clients.retain(|client| is_open(*client)));
         let over = |(source, clients): (&Arc<AcceptLoop>, &HashSet<SocketAddr>)| {
-            // While new connections are held back, the library's own would wait for minutes.
+            // The library's own connection would wait for minutes while new ones are held back.
             source.has_ended() && clients.is_empty() && !self.holds_back()
         };
         let over: Vec<bool> = sources.iter().zip(old_clients.iter()).map(over).collect();
@@ -104,7 +104,7 @@ impl Dispatch {
         gone
     }
 
-    /// Of these open connections, each with when it was first found, those that take too long.
+    /// Those of `open` that take too long. Each comes with the instant when it was first found.
     pub(in super::super) fn overdue(
         &self,
         open: impl Iterator<Item = (SocketAddr, Pair, Instant)>,
@@ -118,42 +118,41 @@ impl Dispatch {
         overdue.collect()
     }
 
-    /// Whether so many connections are open that each answer ends its own, and whether no more
-    /// are let through.
+    /// Notes whether so many connections are open that each answer ends its own, and whether new
+    /// ones are held back.
     pub(in super::super) fn note_room(&self, is_crowded: bool, holds_back: bool) {
         self.is_crowded.store(is_crowded, Ordering::Relaxed);
         self.holds_back.store(holds_back, Ordering::Relaxed);
     }
 
-    /// Whether no more connections are let through.
     pub(in super::super) fn holds_back(&self) -> bool {
         self.holds_back.load(Ordering::Relaxed)
     }
 
-    /// Clients whose connections are to be ended, since the last time that somebody asked.
+    /// The clients whose last answer, since the last call, said that their connections end.
     pub(in super::super) fn leaving(&self) -> Vec<SocketAddr> {
         let state = &mut *self.state.lock();
         let leaving = state.leaving.drain(..);
         leaving.filter(|peer| state.connections.is_leaving(*peer)).collect()
     }
 
-    /// The connection itself says that it ends, unless it is a new one by now.
+    /// Shuts down sending on a connection that is to end, unless the socket is of a new one by now.
     pub(in super::super) fn tell(&self, socket: &Socket) {
         self.state.lock().connections.tell(socket);
     }
 
-    /// So many descriptors are no connection's.
+    /// Notes how many descriptors belong to no connection.
     pub(in super::super) fn note_beside(&self, descriptors: usize) {
         self.beside.store(descriptors, Ordering::Relaxed);
     }
 
-    /// How many connections are open when the process has so many descriptors: a look at each
+    /// How many connections are open, computed from the number of descriptors: to look at each
     /// would take too long.
     pub(in super::super) fn open_connections(&self, descriptors: usize) -> usize {
         descriptors.saturating_sub(self.beside.load(Ordering::Relaxed)) / 2
     }
 
-    /// Whether an accept loop is wanted.
+    /// Whether connections are still to be accepted.
     pub(in super::super) fn is_listening(&self) -> bool {
         !self.shutdown.has_reached(Phase::Closed)
     }

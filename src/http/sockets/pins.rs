@@ -1,5 +1,5 @@
-//! Descriptors of our own of the library's sockets, so that their numbers are nobody else's for as
-//! long as they are used.
+//! Duplicates of the library's socket descriptors. We own them, so their numbers cannot pass to
+//! another connection while we use them.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -18,11 +18,11 @@ use parking_lot::Mutex;
 use super::socket::shut;
 
 const NOTHING: &str = "/dev/null";
-/// Descriptors kept for when clients hold all others.
+/// Spare descriptors for when clients hold all others.
 const SPARES: usize = 8;
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// What is pinned, and what it takes to pin more.
+/// The pinned descriptors, and what is needed to pin more.
 #[derive(Default)]
 pub(super) struct Pins(Mutex<Stock>);
 
@@ -30,31 +30,31 @@ pub(super) struct Pins(Mutex<Stock>);
 struct Stock {
     pinned: HashSet<RawFd>,
     spares: Vec<File>,
-    /// Of the spares, those that somebody uses for a moment.
+    /// How many of the spares are lent: see [`Pins::lend`].
     lent: usize,
-    /// To send descriptors to ourselves.
+    /// A pair of sockets through which we send descriptors to ourselves.
     mirror: Option<(UnixDatagram, UnixDatagram)>,
 }
 
-/// A descriptor of our own of one connection's socket: its number is nobody else's until it is
-/// dropped.
+/// Our own descriptor of one connection's socket. Its number cannot pass to another connection
+/// until this is dropped.
 pub(in super::super) struct Pinned {
     pub(super) descriptor: RawFd,
     pins: Arc<Pins>,
 }
 
-/// One spare descriptor that the system may give away, until this is dropped.
+/// Until this is dropped, one spare descriptor is closed, so that the process can open another.
 pub(super) struct Lent<'a>(&'a Pins);
 
 impl Pins {
-    /// What the system does not give now is asked for again after each use.
+    /// Spares that the system does not give now are asked for again after each use.
     pub(super) fn new() -> Arc<Pins> {
         let pins = Pins::default();
         pins.0.lock().replenish();
         Arc::new(pins)
     }
 
-    /// Another descriptor of the same; none when it was closed, or where the system has none left.
+    /// Duplicates the descriptor; `None` if it was closed, or if the system has none left.
     pub(super) fn pin(self: &Arc<Pins>, descriptor: RawFd) -> Option<Pinned> {
         let state = &mut *self.0.lock();
         let mut own = state.duplicate(descriptor);
@@ -75,7 +75,7 @@ impl Pins {
         Lent(self)
     }
 
-    /// What `look` finds at this number, unless it is pinned; it does not become so meanwhile.
+    /// Calls `look` on this number unless it is pinned; the lock keeps it so during the call.
     pub(super) fn unless_pinned<T>(
         &self,
         number: RawFd,
@@ -97,8 +97,8 @@ impl Stock {
         self.spares.extend((0..missing).map_while(|_| File::open(NOTHING).ok()));
     }
 
-    /// Sends it to ourselves, since only what is owned can be duplicated otherwise, and the
-    /// library owns these.
+    /// Sends the descriptor to ourselves: everything else in safe Rust duplicates only what we own,
+    /// and the library owns this one.
     fn duplicate(&mut self, descriptor: RawFd) -> Result<RawFd, Error> {
         let (from, to) = self.mirror.as_ref().ok_or(Error::EMFILE)?;
         let (mut byte, mut space) = ([0], cmsg_space!(RawFd));
@@ -109,11 +109,11 @@ impl Stock {
         let flags = MsgFlags::MSG_CMSG_CLOEXEC | wait;
         let message = recvmsg::<()>(to.as_raw_fd(), &mut bytes, Some(&mut space), flags);
         let Ok(message) = message else {
-            // The next one would receive what is left in it.
+            // Otherwise the next call would receive the message that is left in it.
             self.mirror = None;
             return Err(Error::EMFILE);
         };
-        // Where no descriptor is free, the message comes without it.
+        // If no descriptor is free, the message comes without one.
         let mut received = message.cmsgs().map_err(|_| Error::EMFILE)?;
         let received = received.find_map(|own| match own {
             ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
@@ -132,9 +132,9 @@ impl Drop for Lent<'_> {
 }
 
 impl Pinned {
-    /// Writes past the library, which would first read a body that nobody wants. Only where every
-    /// earlier answer of the connection has been written. Waits for a client that takes nothing, if
-    /// `patient`.
+    /// Writes to the socket directly, because the library would first read a body that nobody
+    /// wants. Every earlier answer of the connection must have been written. If `patient`, it waits
+    /// for a client that reads nothing.
     pub(in super::super) fn send(&self, mut bytes: &[u8], patient: bool) {
         let wait = if patient { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
         while !bytes.is_empty() {
@@ -146,8 +146,8 @@ impl Pinned {
         }
     }
 
-    /// Takes what the client still sends, at most so many bytes, until it ends the connection or
-    /// somebody calls [`super::Socket::end`].
+    /// Reads and discards what the client still sends, at most so many bytes, until the client ends
+    /// the connection or [`super::Socket::end`] is called.
     pub(in super::super) fn discard(&self, most_bytes: usize) {
         let (mut buffer, mut taken) = (vec![0; BUFFER_BYTES], 0);
         while taken < most_bytes {
@@ -166,11 +166,11 @@ impl Pinned {
 }
 
 impl Drop for Pinned {
-    /// Its number may be the library's at once, and is then to be looked at.
+    /// Holds the lock: the library can get the number at once, and a look must not skip it then.
     fn drop(&mut self) {
         let mut state = self.pins.0.lock();
         state.pinned.remove(&self.descriptor);
-        // Nothing could be done where it fails.
+        // If this fails, nothing can be done about it.
         let _ = close(self.descriptor);
         state.replenish();
     }

@@ -1,4 +1,4 @@
-//! One connection's socket, by the numbers of the library's descriptors.
+//! One connection's socket, identified by the numbers of the library's descriptors.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,18 +15,17 @@ use nix::sys::socket::{
 use super::DESCRIPTORS;
 use super::pins::{Pinned, Pins};
 
-/// In the kernel's table of connections.
+/// The state of an open connection in the kernel's table (`/proc/net/tcp`).
 const ESTABLISHED: &str = "01";
 
-/// The library reads from one descriptor and writes to the other; both are the same socket's. A
-/// request that nobody has taken from it yet keeps the second.
+/// The library's two descriptors of one socket: it reads from one and writes to the other. A
+/// request that was not taken from the library yet keeps the second open.
 pub(in super::super) type Pair = [Option<RawFd>; 2];
 
-/// The socket of one connection.
 #[derive(Clone)]
 pub(in super::super) struct Socket {
     pub(super) pair: Pair,
-    /// Its number in the kernel, which no other gets while this one is open.
+    /// The socket's number in the kernel, which no other gets while this one is open.
     inode: u64,
     pub(in super::super) peer: SocketAddr,
     port: u16,
@@ -40,7 +39,7 @@ impl PartialEq for Socket {
 }
 
 impl Socket {
-    /// None when the connection has ended since the pair was found.
+    /// `None` if the connection has ended since the pair was found.
     pub(super) fn of(pair: Pair, peer: SocketAddr, port: u16, pins: &Arc<Pins>) -> Option<Socket> {
         let inode = inode(holder(&pair, peer)?)?;
         Some(Socket { pair, inode, peer, port, pins: Arc::clone(pins) })
@@ -51,44 +50,43 @@ impl Socket {
         self.pair.iter().all(|descriptor| descriptor.is_some_and(ours))
     }
 
-    /// One that was still this connection's a moment ago, unless the connection has ended.
+    /// A descriptor that was this connection's a moment ago; `None` if the connection has ended.
     fn descriptor(&self) -> Option<RawFd> {
         holder(&self.pair, self.peer).filter(|descriptor| inode(*descriptor) == Some(self.inode))
     }
 
-    /// A descriptor of our own; none when the connection has ended, or where the system has none
-    /// left.
+    /// A descriptor of our own; `None` if the connection has ended or the system has none left.
     pub(in super::super) fn pin(&self) -> Option<Pinned> {
         let pin = || self.pins.pin(self.descriptor()?);
-        // The library may just have closed the first of its two.
+        // The library may just have closed the first of its two descriptors.
         let pinned = pin().or_else(pin)?;
-        // What was duplicated may have been another's by then.
+        // The number may have passed to another socket before it was duplicated.
         (inode(pinned.descriptor) == Some(self.inode)).then_some(pinned)
     }
 
-    /// Whether its connection has not ended: nobody else can have the client's address.
+    /// Whether the connection is open. Until it ends, no other can have the client's address.
     pub(in super::super) fn is_open(&self) -> bool {
         self.descriptor().is_some()
     }
 
-    /// Whether both its descriptors were found.
+    /// Whether the look found both descriptors.
     pub(in super::super) fn was_whole(&self) -> bool {
         self.pair.iter().all(Option::is_some)
     }
 
-    /// Whether the library no longer holds it, be its connection open or not.
+    /// Whether the library no longer holds the socket, even if the connection is still open.
     pub(in super::super) fn is_closed(&self) -> bool {
         let mut descriptors = self.pair.iter().copied().flatten();
         descriptors.all(|descriptor| inode(descriptor) != Some(self.inode))
     }
 
-    /// Whether the client has said that it sends no more. A descriptor that is at its end is not
-    /// enough: the library itself ends the reading of a connection behind its last request.
+    /// Whether the client has ended its sending side. It is not enough that reading finds the end,
+    /// because the library itself shuts down reading after a connection's last request.
     pub(in super::super) fn is_at_its_end(&self) -> bool {
         self.descriptor().is_none_or(is_at_its_end) && !self.is_established()
     }
 
-    /// As the kernel's table of connections has it, by the ports.
+    /// Looks the connection up in the kernel's table, by its two ports.
     fn is_established(&self) -> bool {
         let ends_with = |text: Option<&str>, port: u16| {
             text.is_some_and(|address| address.ends_with(&format!(":{port:04X}")))
@@ -103,23 +101,22 @@ impl Socket {
         })
     }
 
-    /// Whether nobody has told the client that nothing follows.
+    /// Whether the sending side is still open.
     pub(in super::super) fn can_send(&self) -> bool {
         let nothing = |descriptor| send(descriptor, &[], MsgFlags::MSG_NOSIGNAL).is_ok();
         self.descriptor().is_some_and(nothing)
     }
 
-    /// Tells the client that nothing follows.
+    /// Shuts down the sending side, which tells the client that nothing follows.
     pub(in super::super) fn end_sending(&self) {
         self.shut(Shutdown::Write);
     }
 
-    /// Whoever reads from it finds its end.
+    /// Shuts down the reading side, so that a thread which reads from it finds the end.
     pub(in super::super) fn end_reading(&self) {
         self.shut(Shutdown::Read);
     }
 
-    /// Ends the connection.
     pub(in super::super) fn end(&self) {
         self.shut(Shutdown::Both);
     }
@@ -127,14 +124,14 @@ impl Socket {
     fn shut(&self, how: Shutdown) {
         match (self.pin(), self.descriptor()) {
             (Some(pinned), _) => pinned.shut(how),
-            // It must end although no descriptor is left, and at worst another ends early.
+            // It must end although no descriptor is left; at worst another connection ends early.
             (None, Some(descriptor)) => shut(descriptor, how),
             (None, None) => {}
         }
     }
 }
 
-/// Fails only when the connection has just ended by itself.
+/// Ignores the error, which only says that the connection has just ended by itself.
 pub(super) fn shut(descriptor: RawFd, how: Shutdown) {
     let _ = shutdown(descriptor, how);
 }

@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use balanced::db::{Target, Trust};
+use balanced::config::Proof;
+use balanced::db::Target;
 use balanced::migrate::{self, MIGRATIONS};
 use balanced::shutdown::Signal;
 use postgres::{Client, NoTls};
@@ -29,7 +30,7 @@ pub(crate) struct Database {
 /// The way to a database, in plain text or to anybody, for a replica of this name.
 pub(crate) fn target(url: &str, replica_name: &str) -> Target {
     let parameters = url.parse().expect("a URL");
-    Target::new(&parameters, &[], Trust::Anyone, replica_name).expect("a target")
+    Target::new(&parameters, &[], Proof::None, replica_name).expect("a target")
 }
 
 impl Postgres {

@@ -1,4 +1,4 @@
-//! Properties that hold for any text and any instant, tried with many of them.
+//! Properties that hold for any text and any instant, tested with many random ones.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -78,14 +78,14 @@ fn hostile_texts_take_no_longer() {
     ] {
         assert!(Schedule::parse(text).is_ok() == (text == "* 2 * 3 0L"), "{text}");
     }
-    // Only times that Berlin leaves out, for as long as its changes are known.
+    // It matches only times that Berlin skips, for as long as changes of its clock are known.
     let never = schedule("* 2 * 3 0L Europe/Berlin");
     assert!(never.first(utc("2026-01-01T00:00:00")) >= Some(utc("2100-01-01T00:00:00")));
     assert!(schedule("0 0 * 2 1#5").first(utc("2072-03-01T00:00:00")).is_some());
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// A cron expression of plain values, and what it matches by the simplest possible reading.
+/// A random cron expression of plain values, and a simple model of what it matches.
 struct Sample {
     text: String,
     is_wild: bool,
@@ -135,8 +135,8 @@ impl Sample {
         has(0, wall.minute()) && has(1, wall.hour()) && has(3, wall.month()) && is_day
     }
 
-    /// Every instant in these minutes, which follow each other; from the zone it asks only what
-    /// its clock shows at each.
+    /// All instants that match among these consecutive minutes. It asks the zone only what its
+    /// clock shows at each of them.
     fn instants(&self, minutes: &[DateTime<Utc>], zone: Tz) -> BTreeSet<DateTime<Utc>> {
         let wall = |at: &DateTime<Utc>| at.with_timezone(&zone).naive_local();
         if self.is_wild {
@@ -159,14 +159,14 @@ impl Sample {
     }
 }
 
-/// The next change of a zone's clock after an instant, or the instant.
+/// Less than a day after the next change of a zone's clock; `from` if none comes in a year.
 fn near_a_change(zone: Tz, from: DateTime<Utc>) -> DateTime<Utc> {
     let offset = |at: &DateTime<Utc>| zone.offset_from_utc_datetime(&at.naive_utc()).fix();
     let days = (1..366).map(|day| from + TimeDelta::days(day));
     days.into_iter().find(|at| offset(at) != offset(&from)).unwrap_or(from)
 }
 
-/// Compares with a look at every minute of four days, half of the time around a change of clock.
+/// Compares schedules with the model, at every minute of four days around a change of a clock.
 fn compare(seed: u64, rounds: usize) {
     let mut numbers = Numbers(seed);
     for round in 0..rounds {
@@ -183,7 +183,7 @@ fn compare(seed: u64, rounds: usize) {
             continue;
         };
         let expected = sample.instants(&minutes, zone);
-        // A day inside: the first minutes cannot tell which half of a repeated hour they are.
+        // On the first day the model may not know that a wall clock time is a repeated one.
         for _ in 0..20 {
             let offset = TimeDelta::microseconds(numbers.below(2 * 86_400_000_000) as i64);
             let mut now = middle - TimeDelta::days(1) + offset;
@@ -206,7 +206,7 @@ fn nothing_is_left_out_and_nothing_added_in_any_zone() {
     compare(3, 300);
 }
 
-/// Whole texts that are schedules, most of them in a zone that moves its clock.
+/// Texts that are schedules, most of them in a zone that moves its clock.
 fn any_schedule() -> impl Strategy<Value = String> {
     let interval = prop_oneof!["every [1-9][0-9]{0,3}s", "every [0-9]{1,3}h[0-5]?[0-9]m[1-9]s"];
     let minute = prop_oneof!["\\*", "\\*/[1-9][0-9]?", "[1-5]?[0-9](,[1-5]?[0-9]){0,3}", "0"];
@@ -224,7 +224,7 @@ fn any_schedule() -> impl Strategy<Value = String> {
     prop_oneof![1 => interval, 4 => cron]
 }
 
-/// From 1970 to 2099, to the microsecond.
+/// Instants from 1970 to 2099, exact to the microsecond.
 fn any_instant() -> impl Strategy<Value = DateTime<Utc>> {
     let micros = 0..4_102_444_800_000_000i64;
     micros.prop_map(|micros| DateTime::from_timestamp_micros(micros).unwrap())
@@ -252,7 +252,7 @@ proptest! {
         steps in prop::collection::vec(0..2_400_000_000i64, 1..24),
     ) {
         let schedule = schedule(&text);
-        // Through a change of the clock, where there is one.
+        // If the zone changes its clock, `slot` is shortly before a change.
         let zone = match &schedule.form {
             Form::Cron { zone, .. } => *zone,
             Form::Every { .. } => Tz::UTC,
@@ -261,7 +261,7 @@ proptest! {
         let shown = |hours| (after - TimeDelta::hours(hours)).with_timezone(&zone).offset().fix();
         let hours = (1..24).find(|hours| shown(*hours) != shown(0)).unwrap_or(24);
         let slot = after - TimeDelta::hours(hours + 1);
-        // Before, no cron expression has instants.
+        // Before these years no cron expression has instants.
         prop_assume!(slot.year() >= *YEARS.start());
         let next = |now| schedule.next(slot, now).unwrap();
         prop_assert_eq!(next(slot), schedule.first(slot).unwrap());
