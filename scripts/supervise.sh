@@ -112,7 +112,7 @@ write_door_servers() {
     local i limit
     limit=$(ulimit -n)
     [[ $limit != unlimited ]] || limit=1000000
-    door_maxconn=$((limit - 100 - 50 * REPLICAS)) # 40 connections to each replica, some to spare
+    door_maxconn=$((limit - 100 - 280 * REPLICAS)) # 264 connections to each replica, some to spare
     ((door_maxconn <= 20000)) || door_maxconn=20000
     ((door_maxconn >= 100)) || door_maxconn=100
     ((door_maxconn >= 10100)) || say "The door takes at most $door_maxconn clients at the same moment," \

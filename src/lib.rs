@@ -6,10 +6,12 @@
 //! flow through it. A request, from the outside in and back:
 //!
 //! ```text
-//! bytes ▶ http::route (pure) ▶ typed command ▶ ONE SQL statement ▶ outcome (a value) ▶ http::Reply
+//! bytes ▶ Call ▶ Command (pure) ▶ lane ▶ ONE SQL statement ▶ outcome (a value) ▶ http::Reply
 //! ```
 //!
-//! A connection has one request in hand; [`http`] says who takes it, and how many there can be.
+//! What is wrong is answered before it waits for anything. The changes of one user's balance share
+//! a lane: a few are worked on, the others hold neither a thread nor a connection. [`http`] says
+//! who takes a request, and how many there can be.
 //!
 //! And a run of a job, each stage one write that a fencing token guards, each step of its function
 //! one transaction that holds the lease (`docs/spec/lease.tla` says what breaks without):
@@ -30,7 +32,7 @@
 //!
 //! - A change is one statement and one round trip, and is answered when it is durable.
 //! - "Insufficient funds" and "lease lost" are values; an error is what nobody expected, and says
-//!   whether the change can have happened ([`db::Outcome`]).
+//!   whether the change can have happened ([`db::Effect`]).
 //! - The database's clock decides; what is sent there are intervals. A holder trusts its lease by
 //!   its own clock, from before it asked, and lets go before the lease ends ([`cron`]).
 //! - Everything has a limit. Each request has a deadline that a thread outside of the database

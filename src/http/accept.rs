@@ -108,22 +108,30 @@ impl AcceptLoop {
         Ok(AcceptLoop { server, turn: Mutex::new(()), has_ended: AtomicBool::new(false) })
     }
 
-    /// Waits for a request, unless `is_over` returns true once it is this thread's turn. `take`
-    /// gets the requests of a connection in the order in which they were sent.
+    /// Waits for a request of which `take` makes something to do, unless `is_over` returns true
+    /// once it is this thread's turn. `take` gets the requests of a connection in the order in
+    /// which they were sent. As long as they only have to wait for others, no other thread is
+    /// woken.
     pub(super) fn next<T>(
         &self,
         is_over: impl Fn() -> bool,
-        take: impl FnOnce(Client) -> T,
+        take: impl Fn(Client) -> Option<T>,
     ) -> Result<T, NoClient> {
         let _turn = self.turn.lock();
-        if is_over() {
-            return Err(NoClient::Woken);
+        while !is_over() {
+            match self.server.recv() {
+                Ok(request) => {
+                    if let Some(taken) = take(Client::new(request)) {
+                        return Ok(taken);
+                    }
+                }
+                Err(error) if error.raw_os_error().is_some() => {
+                    return Err(NoClient::Dead(self.end(error)));
+                }
+                Err(_) => break,
+            }
         }
-        match self.server.recv() {
-            Ok(request) => Ok(take(Client::new(request))),
-            Err(error) if error.raw_os_error().is_some() => Err(NoClient::Dead(self.end(error))),
-            Err(_) => Err(NoClient::Woken),
-        }
+        Err(NoClient::Woken)
     }
 
     /// Takes a request that has arrived already; `None` if there is none, or if another thread

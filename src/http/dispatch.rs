@@ -32,9 +32,11 @@ use crate::db::Effect;
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Signal};
 
-/// Of the requests that change one user's balance so many are worked on at once: while one commits,
-/// the next has come to the database already, and waits for the row there.
-const IN_HAND_MAX: usize = 2;
+/// How many requests that change one user's balance are worked on at once. While the first commits,
+/// the second already waits for the row in the database, and the third is on its way there: with
+/// one or two, a replica applies 0.57 or 0.87 as many changes of one user a second, and with four
+/// no more than with three.
+const IN_HAND_MAX: usize = 3;
 /// Threads that read bodies and refuse requests.
 const ASIDE_MAX: usize = 64;
 /// Between two looks for requests once no connection is accepted any more.
@@ -138,46 +140,52 @@ impl Dispatch {
                 state.workers[worker] = Worker::Idle(Arc::clone(&source));
                 source
             };
-            let client = self.wait_at(&source);
-            if client.is_none() && self.shutdown.has_reached(Phase::Ended) {
-                return None;
-            }
-            let request = client.and_then(|client| self.admit(client));
-            let mut state = self.state.lock();
-            let arrived = request.map_or(Ok(None), |request| state.arrive(request));
-            let in_hand = arrived.as_ref().ok().cloned().flatten();
-            state.workers[worker] = Worker::Busy(in_hand.clone());
-            if state.idle() == 0 {
-                self.all_busy.notify_one();
-            }
-            drop(state);
-            match arrived {
-                Ok(Some(request)) => return Some(request),
-                Ok(None) => {}
-                Err(request) => self.give_up(&request),
+            match self.wait_at(&source, worker) {
+                Some(Ok(request)) => return Some(request),
+                Some(Err(request)) => self.give_up(&request),
+                None if self.shutdown.has_reached(Phase::Ended) => return None,
+                None => self.is_busy(&mut self.state.lock(), worker, None),
             }
         }
     }
 
-    /// The next client that may be worked on, if one comes before this thread is woken. Once no
-    /// connection is accepted any more nobody waits here for long, so that the drain can tell
-    /// whether all is answered.
-    fn wait_at(self: &Arc<Dispatch>, source: &AcceptLoop) -> Option<Client> {
-        let is_over = || self.shutdown.has_reached(Phase::Closed);
-        let arrival = if is_over() {
-            self.shutdown.wait_for_phase(Phase::Ended, LAST_TICK);
-            source.next_now(|client| self.arrive(client)).unwrap_or_default()
-        } else {
-            match source.next(is_over, |client| self.arrive(client)) {
-                Ok(arrival) => Some(arrival),
-                Err(NoClient::Woken) => None,
-                Err(NoClient::Dead(reason)) => {
-                    self.note_death(source, &reason.to_string());
-                    None
-                }
-            }
+    /// The next request for this worker, if one comes before this thread is woken; or one that
+    /// there is no room for. Once no connection is accepted any more nobody waits here for long, so
+    /// that the drain can tell whether all is answered.
+    fn wait_at(
+        self: &Arc<Dispatch>,
+        source: &AcceptLoop,
+        worker: usize,
+    ) -> Option<Result<Arc<Request>, Arc<Request>>> {
+        let take = |client| {
+            let client = self.turn(self.arrive(client))?;
+            let request = self.admit(client)?;
+            let mut state = self.state.lock();
+            let arrived = state.arrive(request).transpose()?;
+            self.is_busy(&mut state, worker, arrived.as_ref().ok());
+            Some(arrived)
         };
-        arrival.and_then(|arrival| self.turn(arrival))
+        let is_over = || self.shutdown.has_reached(Phase::Closed);
+        if is_over() {
+            self.shutdown.wait_for_phase(Phase::Ended, LAST_TICK);
+            return source.next_now(take).ok().flatten().flatten();
+        }
+        match source.next(is_over, take) {
+            Ok(arrived) => Some(arrived),
+            Err(NoClient::Woken) => None,
+            Err(NoClient::Dead(reason)) => {
+                self.note_death(source, &reason.to_string());
+                None
+            }
+        }
+    }
+
+    /// The worker waits for no request now, and has this one in hand, or looks for one.
+    fn is_busy(&self, state: &mut Traffic, worker: usize, request: Option<&Arc<Request>>) {
+        state.workers[worker] = Worker::Busy(request.cloned());
+        if state.idle() == 0 {
+            self.all_busy.notify_one();
+        }
     }
 
     /// A client's request, if it can be worked on now. The others are given a thread of their

@@ -124,8 +124,8 @@ fn at_work(addr: SocketAddr) -> f64 {
 #[test]
 fn who_hangs_up_while_waiting_at_the_door_is_not_served() {
     // More than the user's replica has places, so that who comes then waits at the door.
-    const PATIENT: usize = 40;
-    const PLACES: f64 = 32.0;
+    const PATIENT: usize = 264;
+    const PLACES: f64 = 256.0;
     const GONE: usize = 50;
     let Some(house) = House::start() else { return };
     let mut holder = house.database.connect();
@@ -163,5 +163,5 @@ fn who_hangs_up_while_waiting_at_the_door_is_not_served() {
     }
     let made = house.database.number("select count(*) from balance_changes where amount = -7");
     assert_eq!(made, 0);
-    assert_eq!(house.database.number("select balance from users where id = 1"), 9_960);
+    assert_eq!(house.database.number("select balance from users where id = 1"), 9_736);
 }
