@@ -100,6 +100,8 @@ pub struct Asked<'a> {
 pub struct ServerOptions {
     /// Threads that call the handler.
     pub workers: usize,
+    /// Connections to the database that they share.
+    pub connections: usize,
     /// The longest a request may wait from its arrival until it is sent to the database.
     pub request_timeout: Duration,
     /// How many requests may wait for a worker; beyond, they are told to come again.

@@ -86,6 +86,7 @@ fn serve() -> Result<(), Failure> {
     let api = Api::new(&db, token, Arc::clone(&readiness), name, &functions, &metrics);
     let options = ServerOptions {
         workers: config.http_workers,
+        connections: config.db_pool_size.try_into().unwrap_or(usize::MAX),
         request_timeout: config.request_timeout,
         parked_max: PARKED_MAX,
         replica_name: config.replica_name.clone(),

@@ -104,7 +104,7 @@ impl Dispatch {
             leaving: Vec::new(),
             workers: vec![Worker::Busy(None); options.workers],
             in_memory: Vec::new(),
-            lanes: Lanes::new(IN_HAND_MAX.min(options.workers / 2).max(1), options.parked_max),
+            lanes: Lanes::new(in_hand_max(options), options.parked_max),
         };
         Dispatch {
             state: Mutex::new(state),
@@ -275,6 +275,12 @@ impl Worker {
     fn waits_at(&self, source: &Arc<AcceptLoop>) -> bool {
         matches!(self, Worker::Idle(at) if Arc::ptr_eq(at, source))
     }
+}
+
+/// One user leaves half of the workers and of the connections to the others.
+fn in_hand_max(options: &super::ServerOptions) -> usize {
+    let half = options.workers.min(options.connections) / 2;
+    half.clamp(1, IN_HAND_MAX)
 }
 
 impl Traffic {

@@ -35,15 +35,15 @@ fn modules_use_only_what_they_may() {
     for (module, allowed) in [
         ("shutdown", vec![]),
         ("config", vec![]),
-        ("instant", vec![]),
+        ("timestamp", vec![]),
         ("random", vec![]),
         ("logger", vec![]),
         ("metrics", vec![]),
         ("db", vec!["config", "shutdown", "random"]),
         ("migrate", vec!["db", "shutdown"]),
         ("balance", vec!["db"]),
-        ("users", vec!["db", "instant"]),
-        ("cron", vec!["db", "shutdown", "instant", "metrics", "random"]),
+        ("users", vec!["db", "timestamp"]),
+        ("cron", vec!["db", "shutdown", "timestamp", "metrics", "random"]),
         ("jobs", vec!["cron"]),
         ("http", vec!["balance", "users", "cron", "db", "config", "metrics", "shutdown", "random"]),
     ] {

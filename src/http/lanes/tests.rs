@@ -105,8 +105,12 @@ impl Model {
     }
 }
 
+fn settings() -> ProptestConfig {
+    ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(settings())]
 
     #[test]
     fn nobody_is_lost_nor_held_twice_and_no_free_turn_is_left_unused(

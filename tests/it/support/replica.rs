@@ -103,6 +103,7 @@ impl Local {
     fn options(workers: usize, request_timeout: Duration, shutdown: Signal) -> ServerOptions {
         ServerOptions {
             workers,
+            connections: workers,
             request_timeout,
             parked_max: PARKED_MAX,
             replica_name: "local".to_owned(),
