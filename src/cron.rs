@@ -70,7 +70,7 @@ pub use status::{Counts, Job, LastRun, State, Status, StatusReader};
 use crate::db::{Db, Dedicated, Health, Limits, Manager, Target};
 use crate::metrics::Metrics;
 use crate::shutdown::{Signal, spawn_vital};
-use claims::{Claims, Told};
+use claims::{Claims, Logged};
 use ends::Ends;
 use held::Held;
 use lease::Leases;
@@ -133,7 +133,7 @@ impl Cron {
         let manager = Manager::new(target.clone(), limits).behind(looked.clone());
         let steps = Arc::new(Db::open(manager, STEPS_POOL_SIZE, unused_max, Arc::clone(health)));
         let held = Arc::new(Held::new(shutdown.clone()));
-        health.jobs_can_be_claimed(Err("it has not looked for due jobs yet".to_owned()));
+        health.note_claimable(Err("it has not looked for due jobs yet".to_owned()));
         let connection = Dedicated::new(target.clone(), limits);
         let shared = (&steps, &held, metrics);
         let scheduler = scheduler(options, functions, connection, shared, looked);
@@ -152,7 +152,7 @@ impl Cron {
     /// at most.
     pub fn wait_connected(&self, limit: Duration) {
         let until = Instant::now() + limit;
-        let is_connected = || self.health.can_jobs_be_claimed() == Some(Ok(()));
+        let is_connected = || self.health.claimable() == Some(Ok(()));
         while !is_connected() && Instant::now() < until {
             thread::sleep(CONNECT_TICK);
         }
@@ -225,7 +225,7 @@ fn scheduler(
         lack: None,
         is_connecting: false,
         no_thread: None,
-        told: Told::default(),
+        told: Logged::default(),
     };
     let (poll, poll_at) = (*poll, Instant::now());
     Scheduler { held, connection, renewals, ends, claims, poll, poll_at }

@@ -190,7 +190,7 @@ impl Listener {
         };
         threads.push(spawn_vital("room", STACK_BYTES, move || room.run())?);
         let guard = spawn_vital("guard", STACK_BYTES, move || guard.run())?;
-        dispatch.has_keeper(guard.thread().clone());
+        dispatch.set_guard_thread(guard.thread().clone());
         threads.push(guard);
         Ok(Server { dispatch, listener, threads })
     }

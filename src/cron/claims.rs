@@ -40,12 +40,12 @@ pub(super) struct Claims {
     pub(super) is_connecting: bool,
     /// When the system last refused a thread for a run.
     pub(super) no_thread: Option<Instant>,
-    pub(super) told: Told,
+    pub(super) told: Logged,
 }
 
 /// What was already logged, so that it is not logged at every poll.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct Logged {
     wave: Wave,
     /// Due jobs whose function this build lacks, each as `job function`.
     unknown: Vec<String>,
@@ -81,11 +81,11 @@ impl Claims {
         match self.try_to_poll(connection, until) {
             Ok(interrupted) => {
                 self.told.failing = false;
-                self.health.jobs_can_be_claimed(self.obstacle().map_or(Ok(()), Err));
+                self.health.note_claimable(self.obstacle().map_or(Ok(()), Err));
                 interrupted
             }
             Err(error) => {
-                self.health.jobs_can_be_claimed(Err(error.reason().to_owned()));
+                self.health.note_claimable(Err(error.reason().to_owned()));
                 self.metrics.runs.due_unknown();
                 if !std::mem::replace(&mut self.told.failing, true) {
                     warn!("event=poll_failed reason={:?}", error.reason());
@@ -110,7 +110,7 @@ impl Claims {
             self.free(connection, *job_id)?;
         }
         let (mut left, mut refused) = (offers.due, 0);
-        self.look_for_steps();
+        self.check_step_connection();
         while left > 0 && self.may_claim() {
             if is_over() || self.held.has_ended() {
                 interrupted = true;
@@ -132,7 +132,7 @@ impl Claims {
                 Err(error) => return Err(error),
             }
             left -= 1;
-            self.look_for_steps();
+            self.check_step_connection();
         }
         if self.told.refusals == refusals {
             self.told.refusals = 0;
@@ -196,7 +196,7 @@ impl Claims {
     }
 
     /// Checks for a connection for steps. Without one, a run would only keep its job from others.
-    fn look_for_steps(&mut self) {
+    fn check_step_connection(&mut self) {
         let before = self.lack.take();
         let lack = self.runner.steps.lack();
         self.is_connecting = matches!(lack, Some(Lack::UnderWay(_)));
@@ -224,7 +224,7 @@ impl Claims {
 
     /// Notes in `health` why this replica does not poll at present.
     pub(super) fn rest(&self, reason: &str) {
-        self.health.jobs_can_be_claimed(Err(reason.to_owned()));
+        self.health.note_claimable(Err(reason.to_owned()));
     }
 
     fn note_a_jump(&mut self, jump: Option<f64>) {

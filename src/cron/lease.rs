@@ -163,7 +163,7 @@ from own left join renewed on renewed.id = own.id";
 
 /// Writes the progress of runs into the history. It is not part of the renewal, so that a rule that
 /// somebody has added to the history's table cannot cost a lease.
-const TELL: &str = "\
+const WRITE_PROGRESS: &str = "\
 with told as (
     select * from unnest($1::bigint[], $2::bigint[], $3::float8[]) as told (run_id, token, done)
 ), open as (
@@ -225,7 +225,7 @@ impl Leases {
         let ids: Vec<i64> = runs.iter().map(|(run, _)| run.run_id).collect();
         let tokens: Vec<i64> = runs.iter().map(|(run, _)| run.token).collect();
         let done: Vec<f64> = runs.iter().map(|(_, done)| *done).collect();
-        session.query(TELL, &[&ids, &tokens, &done]).map(drop)
+        session.query(WRITE_PROGRESS, &[&ids, &tokens, &done]).map(drop)
     }
 }
 

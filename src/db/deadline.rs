@@ -13,7 +13,7 @@ const GIVEN_UP: u8 = 2;
 /// Work that was sent in time may take this much longer. Under load a request often gets its
 /// connection just before its deadline; without this extra time its change would be applied while
 /// its client is told that the effect is unknown.
-const SENT_PATIENCE: Duration = Duration::from_secs(1);
+const EXTRA_TIME_ONCE_SENT: Duration = Duration::from_secs(1);
 
 /// Until its deadline a piece of work must be sent to the database; one second later it must be
 /// done. Giving up and sending exclude each other: work that was given up as "not applied" is never
@@ -51,7 +51,7 @@ impl Deadline {
     pub fn patience(&self) -> Duration {
         let until = match self.phase.load(Ordering::Acquire) {
             GIVEN_UP => return Duration::ZERO,
-            SENT => self.until + SENT_PATIENCE,
+            SENT => self.until + EXTRA_TIME_ONCE_SENT,
             _ => self.until,
         };
         until.saturating_duration_since(Instant::now())
@@ -128,13 +128,14 @@ mod tests {
 
     #[test]
     fn what_was_sent_in_time_may_take_longer_and_nothing_is_sent_late() {
-        let (sent, waiting) = (Deadline::within(SENT_PATIENCE), Deadline::within(Duration::ZERO));
+        let (sent, waiting) =
+            (Deadline::within(EXTRA_TIME_ONCE_SENT), Deadline::within(Duration::ZERO));
         sent.send().unwrap();
         let sent = Deadline { until: Instant::now(), ..sent };
         assert!(!sent.is_over());
         assert!(sent.remaining().is_zero() && !sent.patience().is_zero(), "it may still wait");
         assert_eq!(sent.send(), Ok(()), "a second statement of one that has begun");
-        let sent = Deadline { until: Instant::now() - SENT_PATIENCE, ..sent };
+        let sent = Deadline { until: Instant::now() - EXTRA_TIME_ONCE_SENT, ..sent };
         assert!(sent.is_over());
         assert!(waiting.is_over());
         assert_eq!(waiting.send(), Err(GivenUp));

@@ -29,7 +29,7 @@ pub enum Stage {
 
 /// Whether the connection can be used after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Connection {
+enum ConnectionState {
     Usable,
     Broken,
     /// The server takes no changes any more; the connection leads to it until it is closed.
@@ -43,7 +43,7 @@ enum Connection {
 pub struct Error {
     stage: Stage,
     reason: String,
-    connection: Connection,
+    connection: ConnectionState,
     /// The SQLSTATE, if the server refused the work.
     code: Option<SqlState>,
     /// Whether no server listened at the address.
@@ -57,7 +57,7 @@ impl Error {
         Error {
             stage: Stage::Unsent,
             reason,
-            connection: Connection::Usable,
+            connection: ConnectionState::Usable,
             code: None,
             nobody: false,
         }
@@ -72,7 +72,11 @@ impl Error {
 
     /// The thread that had to send the work ended without an answer, so the effect is unknown.
     pub fn unanswered(reason: impl Into<String>) -> Error {
-        Error { stage: Stage::Unanswered, connection: Connection::Broken, ..Error::unsent(reason) }
+        Error {
+            stage: Stage::Unanswered,
+            connection: ConnectionState::Broken,
+            ..Error::unsent(reason)
+        }
     }
 
     /// A pooler has mixed this session with another: its statements may run in the other session,
@@ -80,7 +84,7 @@ impl Error {
     pub(super) fn mixed() -> Error {
         let reason = "a pooler between here and the database mixes sessions: let it pool by \
                       session (PgBouncer: pool_mode = session), or leave it out";
-        Error { connection: Connection::Mixed, ..Error::unsent(reason) }
+        Error { connection: ConnectionState::Mixed, ..Error::unsent(reason) }
     }
 
     /// How far the work had come; [`Error::effect`] follows from this.
@@ -115,7 +119,7 @@ impl Error {
 
     /// Whether the connection must not be used again.
     pub(super) fn breaks_connection(&self) -> bool {
-        self.connection != Connection::Usable
+        self.connection != ConnectionState::Usable
     }
 
     /// Whether no server answered, or one that is starting or stopping.
@@ -124,13 +128,13 @@ impl Error {
     }
 
     /// Whether no server listens at the address, so that it must have ended.
-    pub(super) fn is_of_nobody(&self) -> bool {
+    pub(super) fn is_not_listening(&self) -> bool {
         self.nobody
     }
 
     /// Whether the server refuses the statement itself, and not because of its state. Class 55
     /// counts as the former: some providers refuse functions with it.
-    pub(super) fn is_of_the_statement(&self) -> bool {
+    pub(super) fn refuses_the_statement(&self) -> bool {
         let of_the_moment = ["08", "25", "40", "53", "57", "58", "XX"];
         let class = self.code.as_ref().map(|code| &code.code()[..2]);
         self.stage == Stage::Refused && class.is_none_or(|class| !of_the_moment.contains(&class))
@@ -142,11 +146,11 @@ impl Error {
     }
 
     pub(super) fn is_of_mixed_sessions(&self) -> bool {
-        self.connection == Connection::Mixed
+        self.connection == ConnectionState::Mixed
     }
 
     pub(super) fn is_of_a_demoted_server(&self) -> bool {
-        self.connection == Connection::Demoted
+        self.connection == ConnectionState::Demoted
     }
 }
 
@@ -158,7 +162,7 @@ impl From<postgres::Error> for Error {
         }
         let Some(refusal) = error.as_db_error() else {
             let stage = if is_broken_pipe(&error) { Stage::Unsent } else { Stage::Unanswered };
-            return Error { stage, connection: Connection::Broken, ..Error::unsent(reason) };
+            return Error { stage, connection: ConnectionState::Broken, ..Error::unsent(reason) };
         };
         // A FATAL message can follow a commit, when a backend that waits for a standby is told to
         // end. An ERROR says that the statement was rolled back.
@@ -172,9 +176,9 @@ impl From<postgres::Error> for Error {
             SqlState::FEATURE_NOT_SUPPORTED,
         ];
         let connection = match (demoted, refused && !forgetful.contains(refusal.code())) {
-            (true, _) => Connection::Demoted,
-            (false, true) => Connection::Usable,
-            (false, false) => Connection::Broken,
+            (true, _) => ConnectionState::Demoted,
+            (false, true) => ConnectionState::Usable,
+            (false, false) => ConnectionState::Broken,
         };
         let stage = if refused { Stage::Refused } else { Stage::Unanswered };
         Error { stage, connection, code: Some(refusal.code().clone()), ..Error::unsent(reason) }

@@ -181,12 +181,12 @@ impl Health {
     }
 
     /// Notes whether this replica can claim jobs now, or why not.
-    pub fn jobs_can_be_claimed(&self, answer: Result<(), String>) {
+    pub fn note_claimable(&self, answer: Result<(), String>) {
         self.known.lock().jobs = Some(answer);
     }
 
     /// Whether this replica can claim jobs now, or why not; None if it runs no jobs.
-    pub fn can_jobs_be_claimed(&self) -> Option<Result<(), String>> {
+    pub fn claimable(&self) -> Option<Result<(), String>> {
         self.known.lock().jobs.clone()
     }
 

@@ -195,7 +195,9 @@ impl Host {
         for located in self.located() {
             match self.connect_to(located, pinned).map_err(|error| Error::not_connected(&error)) {
                 Ok(client) => return Ok(client),
-                Err(error) if said.as_ref().is_none_or(Error::is_of_nobody) => said = Some(error),
+                Err(error) if said.as_ref().is_none_or(Error::is_not_listening) => {
+                    said = Some(error);
+                }
                 Err(_) => {}
             }
         }

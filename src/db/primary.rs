@@ -32,7 +32,7 @@ struct Server {
 
 /// What a host's answers say of its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
+enum HostState {
     Unasked,
     /// It is a standby, has never answered, or refuses to say.
     Nothing,
@@ -51,7 +51,7 @@ pub(super) struct Primaries {
 }
 
 struct Knowledge {
-    known: Vec<Known>,
+    known: Vec<HostState>,
     /// By host, why no connection may be opened to it.
     barred: Vec<Option<String>>,
     /// By host, why its connections were ended.
@@ -81,7 +81,7 @@ impl Primaries {
     pub(super) fn new(names: Vec<String>) -> Primaries {
         let nothing = vec![None; names.len()];
         let state = Knowledge {
-            known: vec![Known::Unasked; names.len()],
+            known: vec![HostState::Unasked; names.len()],
             barred: nothing.clone(),
             left: nothing,
             doubt: None,
@@ -101,7 +101,7 @@ impl Primaries {
     pub(super) fn wait_for_the_first_look(&self) {
         let mut state = self.state.lock();
         while let Some(until) = state.first_look {
-            let all = !state.known.contains(&Known::Unasked);
+            let all = !state.known.contains(&HostState::Unasked);
             if all || self.has_changed.wait_until(&mut state, until).timed_out() {
                 state.first_look = None;
             }
@@ -109,7 +109,7 @@ impl Primaries {
     }
 
     pub(super) fn is_unasked(&self, host: usize) -> bool {
-        self.state.lock().known[host] == Known::Unasked
+        self.state.lock().known[host] == HostState::Unasked
     }
 
     /// Whether a connection to this host may be opened.
@@ -129,7 +129,7 @@ impl Primaries {
     }
 
     /// Notes a host's answer, and returns what it changes for each host.
-    fn note(&self, host: usize, known: Known) -> Changes {
+    fn note(&self, host: usize, known: HostState) -> Changes {
         let mut state = self.state.lock();
         state.known[host] = known;
         let left = state.settle(host, &self.names);
@@ -147,12 +147,14 @@ impl Primaries {
     }
 
     /// What is known of a host that does not answer; `has_ended` if no server listens there.
-    fn last_known(&self, host: usize, has_ended: bool) -> Known {
+    fn last_known(&self, host: usize, has_ended: bool) -> HostState {
         match self.state.lock().known[host] {
-            Known::Ended(server) => Known::Ended(server),
-            Known::Takes(server) | Known::Took(server) if has_ended => Known::Ended(server),
-            Known::Takes(server) | Known::Took(server) => Known::Took(server),
-            Known::Unasked | Known::Nothing => Known::Nothing,
+            HostState::Ended(server) => HostState::Ended(server),
+            HostState::Takes(server) | HostState::Took(server) if has_ended => {
+                HostState::Ended(server)
+            }
+            HostState::Takes(server) | HostState::Took(server) => HostState::Took(server),
+            HostState::Unasked | HostState::Nothing => HostState::Nothing,
         }
     }
 }
@@ -177,7 +179,7 @@ impl Knowledge {
                      switched off, restart the replicas, too"
                 );
                 self.barred = vec![Some(reason); names.len()];
-                let takes = matches!(self.known[host], Known::Takes(_));
+                let takes = matches!(self.known[host], HostState::Takes(_));
                 if self.doubt.replace(two) != Some(two) {
                     self.confirmed.clear();
                 } else if takes && !self.confirmed.contains(&host) {
@@ -195,8 +197,8 @@ impl Knowledge {
         // A host that stops answering does not end a doubt.
         let doubted = |host| self.doubt.is_some_and(|two| two.contains(&host));
         let taking = self.known.iter().enumerate().filter_map(|(host, known)| match known {
-            Known::Takes(server) => Some((host, *server)),
-            Known::Took(server) if doubted(host) => Some((host, *server)),
+            HostState::Takes(server) => Some((host, *server)),
+            HostState::Took(server) if doubted(host) => Some((host, *server)),
             _ => None,
         });
         let taking: Vec<(usize, Server)> = taking.collect();
@@ -216,9 +218,9 @@ impl Knowledge {
     }
 
     /// Why the server is outdated: another has a higher timeline, and is not known to be a standby.
-    fn outdated(&self, known: &Known) -> Option<String> {
+    fn outdated(&self, known: &HostState) -> Option<String> {
         let server = known.server()?;
-        let others = self.known.iter().filter_map(Known::server);
+        let others = self.known.iter().filter_map(HostState::server);
         let highest = others.filter(|other| other.system == server.system);
         let (timeline, highest) = (server.timeline, highest.map(|other| other.timeline).max()?);
         (timeline < highest).then(|| {
@@ -231,12 +233,14 @@ impl Knowledge {
     }
 }
 
-impl Known {
+impl HostState {
     /// The server that takes changes, or took them when it last answered.
     fn server(&self) -> Option<Server> {
         match self {
-            Known::Takes(server) | Known::Took(server) | Known::Ended(server) => Some(*server),
-            Known::Unasked | Known::Nothing => None,
+            HostState::Takes(server) | HostState::Took(server) | HostState::Ended(server) => {
+                Some(*server)
+            }
+            HostState::Unasked | HostState::Nothing => None,
         }
     }
 }
@@ -245,9 +249,9 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn takes(system: i64, timeline: u32, started: i64) -> Known {
+    fn takes(system: i64, timeline: u32, started: i64) -> HostState {
         let started = DateTime::from_timestamp(started, 0).expect("an instant");
-        Known::Takes(Server { system, timeline, started })
+        HostState::Takes(Server { system, timeline, started })
     }
 
     fn two() -> Primaries {
@@ -259,7 +263,7 @@ mod tests {
     }
 
     /// The hosts whose connections are ended after this answer.
-    fn left_by(primaries: &Primaries, host: usize, known: Known) -> Vec<usize> {
+    fn left_by(primaries: &Primaries, host: usize, known: HostState) -> Vec<usize> {
         let changes = primaries.note(host, known);
         changes.into_iter().filter(|(_, reason)| reason.is_some()).map(|(host, _)| host).collect()
     }
@@ -269,19 +273,19 @@ mod tests {
         let primaries = two();
         let left = |host, known| left_by(&primaries, host, known);
         assert!(left(0, takes(7, 1, 10)).is_empty());
-        assert!(left(1, Known::Nothing).is_empty());
+        assert!(left(1, HostState::Nothing).is_empty());
         assert_eq!(left(1, takes(7, 2, 20)), [0]);
         assert_eq!(admitted(&primaries), [false, true]);
         assert!(left(1, primaries.last_known(1, false)).is_empty());
         assert_eq!(admitted(&primaries), [false, true], "the right one is away for a moment");
         assert!(left(0, takes(7, 1, 10)).is_empty());
         assert_eq!(admitted(&primaries), [false, true]);
-        assert!(left(1, Known::Nothing).is_empty());
+        assert!(left(1, HostState::Nothing).is_empty());
         assert_eq!(admitted(&primaries), [true, true], "it was made to follow the other");
         assert_eq!(left(1, takes(7, 2, 20)), [0]);
         assert_eq!(left(0, takes(7, 3, 30)), [1], "the other is promoted in its turn");
         assert_eq!(admitted(&primaries), [true, false]);
-        assert!(left(1, Known::Nothing).is_empty());
+        assert!(left(1, HostState::Nothing).is_empty());
         assert_eq!(admitted(&primaries), [true, true], "a standby does no harm");
     }
 

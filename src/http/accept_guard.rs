@@ -108,8 +108,8 @@ impl AcceptGuard {
                 self.sweep.run();
                 swept = Instant::now();
             }
-            self.sweep.see_off();
-            let look = if self.dispatch.source_died() { Look::Dead } else { self.look() };
+            self.sweep.end_leaving();
+            let look = if self.dispatch.accept_loop_is_dead() { Look::Dead } else { self.look() };
             if matches!(look, Look::Dead) {
                 self.rebuild();
             }
@@ -122,7 +122,7 @@ impl AcceptGuard {
             seen = arrivals;
         }
         while !self.dispatch.shutdown.wait_for_phase(Phase::Ended, REST_BUSY) {
-            self.sweep.see_off();
+            self.sweep.end_leaving();
             if swept.elapsed() >= SWEEP_PAUSE {
                 self.sweep.run();
                 swept = Instant::now();
@@ -210,7 +210,7 @@ impl AcceptGuard {
             self.spare.clear();
             match self.build() {
                 Ok(source) => {
-                    self.dispatch.replace_source(source, self.sweep.clients());
+                    self.dispatch.replace_accept_loop(source, self.sweep.clients());
                     self.replaced_at = Some(Instant::now());
                     self.answered_at = Instant::now();
                     info!("event=accept_loop_replaced hint=\"connections are taken again\"");
@@ -224,7 +224,7 @@ impl AcceptGuard {
                 Err(_) => {}
             }
             self.sweep.run();
-            self.sweep.see_off();
+            self.sweep.end_leaving();
             thread::sleep(REBUILD_PAUSE);
         }
     }

@@ -38,11 +38,11 @@ struct Connection {
     heard: Instant,
     behind: VecDeque<Client>,
     /// Sockets from this address on which we send nothing more.
-    spent: Vec<Socket>,
+    ended_sockets: Vec<Socket>,
     /// Requests that arrived after its end: they belong to it, or to a new connection.
     doubtful: VecDeque<Client>,
     /// Whether a thread is already finding out where the doubtful requests belong.
-    is_asked_about: bool,
+    is_being_settled: bool,
     /// Whether more than [`BEHIND_MAX`] requests came: then none that waits is worked on.
     overfull: bool,
 }
@@ -92,7 +92,7 @@ pub(super) enum Overdue {
     /// Its body takes too long: shut down reading, so that the reading thread returns.
     Body,
     /// Its last answer said that it ends, but its sending side is open: shut that down.
-    Farewell,
+    EndSending,
     /// End it in both directions.
     Everything,
 }
@@ -103,7 +103,7 @@ impl Connections {
     pub(super) fn ask(&mut self, peer: SocketAddr) -> bool {
         let Some(connection) = self.0.get_mut(&peer) else { return false };
         let is_open = connection.doubtful.is_empty() || !connection.is_over();
-        !is_open && !std::mem::replace(&mut connection.is_asked_about, true)
+        !is_open && !std::mem::replace(&mut connection.is_being_settled, true)
     }
 
     /// How many doubtful requests from this address there are. If there are none,
@@ -111,7 +111,7 @@ impl Connections {
     pub(super) fn doubtful(&mut self, peer: SocketAddr) -> usize {
         let Some(connection) = self.0.get_mut(&peer) else { return 0 };
         let count = connection.doubtful.len();
-        connection.is_asked_about = count > 0;
+        connection.is_being_settled = count > 0;
         count
     }
 
@@ -136,7 +136,7 @@ impl Connections {
                 return Some(Settled { first: connection.behind.pop_front(), dropped });
             }
             Some(_) if !must => return None,
-            _ => connection.spent.extend(new.cloned()),
+            _ => connection.ended_sockets.extend(new.cloned()),
         }
         let is_cut = matches!(connection.stage, Stage::Cut(_));
         let some = connection.doubtful.drain(..count);
@@ -215,7 +215,7 @@ impl Connections {
         match self.0.get_mut(&socket.peer) {
             Some(it) if matches!(it.stage, Stage::Leaving(_) | Stage::Ended(_)) => {
                 socket.end_sending();
-                it.spent.push(socket.clone());
+                it.ended_sockets.push(socket.clone());
             }
             _ => {}
         }
@@ -235,7 +235,7 @@ impl Connections {
         match self.0.get_mut(&socket.peer) {
             Some(it)
                 if matches!(it.stage, Stage::Leaving(_) | Stage::Ended(_))
-                    && (it.spent.is_empty() || it.spent.contains(socket)) =>
+                    && (it.ended_sockets.is_empty() || it.ended_sockets.contains(socket)) =>
             {
                 it.stage = Stage::Cut(Instant::now());
                 std::mem::take(&mut it.behind)
@@ -301,10 +301,12 @@ impl Connections {
         };
         if connection.is_over() {
             let socket = socket()?;
-            if !connection.spent.contains(&socket) {
+            if !connection.ended_sockets.contains(&socket) {
                 // This is a new connection, which has not sent a request yet.
                 let is_silent = is_silent && connection.doubtful.is_empty();
-                return is_silent.then(|| connection.spent.push(socket)).map(|()| Overdue::Silent);
+                return is_silent
+                    .then(|| connection.ended_sockets.push(socket))
+                    .map(|()| Overdue::Silent);
             }
         }
         let overdue = match connection.stage {
@@ -312,7 +314,7 @@ impl Connections {
             Stage::Reading(since) if since.elapsed() > BODY_PATIENCE => Some(Overdue::Body),
             Stage::Leaving(since) if since.elapsed() > LINGER => match connection.is_over() {
                 true => Some(Overdue::Everything),
-                false => Some(Overdue::Farewell),
+                false => Some(Overdue::EndSending),
             },
             Stage::Ended(since) if since.elapsed() > LINGER => Some(Overdue::Everything),
             _ => None,
@@ -336,33 +338,34 @@ impl Connection {
             stage,
             heard: Instant::now(),
             behind: VecDeque::new(),
-            spent: Vec::new(),
+            ended_sockets: Vec::new(),
             doubtful: VecDeque::new(),
-            is_asked_about: false,
+            is_being_settled: false,
             overfull: false,
         }
     }
 
     /// Whether we can send nothing more on it.
     fn is_over(&self) -> bool {
-        matches!(self.stage, Stage::Cut(_)) || !self.spent.is_empty()
+        matches!(self.stage, Stage::Cut(_)) || !self.ended_sockets.is_empty()
     }
 
     /// Whether a request that arrives now may belong to a new connection from this address: this
     /// one has ended, and its socket may be closed.
     fn may_be_another(&self) -> bool {
         let has_ended = matches!(self.stage, Stage::Ended(_)) || self.is_over();
-        has_ended && !self.spent.iter().any(Socket::is_open)
+        has_ended && !self.ended_sockets.iter().any(Socket::is_open)
     }
 
     /// Whether no request of this connection, which is over, can arrive any more.
     fn has_gone(&self) -> bool {
-        let seen = !self.spent.is_empty() && self.spent.iter().all(Socket::was_whole);
+        let seen =
+            !self.ended_sockets.is_empty() && self.ended_sockets.iter().all(Socket::was_whole);
         match self.stage {
             Stage::Leaving(since) | Stage::Ended(since) | Stage::Cut(since) if !seen => {
                 since.elapsed() > UNSEEN_MEMORY
             }
-            _ => self.spent.iter().all(Socket::is_closed),
+            _ => self.ended_sockets.iter().all(Socket::is_closed),
         }
     }
 

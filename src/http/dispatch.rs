@@ -69,7 +69,7 @@ struct Traffic {
     /// The last one accepts; the accept loops of those before it are dead, and their connections
     /// live on.
     sources: Vec<Arc<AcceptLoop>>,
-    source_died: bool,
+    accept_loop_is_dead: bool,
     /// The clients of all sources but the last.
     old_clients: Vec<HashSet<SocketAddr>>,
     connections: Connections,
@@ -98,7 +98,7 @@ impl Dispatch {
     ) -> Dispatch {
         let state = Traffic {
             sources: vec![Arc::new(source)],
-            source_died: false,
+            accept_loop_is_dead: false,
             old_clients: Vec::new(),
             connections: Connections::default(),
             leaving: Vec::new(),
@@ -262,7 +262,7 @@ impl Dispatch {
             state.workers.iter().for_each(|_| source.wake());
         }
         self.all_busy.notify_all();
-        self.wake_keeper();
+        self.wake_guard();
     }
 
     /// Whether answers end their connections.

@@ -62,7 +62,7 @@ impl Readiness {
 
     /// The answer when requests are served. It also says whether jobs are run.
     fn of_both(&self) -> HealthBody {
-        let (jobs, detail) = match self.health.can_jobs_be_claimed() {
+        let (jobs, detail) = match self.health.claimable() {
             None => ("off", None),
             Some(Ok(())) => ("ready", None),
             Some(Err(reason)) => ("not_ready", Some(reason)),
@@ -167,7 +167,7 @@ impl Api {
         let readings = Readings {
             database_up: health.check().is_ok(),
             ready: self.check().is_ok(),
-            jobs_ready: health.can_jobs_be_claimed().map(|answer| answer.is_ok()),
+            jobs_ready: health.claimable().map(|answer| answer.is_ok()),
             clock_skew_seconds: health.clock_skew_seconds(),
             database_durable: health.is_durable(),
             pool_in_use: pool.in_use,

@@ -30,19 +30,19 @@ pub(super) struct Sweep {
     /// The open connections, each with the instant at which a look first found it.
     open: HashMap<SocketAddr, Instant>,
     lost_for: u32,
-    /// When [`Sweep::see_off`] may look again.
-    next_farewell: Instant,
+    /// When [`Sweep::end_leaving`] may look again.
+    next_look_at_leaving: Instant,
 }
 
 impl Sweep {
     pub(super) fn new(dispatch: Arc<Dispatch>) -> Sweep {
-        Sweep { dispatch, open: HashMap::new(), lost_for: 0, next_farewell: Instant::now() }
+        Sweep { dispatch, open: HashMap::new(), lost_for: 0, next_look_at_leaving: Instant::now() }
     }
 
     pub(super) fn run(&mut self) {
         let begun = Instant::now();
         let Some(look) = self.dispatch.sockets.look() else { return };
-        self.dispatch.note_beside(look.beside);
+        self.dispatch.note_other_descriptors(look.beside);
         self.open.retain(|peer, _| look.open.contains_key(peer));
         for peer in look.open.keys() {
             self.open.entry(*peer).or_insert(begun);
@@ -51,7 +51,7 @@ impl Sweep {
         for (socket, overdue) in self.dispatch.overdue(open) {
             match overdue {
                 Overdue::Body => socket.end_reading(),
-                Overdue::Farewell => self.dispatch.tell(&socket),
+                Overdue::EndSending => self.dispatch.tell(&socket),
                 Overdue::Silent => {
                     socket.pin().iter().for_each(|it| it.send(&self.late(), false));
                     self.end(&socket);
@@ -69,9 +69,9 @@ impl Sweep {
 
     /// Ends the connections whose last answer said that they end. A look at thousands of
     /// descriptors takes long, so the pause after each is five times its length.
-    pub(super) fn see_off(&mut self) {
+    pub(super) fn end_leaving(&mut self) {
         let begun = Instant::now();
-        if begun < self.next_farewell {
+        if begun < self.next_look_at_leaving {
             return;
         }
         let leaving = self.dispatch.leaving();
@@ -88,7 +88,7 @@ impl Sweep {
                 None => self.dispatch.lose_connection(peer, None),
             }
         }
-        self.next_farewell = Instant::now() + begun.elapsed() * 5;
+        self.next_look_at_leaving = Instant::now() + begun.elapsed() * 5;
     }
 
     fn end(&self, socket: &Socket) {

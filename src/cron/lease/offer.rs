@@ -15,7 +15,7 @@ use crate::db::Session;
 /// What a poll has found in the database.
 #[derive(Debug)]
 pub(in crate::cron) struct Offers {
-    /// How many jobs are due and free; of those offered before, at most [`DUE_COUNTED_MAX`].
+    /// How many jobs are due and free; of those offered before, at most [`EARLIER_OFFERS_COUNTED_MAX`].
     pub(in crate::cron) due: i64,
     /// The age of the oldest offer; zero when all offers are new.
     pub(in crate::cron) oldest: Duration,
@@ -26,7 +26,7 @@ pub(in crate::cron) struct Offers {
     pub(in crate::cron) jump: Jump,
 }
 
-const DUE_COUNTED_MAX: i64 = 100;
+const EARLIER_OFFERS_COUNTED_MAX: i64 = 100;
 /// Writes the instant of the offer into each job that is due and free. It skips rows that somebody
 /// has locked, because one such row must not keep the other jobs from being run.
 ///
@@ -103,7 +103,7 @@ impl Leases {
         let (age_max, sent) = (self.offer_age_max.as_secs_f64(), Instant::now());
         let (ages, expected) = clock.as_ref().map(|clock| clock.marks(sent)).unwrap_or_default();
         let params: &[&(dyn postgres::types::ToSql + Sync)] =
-            &[&self.functions, &age_max, &DUE_COUNTED_MAX, &ages, &expected];
+            &[&self.functions, &age_max, &EARLIER_OFFERS_COUNTED_MAX, &ages, &expected];
         let row = session.query_one(OFFER, params)?;
         let (at, known) = (row.get("at"), Instant::now());
         let jump = match clock {

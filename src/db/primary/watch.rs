@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::{Known, Primaries, Server};
+use super::{HostState, Primaries, Server};
 use crate::db::{Dedicated, Error, Health, Stage};
 use crate::shutdown::{Phase, Signal};
 
@@ -69,7 +69,7 @@ impl Watch {
         }
     }
 
-    fn ask(&mut self) -> Known {
+    fn ask(&mut self) -> HostState {
         let mut answer = self.identify();
         // A lost connection says nothing of the server: it may have been ended by `cut`.
         let was_lost = |error: &Error| error.stage() != Stage::Unsent && error.is_passing();
@@ -80,13 +80,13 @@ impl Watch {
         let error = match answer {
             Ok(server) => {
                 (self.refusals, self.told_of_this) = (0, false);
-                return server.map_or(Known::Nothing, Known::Takes);
+                return server.map_or(HostState::Nothing, HostState::Takes);
             }
             Err(error) => error,
         };
-        let is_refused = error.is_of_the_statement() || error.is_of_the_login();
+        let is_refused = error.refuses_the_statement() || error.is_of_the_login();
         self.refusals = if is_refused { self.refusals.saturating_add(1) } else { 0 };
-        if error.is_of_the_statement() {
+        if error.refuses_the_statement() {
             if !self.told.swap(true, Ordering::Relaxed) {
                 warn!(
                     "event=hosts_not_compared reason={:?} hint=\"a server that goes on taking \
@@ -94,14 +94,14 @@ impl Watch {
                     error.reason()
                 );
             }
-            return Known::Nothing;
+            return HostState::Nothing;
         }
         let is_away = error.is_of_a_server_that_is_away();
         if !is_away && !std::mem::replace(&mut self.told_of_this, true) {
             let name = &self.primaries.names[self.host];
             warn!("event=host_not_asked host={name} reason={:?}", error.reason());
         }
-        self.primaries.last_known(self.host, error.is_of_nobody())
+        self.primaries.last_known(self.host, error.is_not_listening())
     }
 
     /// The server of this host; None if it is a standby.

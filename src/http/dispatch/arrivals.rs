@@ -29,7 +29,7 @@ impl Dispatch {
     pub(super) fn note_arrival(&self) {
         self.arrivals.fetch_add(1, Ordering::SeqCst);
         if self.guard_rests.swap(false, Ordering::SeqCst) {
-            self.wake_keeper();
+            self.wake_guard();
         }
     }
 

@@ -17,12 +17,12 @@ use crate::shutdown::Phase;
 
 impl Dispatch {
     /// Notes the guard's thread, which a new request or a dead accept loop wakes from its rest.
-    pub(in super::super) fn has_keeper(&self, guard: Thread) {
+    pub(in super::super) fn set_guard_thread(&self, guard: Thread) {
         // There is one guard, so this cannot fail.
         let _ = self.guard.set(guard);
     }
 
-    pub(super) fn wake_keeper(&self) {
+    pub(super) fn wake_guard(&self) {
         self.guard.get().into_iter().for_each(Thread::unpark);
     }
 
@@ -30,7 +30,7 @@ impl Dispatch {
     /// but at most for `limit`.
     pub(in super::super) fn rest_until_stirred(&self, seen: u64, limit: Duration) {
         self.guard_rests.store(true, Ordering::SeqCst);
-        if self.arrivals() == seen && !self.source_died() && self.is_listening() {
+        if self.arrivals() == seen && !self.accept_loop_is_dead() && self.is_listening() {
             thread::park_timeout(limit);
         }
         self.guard_rests.store(false, Ordering::SeqCst);
@@ -42,8 +42,8 @@ impl Dispatch {
     }
 
     /// Whether the current accept loop is known to be dead.
-    pub(in super::super) fn source_died(&self) -> bool {
-        self.state.lock().source_died
+    pub(in super::super) fn accept_loop_is_dead(&self) -> bool {
+        self.state.lock().accept_loop_is_dead
     }
 
     /// Notes that the current accept loop is dead, because it does not answer the guard.
@@ -55,22 +55,22 @@ impl Dispatch {
     pub(super) fn note_death(&self, source: &AcceptLoop, reason: &str) {
         let mut state = self.state.lock();
         let accepts = std::ptr::eq(Arc::as_ptr(&state.source()), source);
-        if accepts && !state.source_died && self.is_listening() {
-            state.source_died = true;
+        if accepts && !state.accept_loop_is_dead && self.is_listening() {
+            state.accept_loop_is_dead = true;
             warn!("event=accept_loop_ended reason={reason:?} hint=\"a new one is built\"");
-            self.wake_keeper();
+            self.wake_guard();
         }
     }
 
     /// Continues with a new accept loop. The connections of the old one, from `clients`, are served
     /// as before.
-    pub(in super::super) fn replace_source(
+    pub(in super::super) fn replace_accept_loop(
         &self,
         source: AcceptLoop,
         clients: HashSet<SocketAddr>,
     ) {
         let mut state = self.state.lock();
-        state.source_died = false;
+        state.accept_loop_is_dead = false;
         let old = state.source();
         state.sources.push(Arc::new(source));
         state.old_clients.push(clients);
@@ -142,7 +142,7 @@ impl Dispatch {
     }
 
     /// Notes how many descriptors belong to no connection.
-    pub(in super::super) fn note_beside(&self, descriptors: usize) {
+    pub(in super::super) fn note_other_descriptors(&self, descriptors: usize) {
         self.beside.store(descriptors, Ordering::Relaxed);
     }
 
