@@ -94,8 +94,15 @@ pub struct CronOptions {
 
 /// One replica's running scheduler. Dropping it begins the drain, but does not wait for its end.
 pub struct Cron {
-    held: Arc<Held>,
+    replica: Arc<Replica>,
     health: Arc<Health>,
+}
+
+/// What the parts of one replica share.
+struct Replica {
+    leases: Leases,
+    held: Held,
+    metrics: Arc<Metrics>,
 }
 
 const STACK_BYTES: usize = 256 * 1024;
@@ -132,20 +139,26 @@ impl Cron {
         let unused_max = UNUSED_MIN.max(options.poll * 3);
         let manager = Manager::new(target.clone(), limits).behind(looked.clone());
         let steps = Arc::new(Db::open(manager, STEPS_POOL_SIZE, unused_max, Arc::clone(health)));
-        let held = Arc::new(Held::new(shutdown.clone()));
+        let leases = Leases {
+            server: options.server.clone(),
+            term: options.lease,
+            offer_age_max: options.handicap * 10 + OFFER_AGE_MIN.max(options.poll * 4),
+            functions: functions.names(),
+        };
+        let held = Held::new(shutdown.clone());
+        let replica = Arc::new(Replica { leases, held, metrics: Arc::clone(metrics) });
         health.note_claimable(Err("it has not looked for due jobs yet".to_owned()));
         let connection = Dedicated::new(target.clone(), limits);
-        let shared = (&steps, &held, metrics);
-        let scheduler = scheduler(options, functions, connection, shared, looked);
-        let (watched, metrics) = (Arc::clone(&held), Arc::clone(metrics));
+        let scheduler = scheduler(options, functions, connection, (&steps, &replica), looked);
+        let (watched, metrics) = (Arc::clone(&replica), Arc::clone(metrics));
         // The process ends if one of these threads panics, or it would hold jobs and lose them.
-        spawn_vital("lease-watch", STACK_BYTES, move || lease_watch::run(&watched))?;
+        spawn_vital("lease-watch", STACK_BYTES, move || lease_watch::run(&watched.held))?;
         spawn_vital("scheduler", STACK_BYTES, move || scheduler.run())?;
         // This thread only fills a metric: nothing waits for it, and nothing depends on it.
         let name = "last-successes".to_owned();
         let builder = thread::Builder::new().name(name).stack_size(STACK_BYTES);
         builder.spawn(move || history::read_last_successes(&steps, &metrics))?;
-        Ok(Cron { held, health: Arc::clone(health) })
+        Ok(Cron { replica, health: Arc::clone(health) })
     }
 
     /// Waits until jobs can be claimed, which takes a poll and a connection for steps; for `limit`
@@ -160,15 +173,15 @@ impl Cron {
 
     /// Claims no further job, and cancels every run. Does not wait for the runs to end.
     pub fn begin_drain(&self) {
-        let runs = self.held.count();
+        let runs = self.replica.held.count();
         info!("event=runs_cancelled runs={runs} reason=\"this replica is shut down\"");
-        self.held.drain();
+        self.replica.held.drain();
     }
 
     /// Waits until every function has returned and its run is recorded, so that other replicas can
     /// take the jobs. False when a run is left at `until`: its lease then runs out by itself.
     pub fn wait_drained(&self, until: Instant) -> bool {
-        let runs = self.held.wait_until_empty(until);
+        let runs = self.replica.held.wait_until_empty(until);
         if runs > 0 {
             warn!("event=runs_left runs={runs} hint=\"others take over when the leases end\"");
         }
@@ -178,7 +191,7 @@ impl Cron {
 
 impl Drop for Cron {
     fn drop(&mut self) {
-        self.held.drain();
+        self.replica.held.drain();
     }
 }
 
@@ -186,34 +199,16 @@ fn scheduler(
     options: &CronOptions,
     functions: Functions,
     connection: Dedicated,
-    (steps, held, metrics): (&Arc<Db>, &Arc<Held>, &Arc<Metrics>),
+    (steps, replica): (&Arc<Db>, &Arc<Replica>),
     looked: Signal,
 ) -> Scheduler {
-    let CronOptions { server, lease, handicap, poll } = options;
-    let leases = Arc::new(Leases {
-        server: server.clone(),
-        term: *lease,
-        offer_age_max: *handicap * 10 + OFFER_AGE_MIN.max(*poll * 4),
-        functions: functions.names(),
-    });
-    let shared = || (Arc::clone(&leases), Arc::clone(held), Arc::clone(metrics));
-    let renewals = {
-        let (leases, held, metrics) = shared();
-        Renewals { leases, held, metrics, at: Instant::now(), failing: false }
-    };
-    let ends = {
-        let (leases, held, metrics) = shared();
-        Ends { leases, held, metrics, all: Vec::new() }
-    };
-    let runner = {
-        let (leases, held, _) = shared();
-        Runner { leases, held, functions, steps: Arc::clone(steps) }
-    };
-    let (leases, held, metrics) = shared();
+    let CronOptions { lease, handicap, poll, .. } = options;
+    let of = || Arc::clone(replica);
+    let runner = Runner { replica: of(), functions, steps: Arc::clone(steps) };
+    let renewals = Renewals { replica: of(), at: Instant::now(), failing: false };
+    let ends = Ends { replica: of(), all: Vec::new() };
     let claims = Claims {
-        leases,
-        held: Arc::clone(&held),
-        metrics,
+        replica: of(),
         health: Arc::clone(steps.health()),
         looked,
         runner,
@@ -228,5 +223,5 @@ fn scheduler(
         told: Logged::default(),
     };
     let (poll, poll_at) = (*poll, Instant::now());
-    Scheduler { held, connection, renewals, ends, claims, poll, poll_at }
+    Scheduler { replica: of(), connection, renewals, ends, claims, poll, poll_at }
 }

@@ -29,13 +29,13 @@ mod command;
 mod connections;
 mod cron;
 mod deadlines;
-mod denials;
 mod dispatch;
 mod handlers;
 mod input;
 mod lanes;
 mod page;
 mod problem;
+mod readiness;
 mod refusal;
 mod reply;
 mod request;
@@ -57,13 +57,15 @@ use log::{info, warn};
 pub use call::{BODY_BYTES_MAX, Call, request_id};
 pub use capacity::Capacity;
 pub use command::{Command, read_change, read_job_change, read_run_filter};
-pub use handlers::{Api, Readiness};
+pub use handlers::Api;
 pub use problem::Problem;
+pub use readiness::Readiness;
 pub use reply::Reply;
 pub use route::{NoRoute, ROUTES, Reach, Route};
 pub use self_check::self_check;
 
 use crate::db::{Deadline, Health};
+use crate::logger::Seldom;
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Signal, spawn_vital};
 use accept::AcceptLoop;
@@ -186,7 +188,7 @@ impl Listener {
             dispatch: Arc::clone(&dispatch),
             listener: listener.try_clone()?,
             capacity: options.capacity,
-            told: None,
+            logged: Seldom::default(),
         };
         threads.push(spawn_vital("room", STACK_BYTES, move || room.run())?);
         let guard = spawn_vital("guard", STACK_BYTES, move || guard.run())?;

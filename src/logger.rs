@@ -129,6 +129,7 @@
 //!   at `LOG_LEVEL=trace`
 
 use std::io::{LineWriter, Stderr, stderr};
+use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
 use simplelog::{ConfigBuilder, WriteLogger};
@@ -192,5 +193,42 @@ impl Log for Signed {
 
     fn flush(&self) {
         self.lines.flush();
+    }
+}
+
+/// Keeps what strangers can cause out of the log: one line in 10 s, 1.5 MB a day, however often it
+/// happens.
+#[derive(Default)]
+pub struct Seldom {
+    logged: Option<Instant>,
+    unlogged: u64,
+}
+
+impl Seldom {
+    const PAUSE: Duration = Duration::from_secs(10);
+
+    /// How often it has happened since the last line, this time included; `None` if it is too early
+    /// for another line.
+    pub fn count(&mut self, now: Instant) -> Option<u64> {
+        self.unlogged += 1;
+        if self.logged.is_some_and(|at| now.saturating_duration_since(at) < Seldom::PAUSE) {
+            return None;
+        }
+        self.logged = Some(now);
+        Some(std::mem::take(&mut self.unlogged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_logged_in_a_line_now_and_then() {
+        let mut seldom = Seldom::default();
+        let start = Instant::now();
+        let logged: Vec<_> =
+            (0..25_000).filter_map(|ms| seldom.count(start + Duration::from_millis(ms))).collect();
+        assert_eq!(logged, [1, 10_000, 10_000]);
     }
 }

@@ -11,10 +11,10 @@ mod changes;
 mod requests;
 mod runs;
 
-use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, Result, TextEncoder,
+    Gauge, IntGauge, IntGaugeVec, Registry, Result, TextEncoder, register_gauge_vec_with_registry,
+    register_gauge_with_registry, register_int_gauge_vec_with_registry,
+    register_int_gauge_with_registry,
 };
 
 pub use changes::Changes;
@@ -78,15 +78,18 @@ impl Metrics {
     /// If the name of a family is invalid or used twice; tests show that none is.
     pub fn new() -> Result<Metrics> {
         let registry = Registry::new();
-        let families = Families(&registry);
-        let build =
-            families.gauges("balanced_build_info", "The version that runs.", &["version"])?;
+        let build = register_gauge_vec_with_registry!(
+            "balanced_build_info",
+            "The version that runs.",
+            &["version"],
+            registry
+        )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         Ok(Metrics {
-            requests: Requests::new(&families)?,
-            changes: Changes::new(&families)?,
-            runs: Runs::new(&families)?,
-            looked_at: LookedAt::new(&families)?,
+            requests: Requests::new(&registry)?,
+            changes: Changes::new(&registry)?,
+            runs: Runs::new(&registry)?,
+            looked_at: LookedAt::new(&registry)?,
             registry,
         })
     }
@@ -102,35 +105,51 @@ impl Metrics {
 }
 
 impl LookedAt {
-    fn new(families: &Families<'_>) -> Result<LookedAt> {
+    fn new(registry: &Registry) -> Result<LookedAt> {
         Ok(LookedAt {
-            database_up: families
-                .gauge("database_up", "Whether the database works, as readiness has it: 1 or 0.")?,
-            ready: families
-                .gauge("balanced_ready", "Whether this replica should get requests: 1 or 0.")?,
-            jobs_ready: families.real(
+            database_up: register_int_gauge_with_registry!(
+                "database_up",
+                "Whether the database works, as readiness has it: 1 or 0.",
+                registry
+            )?,
+            ready: register_int_gauge_with_registry!(
+                "balanced_ready",
+                "Whether this replica should get requests: 1 or 0.",
+                registry
+            )?,
+            jobs_ready: register_gauge_with_registry!(
                 "balanced_jobs_ready",
                 "Whether this replica can claim jobs: 1 or 0, NaN where it is told to run none.",
+                registry
             )?,
-            clock_skew: families.real(
+            clock_skew: register_gauge_with_registry!(
                 "database_clock_skew_seconds",
                 "This machine's clock minus the database's, NaN while that is unknown; nothing is \
                  decided by it.",
+                registry
             )?,
-            durable: families.real(
+            durable: register_gauge_with_registry!(
                 "database_durable",
                 "Whether the database keeps what it has committed if its machine crashes: 0 with \
                  fsync or full_page_writes off, NaN while that is unknown.",
+                registry
             )?,
-            pool: families.whole_gauges(
+            pool: register_int_gauge_vec_with_registry!(
                 "db_pool_connections",
                 "Connections to the database that requests share.",
                 &["state"],
+                registry
             )?,
-            pool_max: families
-                .gauge("db_pool_connections_max", "The most such connections there can be.")?,
-            pool_waiting: families
-                .gauge("db_pool_waiting", "Requests that wait for such a connection.")?,
+            pool_max: register_int_gauge_with_registry!(
+                "db_pool_connections_max",
+                "The most such connections there can be.",
+                registry
+            )?,
+            pool_waiting: register_int_gauge_with_registry!(
+                "db_pool_waiting",
+                "Requests that wait for such a connection.",
+                registry
+            )?,
         })
     }
 
@@ -153,56 +172,6 @@ fn truth(known: Option<bool>) -> f64 {
 
 fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// Makes families of metrics and registers them; a name can be used only once.
-struct Families<'a>(&'a Registry);
-
-impl Families<'_> {
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter> {
-        self.registered(IntCounter::new(name, help)?)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
-        self.registered(IntCounterVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge> {
-        self.registered(IntGauge::new(name, help)?)
-    }
-
-    fn whole_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
-        self.registered(IntGaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn real(&self, name: &str, help: &str) -> Result<Gauge> {
-        self.registered(Gauge::new(name, help)?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec> {
-        self.registered(GaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram> {
-        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.registered(Histogram::with_opts(options)?)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> Result<HistogramVec> {
-        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.registered(HistogramVec::new(options, labels)?)
-    }
-
-    fn registered<F: Collector + Clone + 'static>(&self, family: F) -> Result<F> {
-        self.0.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
 }
 
 #[cfg(test)]

@@ -6,15 +6,17 @@
 //! start. A schema newer than the program is only a warning, so that an old replica can restart
 //! during a deploy.
 
-use std::fmt;
+mod fault;
+
 use std::time::Duration;
 
 use log::{info, warn};
-use postgres::error::SqlState;
 use postgres::{Client, Transaction};
 
-use crate::db::{Limits, Target, explain, is_passing};
+use crate::db::{Limits, Target};
 use crate::shutdown::Signal;
+pub use fault::Fault;
+use fault::{refused, unreachable};
 
 /// One file of `sql/`.
 #[derive(Clone, Copy, Debug)]
@@ -41,19 +43,6 @@ pub const MIGRATIONS: &[Migration] = migrations![
     "0006_settings_tag.sql",
     "0007_write_instants.sql",
 ];
-
-/// Why the schema is not as the program needs it.
-#[derive(Debug)]
-pub enum Fault {
-    /// No connection could be opened; another try may succeed. The probe logs the reason.
-    Away(String),
-    /// The database stopped the work for a passing reason; another try may succeed.
-    Unreachable(String),
-    /// Another try would fail in the same way, so an operator must act.
-    Refused(String),
-    /// The program was told to end before all was done.
-    Stopped,
-}
 
 /// The pause between two tries to take the lock while another replica holds it.
 const LOCK_RETRY: Duration = Duration::from_millis(50);
@@ -281,64 +270,5 @@ fn line_of(sql: &str, offset: u32) -> usize {
     1 + sql.chars().take(offset.saturating_sub(1) as usize).filter(|c| *c == '\n').count()
 }
 
-fn unreachable(error: &postgres::Error) -> Fault {
-    Fault::Unreachable(explain(error))
-}
-
-/// Another try may succeed after a lost connection or a passing refusal, and on a standby, which
-/// may be promoted; after any other refusal it would not.
-fn refused(error: &postgres::Error, what: &str) -> Fault {
-    if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
-        return Fault::Unreachable(
-            "the database is read-only, and its schema is not as this program needs it: name the \
-             primary in DATABASE_URL, or all hosts with target_session_attrs=read-write"
-                .to_owned(),
-        );
-    }
-    match error.as_db_error() {
-        Some(refusal) if !is_passing(refusal.code()) => {
-            Fault::Refused(format!("{what}: {}", explain(error)))
-        }
-        _ => unreachable(error),
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::Away(reason) | Fault::Unreachable(reason) => {
-                write!(f, "the database cannot be used: {reason}")
-            }
-            Fault::Refused(reason) => f.write_str(reason),
-            Fault::Stopped => f.write_str("told to end before the migrations were applied"),
-        }
-    }
-}
-
-impl std::error::Error for Fault {}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_names_its_line() {
-        let sql = "select 1;\n-- größer\nselec 2;";
-        assert_eq!(line_of(sql, 1), 1);
-        assert_eq!(line_of(sql, u32::try_from(sql.chars().count()).unwrap() - 7), 3);
-    }
-
-    #[test]
-    fn numbers_follow_each_other() {
-        let file = |name| Migration { name, sql: "" };
-        assert!(number(&[file("0001_a.sql"), file("0002_b.sql")]).is_ok());
-        for wrong in [
-            vec![file("0002_a.sql")],
-            vec![file("0001_a.sql"), file("0003_b.sql")],
-            vec![file("0001_a.sql"), file("0001_b.sql")],
-            vec![file("first.sql")],
-        ] {
-            assert!(matches!(number(&wrong), Err(Fault::Refused(_))));
-        }
-    }
-}
+mod tests;

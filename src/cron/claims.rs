@@ -4,24 +4,24 @@
 //! claims an offered job only `handicap(n)` after the offer, an instant that all replicas read from
 //! the same row. So the replica that holds the fewest jobs claims first.
 
+mod wave;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{Level, error, info, log, warn};
+use log::{error, info, warn};
 
-use super::held::Held;
+use super::Replica;
 use super::lease::{Clock, End, Leases, Leave, Outcome};
 use super::run::Runner;
 use super::running::{Running, TrustWindow};
 use crate::db::{Dedicated, Error, Health, Lack};
-use crate::metrics::Metrics;
 use crate::random;
 use crate::shutdown::Signal;
+use wave::Wave;
 
 pub(super) struct Claims {
-    pub(super) leases: Arc<Leases>,
-    pub(super) held: Arc<Held>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) replica: Arc<Replica>,
     pub(super) health: Arc<Health>,
     /// Begun after the first poll. Connections for steps wait for it: the poll's own comes first.
     pub(super) looked: Signal,
@@ -60,13 +60,6 @@ pub(super) struct Logged {
 /// After the system has refused a thread, nothing is claimed for this long.
 const THREAD_RETRY: Duration = Duration::from_secs(5);
 
-/// This replica's claims since it last saw no due job.
-#[derive(Default)]
-pub(super) struct Wave {
-    claimed: i64,
-    told: Option<i64>,
-}
-
 /// How long after the offer a replica that holds `held` jobs may claim the job: `step` if it holds
 /// one job, more with each further one, and never more than ten times `step`.
 pub(super) fn handicap(held: usize, step: Duration) -> Duration {
@@ -86,7 +79,7 @@ impl Claims {
             }
             Err(error) => {
                 self.health.note_claimable(Err(error.reason().to_owned()));
-                self.metrics.runs.due_unknown();
+                self.replica.metrics.runs.due_unknown();
                 if !std::mem::replace(&mut self.told.failing, true) {
                     warn!("event=poll_failed reason={:?}", error.reason());
                 }
@@ -98,7 +91,7 @@ impl Claims {
     fn try_to_poll(&mut self, connection: &mut Dedicated, until: Instant) -> Result<bool, Error> {
         let (looked, refusals) = (Instant::now(), self.told.refusals);
         let clock = &mut self.clock;
-        let offers = connection.run(|session| self.leases.offer(session, clock))?;
+        let offers = connection.run(|session| self.replica.leases.offer(session, clock))?;
         self.looked.begin();
         self.note_a_jump(offers.jump);
         self.tell_unknown(&offers.unknown);
@@ -112,14 +105,14 @@ impl Claims {
         let (mut left, mut refused) = (offers.due, 0);
         self.check_step_connection();
         while left > 0 && self.may_claim() {
-            if is_over() || self.held.has_ended() {
+            if is_over() || self.replica.held.has_ended() {
                 interrupted = true;
                 break;
             }
-            let handicap = handicap(self.held.count(), self.handicap);
+            let handicap = handicap(self.replica.held.count(), self.handicap);
             let age = offers.oldest + looked.elapsed();
             if age < handicap {
-                self.told.wave.tell_wait(left, self.held.count(), handicap - age);
+                self.told.wave.tell_wait(left, self.replica.held.count(), handicap - age);
                 break;
             }
             match self.claim(connection, handicap, refused) {
@@ -138,8 +131,8 @@ impl Claims {
             self.told.refusals = 0;
         }
         match self.lack.is_some() {
-            true => self.metrics.runs.due_unknown(),
-            false => self.metrics.runs.due(usize::try_from(left).unwrap_or_default()),
+            true => self.replica.metrics.runs.due_unknown(),
+            false => self.replica.metrics.runs.due(usize::try_from(left).unwrap_or_default()),
         }
         Ok(interrupted)
     }
@@ -152,20 +145,21 @@ impl Claims {
         handicap: Duration,
         refused: i64,
     ) -> Result<bool, Error> {
-        let held: Vec<i64> = self.held.list().iter().map(|run| run.claimed.job_id).collect();
+        let held: Vec<i64> =
+            self.replica.held.list().iter().map(|run| run.claimed.job_id).collect();
         let (leave, nonce) = (Leave { held: &held, first: refused }, random::bits());
         let attempted = Instant::now();
-        let claim = |session: &mut _| self.leases.claim(session, handicap, leave, nonce);
+        let claim = |session: &mut _| self.replica.leases.claim(session, handicap, leave, nonce);
         let Some(claimed) = connection.run(claim)? else {
             return Ok(false);
         };
         if let Some(orphan) = &claimed.taken_from {
-            self.metrics.runs.taken_over();
-            self.metrics.runs.abandoned(&orphan.job);
+            self.replica.metrics.runs.taken_over();
+            self.replica.metrics.runs.abandoned(&orphan.job);
         }
-        self.metrics.runs.claimed(&claimed.job, claimed.late_seconds);
+        self.replica.metrics.runs.claimed(&claimed.job, claimed.late_seconds);
         let running = Arc::new(Running::new(claimed, attempted, self.trust));
-        self.held.add(Arc::clone(&running));
+        self.replica.held.add(Arc::clone(&running));
         if let Err(error) = self.runner.start(&running) {
             self.no_thread = Some(Instant::now());
             let (job, run) = (&running.claimed.job, running.claimed.run_id);
@@ -174,8 +168,10 @@ impl Claims {
                  raise the limit of threads; another replica runs the job\"",
                 error.to_string()
             );
-            let detail = format!("{} had no thread left: {error}", self.leases.server);
-            self.held.ended(&running, End { outcome: Outcome::Cancelled, detail, progress: 0.0 });
+            let detail = format!("{} had no thread left: {error}", self.replica.leases.server);
+            self.replica
+                .held
+                .ended(&running, End { outcome: Outcome::Cancelled, detail, progress: 0.0 });
         }
         Ok(true)
     }
@@ -186,7 +182,7 @@ impl Claims {
     }
 
     fn may_claim(&self) -> bool {
-        self.obstacle().is_none() && self.may_ask() && !self.held.is_draining()
+        self.obstacle().is_none() && self.may_ask() && !self.replica.held.is_draining()
     }
 
     /// Why no further run can be started at present; none when one can.
@@ -260,8 +256,8 @@ impl Claims {
 
     /// Closes the run that a dead replica left open of a job that may never be taken over.
     fn free(&mut self, connection: &mut Dedicated, job_id: i64) -> Result<(), Error> {
-        match connection.run(|session| self.leases.free(session, job_id)) {
-            Ok(orphan) => orphan.into_iter().for_each(|orphan| orphan.tell(&self.metrics)),
+        match connection.run(|session| self.replica.leases.free(session, job_id)) {
+            Ok(orphan) => orphan.into_iter().for_each(|orphan| orphan.tell(&self.replica.metrics)),
             Err(error) if !error.is_passing() => self.tell_refused(&error),
             Err(error) => return Err(error),
         }
@@ -269,7 +265,7 @@ impl Claims {
     }
 
     fn tell_refused(&mut self, error: &Error) {
-        self.metrics.runs.write_refused();
+        self.replica.metrics.runs.write_refused();
         self.told.refusals += 1;
         if self.told.refusals == 1 {
             error!(
@@ -292,44 +288,5 @@ impl Claims {
     }
 }
 
-impl Wave {
-    fn begin(&mut self, due: i64) {
-        if due == 0 {
-            *self = Wave::default();
-        }
-    }
-
-    /// Logs at most once between two claims.
-    fn tell_wait(&mut self, due: i64, held: usize, wait: Duration) {
-        if self.told.replace(self.claimed) == Some(self.claimed) {
-            return;
-        }
-        let (claimed, wait) = (self.claimed, wait.as_secs_f64());
-        // A replica that holds jobs waits at every job that comes due: this alone is routine.
-        let level = if claimed > 0 { Level::Info } else { Level::Debug };
-        log!(
-            level,
-            "event=claims_wait due={due} claimed={claimed} runs={held} wait_seconds={wait:.1} \
-             hint=\"left to replicas that hold fewer\""
-        );
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_handicap_always_rises_and_stays_below_ten_steps() {
-        let step = Duration::from_secs(3);
-        assert_eq!(handicap(0, step), Duration::ZERO);
-        assert_eq!(handicap(1, step), step);
-        assert!(handicap(2, step) > Duration::from_millis(5_454));
-        for held in 0..10_000 {
-            assert!(handicap(held + 1, step) > handicap(held, step), "{held}");
-            assert!(handicap(held + 1, step) < step * 10, "{held}");
-        }
-        assert!(handicap(usize::MAX, Duration::from_secs(60)) <= Duration::from_secs(600));
-        assert_eq!(handicap(7, Duration::ZERO), Duration::ZERO);
-    }
-}
+mod tests;

@@ -6,17 +6,14 @@ use std::time::{Duration, Instant};
 
 use log::{Level, error, log, warn};
 
-use super::held::Held;
-use super::lease::{Claimed, Clock, End, Ended, Leases, Outcome};
+use super::Replica;
+use super::lease::{Claimed, Clock, End, Ended, Outcome};
 use super::running::{Reason, Running};
 use crate::db::{Dedicated, Error, Stage};
-use crate::metrics::Metrics;
 
 /// The ends that this replica still has to write.
 pub(super) struct Ends {
-    pub(super) leases: Arc<Leases>,
-    pub(super) held: Arc<Held>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) replica: Arc<Replica>,
     pub(super) all: Vec<Ending>,
 }
 
@@ -87,8 +84,8 @@ impl Ends {
         clock: &Clock,
         until: Option<Instant>,
     ) -> bool {
-        let held = self.held.count();
-        for mut ending in self.held.take_ended() {
+        let held = self.replica.held.count();
+        for mut ending in self.replica.held.take_ended() {
             self.count_a_loss(&mut ending, false);
             self.all.push(ending);
         }
@@ -102,7 +99,8 @@ impl Ends {
             }
             tried = true;
             let (run, end) = (&ending.run.claimed, &ending.end);
-            match connection.run(|session| self.leases.end(session, run, end, clock.now())) {
+            match connection.run(|session| self.replica.leases.end(session, run, end, clock.now()))
+            {
                 Ok(Ended::Busy) => {
                     if ending.returned.elapsed() > LOCKED_MAX {
                         tell_that_it_waits(&mut ending, "somebody has locked the job");
@@ -130,7 +128,7 @@ impl Ends {
                 }
             }
         }
-        self.held.count() < held
+        self.replica.held.count() < held
     }
 
     fn again(&mut self, ending: Ending, pause: Duration) {
@@ -143,7 +141,7 @@ impl Ends {
         let before = ending.refusals;
         if !error.is_passing() {
             ending.refusals += REFUSALS_OF_A_LASTING_ONE;
-            self.metrics.runs.write_refused();
+            self.replica.metrics.runs.write_refused();
         } else if error.stage() == Stage::Refused {
             ending.refusals += 1;
         }
@@ -175,9 +173,9 @@ impl Ends {
         log_end(&ending, record);
         let (job, outcome) = (&ending.run.claimed.job, ending.end.outcome);
         if let Record::Written(at) = record {
-            self.metrics.runs.ended(job, outcome.name(), ending.seconds);
+            self.replica.metrics.runs.ended(job, outcome.name(), ending.seconds);
             if outcome == Outcome::Succeeded {
-                self.metrics.runs.succeeded(job, *at);
+                self.replica.metrics.runs.succeeded(job, *at);
             }
         }
         self.let_go(&ending.run);
@@ -187,13 +185,13 @@ impl Ends {
     fn count_a_loss(&self, ending: &mut Ending, is_lost: bool) {
         let is_expelled = matches!(ending.run.reason(), Some(Reason::Expired | Reason::Lost));
         if (is_expelled || is_lost) && !std::mem::replace(&mut ending.is_counted, true) {
-            self.metrics.runs.lease_lost();
+            self.replica.metrics.runs.lease_lost();
         }
     }
 
     fn let_go(&self, run: &Running) {
-        self.metrics.runs.let_go();
-        self.held.remove(run);
+        self.replica.metrics.runs.let_go();
+        self.replica.held.remove(run);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
-use super::lease::Leases;
+use super::Replica;
 use super::running::{Reason, Running};
 use crate::db::{self, Db, Deadline, Session};
 
@@ -33,7 +33,7 @@ pub struct Functions(BTreeMap<String, Function>);
 /// What a function is given: its run, and the way to make steps in the database.
 pub struct Context {
     pub(super) running: Arc<Running>,
-    pub(super) leases: Arc<Leases>,
+    pub(super) replica: Arc<Replica>,
     pub(super) db: Arc<Db>,
 }
 
@@ -138,7 +138,7 @@ impl Context {
             self.check()?;
             let fenced = |session: &mut Session| {
                 session.transaction(|session| {
-                    match self.leases.hold(session, &self.running.claimed)? {
+                    match self.replica.leases.hold(session, &self.running.claimed)? {
                         Some(true) => work(session).map(Step::Done),
                         Some(false) => Ok(Step::Expired),
                         None => Ok(Step::Lost),

@@ -5,16 +5,13 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::held::Held;
+use super::Replica;
 use super::lease::{Claimed, Leases, Own};
 use super::running::{Reason, Running};
 use crate::db::{Dedicated, Error};
-use crate::metrics::Metrics;
 
 pub(super) struct Renewals {
-    pub(super) leases: Arc<Leases>,
-    pub(super) held: Arc<Held>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) replica: Arc<Replica>,
     /// When the next renewal is due.
     pub(super) at: Instant,
     /// Whether the last try failed. Only the first of several failures is logged.
@@ -24,17 +21,17 @@ pub(super) struct Renewals {
 impl Renewals {
     /// When the next renewal is due; none when no run is held.
     pub(super) fn next(&self) -> Option<Instant> {
-        (self.held.count() > 0).then_some(self.at)
+        (self.replica.held.count() > 0).then_some(self.at)
     }
 
     /// Whether leases cannot be renewed at present: then no other may be claimed.
     pub(super) fn are_failing(&self) -> bool {
-        self.failing && self.held.count() > 0
+        self.failing && self.replica.held.count() > 0
     }
 
     /// The time from one renewal to the next.
     pub(super) fn pause(&self) -> Duration {
-        self.leases.term / 3
+        self.replica.leases.term / 3
     }
 
     /// Renews the leases, if that is due.
@@ -45,19 +42,19 @@ impl Renewals {
         let begun = Instant::now();
         match self.try_to_renew(connection) {
             Ok(all) => {
-                let soon = Instant::now() + self.leases.term / 30;
+                let soon = Instant::now() + self.replica.leases.term / 30;
                 self.at = if all { begun + self.pause() } else { soon };
                 if std::mem::take(&mut self.failing) {
-                    let runs = self.held.count();
+                    let runs = self.replica.held.count();
                     info!("event=leases_renewed_again runs={runs}");
                 }
             }
             Err(error) => {
                 // The try itself can take long, so the pause counts from its end.
-                self.at = Instant::now() + self.leases.term / 30;
-                self.metrics.runs.heartbeat_failed();
+                self.at = Instant::now() + self.replica.leases.term / 30;
+                self.replica.metrics.runs.heartbeat_failed();
                 if !std::mem::replace(&mut self.failing, true) {
-                    let (runs, reason) = (self.held.count(), error.to_string());
+                    let (runs, reason) = (self.replica.held.count(), error.to_string());
                     warn!("event=leases_not_renewed runs={runs} reason={reason:?}");
                 }
             }
@@ -68,11 +65,11 @@ impl Renewals {
     fn try_to_renew(&self, connection: &mut Dedicated) -> Result<bool, Error> {
         // Opening the connection can take long: the runs and `attempted` are read after that.
         let (runs, attempted, own) = connection.run(|session| {
-            let mut runs = self.held.list();
+            let mut runs = self.replica.held.list();
             runs.retain(|run| run.is_trusted());
             let claimed: Vec<&Claimed> = runs.iter().map(|run| &run.claimed).collect();
             let attempted = Instant::now();
-            let own = self.leases.renew(session, &claimed)?;
+            let own = self.replica.leases.renew(session, &claimed)?;
             Ok((runs, attempted, own))
         })?;
         let mut all = true;

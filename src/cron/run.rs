@@ -8,16 +8,15 @@ use std::thread;
 
 use log::{info, warn};
 
+use super::Replica;
 use super::function::{Context, Failure, Functions};
-use super::held::Held;
-use super::lease::{Claimed, End, Leases, Orphan, Outcome};
+use super::lease::{Claimed, End, Orphan, Outcome};
 use super::running::{Reason, Running};
 use crate::db::Db;
 
 /// Starts runs, with what all of them share.
 pub(super) struct Runner {
-    pub(super) leases: Arc<Leases>,
-    pub(super) held: Arc<Held>,
+    pub(super) replica: Arc<Replica>,
     pub(super) functions: Functions,
     /// The connections for the functions' steps.
     pub(super) steps: Arc<Db>,
@@ -31,21 +30,21 @@ impl Runner {
     /// # Errors
     /// When the system can start no further thread.
     pub(super) fn start(&self, running: &Arc<Running>) -> io::Result<()> {
-        let (running, held) = (Arc::clone(running), Arc::clone(&self.held));
+        let (running, replica) = (Arc::clone(running), Arc::clone(&self.replica));
         let context = Context {
             running: Arc::clone(&running),
-            leases: Arc::clone(&self.leases),
+            replica: Arc::clone(&self.replica),
             db: Arc::clone(&self.steps),
         };
         let name = format!("run {}", running.claimed.job);
-        let (functions, server) = (self.functions.clone(), self.leases.server.clone());
+        let (functions, server) = (self.functions.clone(), self.replica.leases.server.clone());
         let builder = thread::Builder::new().name(name).stack_size(STACK_BYTES);
         let run = move || {
             // A panic in the function makes the run fail, and nothing else.
             let result = panic::catch_unwind(AssertUnwindSafe(|| call(&functions, &context)));
             let failed = |panic: Box<dyn Any + Send>| Err(Failure::Failed(text_of(panic.as_ref())));
             let end = end_of(result.unwrap_or_else(failed), &running, &server);
-            held.ended(&running, end);
+            replica.held.ended(&running, end);
         };
         builder.spawn(run).map(drop)
     }

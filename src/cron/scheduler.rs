@@ -6,15 +6,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Replica;
 use super::claims::Claims;
 use super::ends::Ends;
-use super::held::Held;
 use super::renewals::Renewals;
 use crate::db::Dedicated;
 use crate::random;
 
 pub(super) struct Scheduler {
-    pub(super) held: Arc<Held>,
+    pub(super) replica: Arc<Replica>,
     pub(super) connection: Dedicated,
     pub(super) renewals: Renewals,
     pub(super) ends: Ends,
@@ -31,9 +31,9 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(50);
 impl Scheduler {
     /// Returns when this replica has drained.
     pub(super) fn run(mut self) {
-        while !self.held.is_draining() || self.held.count() > 0 {
+        while !self.replica.held.is_draining() || self.replica.held.count() > 0 {
             self.turn();
-            self.held.wait_for_an_end(self.next());
+            self.replica.held.wait_for_an_end(self.next());
         }
     }
 
@@ -48,7 +48,7 @@ impl Scheduler {
         }
         if let Err(reason) = self.may_poll() {
             self.claims.rest(reason);
-        } else if Instant::now() >= self.poll_at && self.held.begin_claiming() {
+        } else if Instant::now() >= self.poll_at && self.replica.held.begin_claiming() {
             self.poll();
         }
     }
@@ -56,7 +56,7 @@ impl Scheduler {
     fn poll(&mut self) {
         let renewal = self.renewals.next().unwrap_or(Instant::now() + self.renewals.pause());
         let interrupted = self.claims.poll(&mut self.connection, renewal);
-        self.held.end_claiming();
+        self.replica.held.end_claiming();
         if std::mem::take(&mut self.claims.leases_have_ended) {
             self.renewals.at = Instant::now();
         }
@@ -73,7 +73,7 @@ impl Scheduler {
 
     /// The error says why not to poll: a job claimed while no lease can be renewed would be lost.
     fn may_poll(&self) -> Result<(), &'static str> {
-        if self.held.is_draining() {
+        if self.replica.held.is_draining() {
             return Err("this replica is shutting down");
         }
         if self.renewals.are_failing() {

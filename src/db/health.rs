@@ -1,13 +1,15 @@
 //! The health of the database, kept in memory: whether the database answers, and since when no
 //! statement has returned. So nobody has to wait for the database to learn that.
 
-use std::fmt;
+mod trouble;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::Deadline;
+pub use trouble::Trouble;
 
 /// The database hangs if the probe waits for its answer and no statement of any thread has returned
 /// for this long.
@@ -58,22 +60,6 @@ struct Outage {
     /// When the last failed try began.
     tried: Instant,
     reason: String,
-}
-
-/// Why a request should not wait for the database now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// The database cannot be reached, or cannot do the work.
-    Away {
-        /// When the last failed try began: a request that began later may succeed.
-        tried: Instant,
-        /// Why that try failed, for the log.
-        reason: String,
-    },
-    /// The probe waits for an answer, and no statement has returned for this long.
-    Silent(Duration),
-    /// A pooler mixes sessions: a statement may run in another session; the reason for the log.
-    Unfit(String),
 }
 
 impl Default for Health {
@@ -282,72 +268,5 @@ impl Known {
     }
 }
 
-impl Trouble {
-    /// Whether to answer a request with this trouble. If the database is away, work already sent
-    /// returns by itself, and a request younger than the last failed try may succeed.
-    pub fn concerns(&self, deadline: &Deadline) -> bool {
-        match self {
-            Trouble::Silent(_) | Trouble::Unfit(_) => true,
-            Trouble::Away { tried, .. } => *tried >= deadline.begun() && !deadline.is_sent(),
-        }
-    }
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Trouble::Away { reason, .. } | Trouble::Unfit(reason) => f.write_str(reason),
-            Trouble::Silent(time) => {
-                write!(f, "no statement has returned for {:.1} s", time.as_secs_f32())
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_young_outage_is_waited_for_and_never_called_ready() {
-        let health = Health::default();
-        assert!(health.check().is_err(), "nothing has answered yet");
-        health.answered();
-        assert_eq!(health.check(), Ok(()));
-        assert!(health.failed(Instant::now(), "connection refused"));
-        assert!(!health.failed(Instant::now(), "connection refused"), "reported once");
-        assert_eq!(health.trouble(), None);
-        assert_eq!(health.check(), Err("connection refused".to_owned()));
-        health.answered();
-        assert_eq!(health.check(), Ok(()));
-    }
-
-    #[test]
-    fn an_outage_concerns_what_began_before_the_last_try_and_was_not_sent() {
-        let (waiting, sent) = (Deadline::within(SILENCE_MAX), Deadline::within(SILENCE_MAX));
-        sent.send().unwrap();
-        let away = Trouble::Away { tried: Instant::now(), reason: String::new() };
-        std::thread::sleep(Duration::from_millis(1));
-        let later = Deadline::within(SILENCE_MAX);
-        assert!(away.concerns(&waiting));
-        assert!(!away.concerns(&sent));
-        assert!(!away.concerns(&later));
-        assert!(Trouble::Silent(SILENCE_MAX).concerns(&sent));
-    }
-
-    #[test]
-    fn silence_counts_while_the_probe_asks_and_from_the_last_return() {
-        let short = Duration::from_millis(200);
-        let health = Health::default();
-        std::thread::sleep(short);
-        assert_eq!(health.silence(), Duration::ZERO);
-        health.asks();
-        std::thread::sleep(short);
-        let silence = health.silence();
-        assert!(silence >= short, "{silence:?}");
-        health.returned();
-        assert!(health.silence() < silence);
-        health.asks_no_more();
-        assert_eq!(health.silence(), Duration::ZERO);
-    }
-}
+mod tests;

@@ -9,9 +9,9 @@
 mod answers;
 mod arrivals;
 mod look;
+mod traffic;
 mod upkeep;
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -31,6 +31,7 @@ use super::sockets::Sockets;
 use crate::db::Effect;
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Signal};
+use traffic::{Traffic, Worker};
 
 /// How many requests that change one user's balance are worked on at once. While the first commits,
 /// the second already waits for the row in the database, and the third is on its way there: with
@@ -63,29 +64,6 @@ pub(super) struct Dispatch {
     pub(super) replica_name: String,
     pub(super) metrics: Arc<Metrics>,
     application: Arc<dyn Application>,
-}
-
-struct Traffic {
-    /// The last one accepts; the accept loops of those before it are dead, and their connections
-    /// live on.
-    sources: Vec<Arc<AcceptLoop>>,
-    accept_loop_is_dead: bool,
-    /// The clients of all sources but the last.
-    old_clients: Vec<HashSet<SocketAddr>>,
-    connections: Connections,
-    /// Clients whose connections are to be ended.
-    leaving: Vec<SocketAddr>,
-    workers: Vec<Worker>,
-    /// Requests that need no database, for the next worker or the watch.
-    in_memory: Vec<Arc<Request>>,
-    lanes: Lanes<Arc<Request>>,
-}
-
-#[derive(Clone)]
-enum Worker {
-    /// Waits at this source.
-    Idle(Arc<AcceptLoop>),
-    Busy(Option<Arc<Request>>),
 }
 
 impl Dispatch {
@@ -271,68 +249,8 @@ impl Dispatch {
     }
 }
 
-impl Worker {
-    fn waits_at(&self, source: &Arc<AcceptLoop>) -> bool {
-        matches!(self, Worker::Idle(at) if Arc::ptr_eq(at, source))
-    }
-}
-
 /// One user leaves half of the workers and of the connections to the others.
 fn in_hand_max(options: &super::ServerOptions) -> usize {
     let half = options.workers.min(options.connections) / 2;
     half.clamp(1, IN_HAND_MAX)
-}
-
-impl Traffic {
-    fn source(&self) -> Arc<AcceptLoop> {
-        Arc::clone(&self.sources[self.sources.len() - 1])
-    }
-
-    fn idle(&self) -> usize {
-        self.workers.iter().filter(|worker| matches!(worker, Worker::Idle(_))).count()
-    }
-
-    fn has_old_clients(&self) -> bool {
-        self.old_clients.iter().any(|clients| !clients.is_empty())
-    }
-
-    /// How many requests wait for a worker.
-    fn waiting(&self) -> usize {
-        self.lanes.parked() + self.in_memory.len()
-    }
-
-    /// What a worker that is free does next.
-    fn take(&mut self) -> Option<Arc<Request>> {
-        self.in_memory.pop().or_else(|| self.lanes.next())
-    }
-
-    /// What a free worker does that has found this request.
-    fn arrive(&mut self, request: Arc<Request>) -> Result<Option<Arc<Request>>, Arc<Request>> {
-        match request.is_in_memory() {
-            true => Ok(Some(request)),
-            false => self.lanes.arrive(request.lane(), request),
-        }
-    }
-
-    /// Leaves a request to the workers; it comes back where there is no room.
-    fn park(&mut self, request: Arc<Request>) -> Result<(), Arc<Request>> {
-        match request.is_in_memory() {
-            true => self.in_memory.push(request),
-            false => self.lanes.park(request.lane(), request)?,
-        }
-        if self.idle() > 0 {
-            self.source().wake();
-        }
-        Ok(())
-    }
-
-    /// The worker has nothing in hand any more.
-    fn put_down(&mut self, worker: usize) {
-        let before = std::mem::replace(&mut self.workers[worker], Worker::Busy(None));
-        if let Worker::Busy(Some(request)) = before
-            && let Some(lane) = request.lane()
-        {
-            self.lanes.leave(lane);
-        }
-    }
 }

@@ -1,26 +1,25 @@
 //! Handlers: each asks the database for one thing at most, and makes a reply of the result.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
-use serde::Serialize;
+use parking_lot::Mutex;
 
 use super::call::Call;
 use super::command::Command;
-use super::denials::Denials;
 use super::page::{self, DOCUMENT};
 use super::problem::Problem;
+use super::readiness::{HealthBody, Readiness};
 use super::reply::Reply;
 use super::route::{Reach, Route};
 use super::{Application, Asked};
 use crate::balance::{Answer, Balances, Change, Decision};
 use crate::config::Token;
 use crate::cron::{Functions, History, Jobs, StatusReader};
-use crate::db::{self, Db, Health, Lack, Stage};
+use crate::db::{self, Db, Lack, Stage};
+use crate::logger::Seldom;
 use crate::metrics::{CONTENT_TYPE, Metrics, Readings};
-use crate::shutdown::Signal;
 use crate::users::{User, Users};
 
 /// Outcome, for the metrics, of a change that an earlier request with the same key had made.
@@ -36,50 +35,10 @@ pub struct Api {
     pub(super) status: StatusReader,
     pub(super) history: History,
     token: Option<Token>,
-    denials: Denials,
+    denials: Mutex<Seldom>,
     readiness: Arc<Readiness>,
     db: Arc<Db>,
     metrics: Arc<Metrics>,
-}
-
-/// Whether this replica should get requests. It is known in memory, so a check never waits.
-pub struct Readiness {
-    health: Arc<Health>,
-    migrated: AtomicBool,
-    shutdown: Signal,
-}
-
-impl Readiness {
-    /// Starts as not ready, until [`Readiness::migrated`] is called.
-    pub fn new(health: Arc<Health>, shutdown: Signal) -> Readiness {
-        Readiness { health, migrated: AtomicBool::new(false), shutdown }
-    }
-
-    /// Notes that the migrations are applied. Until then, requests that need the database get 503.
-    pub fn migrated(&self) {
-        self.migrated.store(true, Ordering::Release);
-    }
-
-    /// The answer when requests are served. It also says whether jobs are run.
-    fn of_both(&self) -> HealthBody {
-        let (jobs, detail) = match self.health.claimable() {
-            None => ("off", None),
-            Some(Ok(())) => ("ready", None),
-            Some(Err(reason)) => ("not_ready", Some(reason)),
-        };
-        HealthBody { jobs: Some(jobs), detail, ..HealthBody::of("ready") }
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if self.shutdown.has_begun() {
-            return Err("this replica is shutting down".to_owned());
-        }
-        self.health.check()?;
-        match self.migrated.load(Ordering::Acquire) {
-            true => Ok(()),
-            false => Err("the migrations are not applied yet".to_owned()),
-        }
-    }
 }
 
 impl Api {
@@ -99,7 +58,7 @@ impl Api {
             status: StatusReader::new(Arc::clone(db), replica_name, functions),
             history: History::new(Arc::clone(db)),
             token,
-            denials: Denials::default(),
+            denials: Mutex::default(),
             readiness,
             db: Arc::clone(db),
             metrics: Arc::clone(metrics),
@@ -156,10 +115,20 @@ impl Api {
             true => Ok(()),
             false => {
                 let sent = call.authorization.is_some();
-                self.denials.tell(call, if sent { "not the token" } else { "no token" });
+                self.log_denial(call, if sent { "not the token" } else { "no token" });
                 Err(Problem::unauthorized())
             }
         }
+    }
+
+    /// Logs a change that was denied, or only counts it.
+    fn log_denial(&self, call: &Call, reason: &str) {
+        let Some(denied) = self.denials.lock().count(Instant::now()) else { return };
+        let Call { method, target, request_id, .. } = call;
+        warn!(
+            "event=request_denied request_id={request_id} method={method:?} path={target:?} \
+             reason={reason:?} denied={denied}"
+        );
     }
 
     fn metrics_text(&self, call: &Call) -> Result<Reply, Fault> {
@@ -201,12 +170,12 @@ impl Application for Api {
                 return Err(Problem::invalid_request(field, rule));
             }
             if call.is_cross_site() {
-                self.denials.tell(call, "a browser sent it for a page of another site");
+                self.log_denial(call, "a browser sent it for a page of another site");
                 return Err(Problem::cross_site_request());
             }
             self.authorize(call)?;
         }
-        if route.reach != Reach::Memory && !self.readiness.migrated.load(Ordering::Acquire) {
+        if route.reach != Reach::Memory && !self.readiness.is_migrated() {
             return Err(Problem::database_unavailable(db::Effect::NotApplied));
         }
         Ok(())
@@ -237,22 +206,6 @@ impl From<Problem> for Fault {
 impl From<db::Error> for Fault {
     fn from(error: db::Error) -> Fault {
         Fault::Database(error)
-    }
-}
-
-#[derive(Serialize)]
-struct HealthBody {
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    jobs: Option<&'static str>,
-    /// Why no job is claimed, if jobs are not ready.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-}
-
-impl HealthBody {
-    fn of(status: &'static str) -> HealthBody {
-        HealthBody { status, jobs: None, detail: None }
     }
 }
 

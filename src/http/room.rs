@@ -13,20 +13,19 @@ use super::accept;
 use super::accept_guard::threads;
 use super::capacity::Capacity;
 use super::dispatch::Dispatch;
+use crate::logger::Seldom;
 use crate::shutdown::Phase;
 
 /// Pause between two looks, in which up to a thousand connections may come.
 const TICK: Duration = Duration::from_millis(25);
 /// The same while more than an eighth of the limit is open.
 const TICK_CROWDED: Duration = Duration::from_millis(5);
-/// At most one log line in this time says that connections are held back.
-const TELL_PAUSE: Duration = Duration::from_secs(10);
 
 pub(super) struct Room {
     pub(super) dispatch: Arc<Dispatch>,
     pub(super) listener: TcpListener,
     pub(super) capacity: Capacity,
-    pub(super) told: Option<Instant>,
+    pub(super) logged: Seldom,
 }
 
 impl Room {
@@ -58,8 +57,7 @@ impl Room {
     }
 
     fn tell(&mut self, open: usize) {
-        if self.told.is_none_or(|at| at.elapsed() >= TELL_PAUSE) {
-            self.told = Some(Instant::now());
+        if self.logged.count(Instant::now()).is_some() {
             warn!(
                 "event=connections_held_back connections={open} max={} hint=\"new ones wait in \
                  their clients' kernels until others end\"",

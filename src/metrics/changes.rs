@@ -1,8 +1,9 @@
 //! Metrics of balance changes.
 
-use prometheus::{IntCounter, IntCounterVec, Result};
-
-use super::Families;
+use prometheus::{
+    IntCounter, IntCounterVec, Registry, Result, register_int_counter_vec_with_registry,
+    register_int_counter_with_registry,
+};
 
 /// Counts changes by what their clients were told; each request counts once.
 pub struct Changes {
@@ -24,18 +25,20 @@ const OUTCOMES: [&str; 8] = [
 ];
 
 impl Changes {
-    pub(super) fn new(families: &Families<'_>) -> Result<Changes> {
-        let by_outcome = families.counters(
+    pub(super) fn new(registry: &Registry) -> Result<Changes> {
+        let by_outcome = register_int_counter_vec_with_registry!(
             "balance_changes_total",
             "Changes of balances by what the client was told, replayed results left out.",
             &["outcome"],
+            registry
         )?;
         for outcome in OUTCOMES {
             by_outcome.with_label_values(&[outcome]);
         }
-        let replayed = families.counter(
+        let replayed = register_int_counter_with_registry!(
             "balance_changes_replayed_total",
             "Requests that were told the result of an earlier one with the same key.",
+            registry
         )?;
         Ok(Changes { by_outcome, replayed })
     }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use prometheus::{HistogramVec, IntCounterVec, IntGauge, Result};
+use prometheus::{
+    HistogramVec, IntCounterVec, IntGauge, Registry, Result, register_histogram_vec_with_registry,
+    register_int_counter_vec_with_registry, register_int_gauge_with_registry,
+};
 
-use super::{Families, whole};
+use super::whole;
 
 /// Counts requests, and measures the time from arrival to answer.
 pub struct Requests {
@@ -28,25 +31,36 @@ const BUCKETS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 impl Requests {
-    pub(super) fn new(families: &Families<'_>) -> Result<Requests> {
+    pub(super) fn new(registry: &Registry) -> Result<Requests> {
         Ok(Requests {
-            total: families.counters(
+            total: register_int_counter_vec_with_registry!(
                 "http_requests_total",
                 "Requests that were answered, counted before the answer is written.",
                 &["method", "route", "status"],
+                registry
             )?,
-            duration: families.histograms(
+            duration: register_histogram_vec_with_registry!(
                 "http_request_duration_seconds",
                 "From a request's arrival until its answer is about to be written.",
                 &["route"],
-                &BUCKETS,
+                BUCKETS.to_vec(),
+                registry
             )?,
-            workers: families.gauge("http_workers", "Threads that work on requests.")?,
-            workers_busy: families.gauge(
+            workers: register_int_gauge_with_registry!(
+                "http_workers",
+                "Threads that work on requests.",
+                registry
+            )?,
+            workers_busy: register_int_gauge_with_registry!(
                 "http_workers_busy",
                 "Those that have a request in hand, perhaps this one.",
+                registry
             )?,
-            waiting: families.gauge("http_requests_waiting", "Requests that wait for a worker.")?,
+            waiting: register_int_gauge_with_registry!(
+                "http_requests_waiting",
+                "Requests that wait for a worker.",
+                registry
+            )?,
         })
     }
 

@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
 use prometheus::{
-    GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result,
+    GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    Result, register_gauge_vec_with_registry, register_histogram_vec_with_registry,
+    register_histogram_with_registry, register_int_counter_vec_with_registry,
+    register_int_counter_with_registry, register_int_gauge_vec_with_registry,
+    register_int_gauge_with_registry,
 };
 
-use super::{Families, whole};
+use super::whole;
 
 /// Counts runs. Each is counted by the replica that wrote its end, so the sum over all replicas
 /// agrees with the history.
@@ -41,49 +45,64 @@ const LATENESS_BUCKETS: [f64; 12] =
     [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 3_600.0];
 
 impl Runs {
-    pub(super) fn new(families: &Families<'_>) -> Result<Runs> {
+    pub(super) fn new(registry: &Registry) -> Result<Runs> {
         Ok(Runs {
-            total: families.counters(
+            total: register_int_counter_vec_with_registry!(
                 "cron_runs_total",
                 "Runs whose end this replica wrote, also as abandoned by another.",
                 &["job", "outcome"],
+                registry
             )?,
-            duration: families.histograms(
+            duration: register_histogram_vec_with_registry!(
                 "cron_run_duration_seconds",
                 "How long the runs of this replica took.",
                 &["job"],
-                &DURATION_BUCKETS,
+                DURATION_BUCKETS.to_vec(),
+                registry
             )?,
-            running: families.gauge("cron_running_jobs", "Jobs that this replica runs.")?,
-            due: families.whole_gauges(
+            running: register_int_gauge_with_registry!(
+                "cron_running_jobs",
+                "Jobs that this replica runs.",
+                registry
+            )?,
+            due: register_int_gauge_vec_with_registry!(
                 "cron_due_jobs",
                 "Jobs that were due and held by nobody when this replica last looked, 100 at most; \
                  absent where it runs no jobs, or could not look.",
                 &[],
+                registry
             )?,
-            lateness: families.histogram(
+            lateness: register_histogram_with_registry!(
                 "cron_run_lateness_seconds",
                 "How long after its slot a run was started, by the database's clock.",
-                &LATENESS_BUCKETS,
+                LATENESS_BUCKETS.to_vec(),
+                registry
             )?,
-            leases_lost: families.counter(
+            leases_lost: register_int_counter_with_registry!(
                 "cron_leases_lost_total",
                 "Runs of this replica whose lease was not renewed in time or was taken.",
+                registry
             )?,
-            heartbeat_failures: families
-                .counter("cron_heartbeat_failures_total", "Tries to renew leases that failed.")?,
-            writes_refused: families.counter(
+            heartbeat_failures: register_int_counter_with_registry!(
+                "cron_heartbeat_failures_total",
+                "Tries to renew leases that failed.",
+                registry
+            )?,
+            writes_refused: register_int_counter_with_registry!(
                 "cron_writes_refused_total",
                 "Claims and ends of runs that the database refused, and will refuse again.",
+                registry
             )?,
-            takeovers: families.counter(
+            takeovers: register_int_counter_with_registry!(
                 "cron_takeovers_total",
                 "Runs that this replica started because another's lease had run out.",
+                registry
             )?,
-            last_success: families.gauges(
+            last_success: register_gauge_vec_with_registry!(
                 "cron_last_success_timestamp_seconds",
                 "When a job last succeeded, by the database's clock, as far as this replica knows.",
                 &["job"],
+                registry
             )?,
             jobs: Mutex::default(),
         })

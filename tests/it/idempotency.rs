@@ -119,7 +119,7 @@ fn change_as_twins(replicas: usize) {
     for key in 0..KEYS {
         let of_key: Vec<&Answer> = answers.iter().map(|twin| &twin[key]).collect();
         let fresh: Vec<_> = of_key.iter().filter(|answer| !replayed(answer)).collect();
-        assert_eq!(fresh.len(), 1, "key {key}: one deadline is the first");
+        assert_eq!(fresh.len(), 1, "key {key}: one attempt is the first");
         for answer in &of_key {
             assert_eq!((answer.status, answer.json()), (fresh[0].status, fresh[0].json()));
         }

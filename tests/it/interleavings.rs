@@ -29,13 +29,25 @@ const LEASES: Trial = Trial {
         ("ended_for_2", "trial.ends_for(2, true)"),
         ("ended_paused_for_1", "trial.ends_for(1, false)"),
     ],
-    // The run of a job that is deleted is closed, and TELL may be at it for a moment.
-    may_wait: |waits, first| !NEVER_WAIT.contains(&waits) || (waits, first) == ("DELETE", "TELL"),
+    // The run of a job that is deleted is closed, and WRITE_PROGRESS may be at it for a moment.
+    may_wait: |waits, first| {
+        !NEVER_WAIT.contains(&waits) || (waits, first) == ("DELETE", "WRITE_PROGRESS")
+    },
 };
 
 /// What the thread that renews does, and what people ask for and are answered.
-const NEVER_WAIT: [&str; 10] =
-    ["OFFER", "FREE", "MEND", "MEND_SLOTS", "CLAIM", "RENEW", "TELL", "END", "RUN_NOW", "DELETE"];
+const NEVER_WAIT: [&str; 10] = [
+    "OFFER",
+    "FREE",
+    "MEND",
+    "MEND_SLOTS",
+    "CLAIM",
+    "RENEW",
+    "WRITE_PROGRESS",
+    "END",
+    "RUN_NOW",
+    "DELETE",
+];
 
 /// The balances from which changes begin: enough for both, for one, for none, and the largest.
 const CHANGES: Trial = Trial {

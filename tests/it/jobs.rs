@@ -140,7 +140,7 @@ fn ranking_finds_the_largest_balances_of_all_pages() {
 #[test]
 fn pruning_deletes_keys_older_than_a_day_and_no_others() {
     let database = Postgres::shared().migrated();
-    let fill = "insert into idempotency_keys (user_id, key, amount, outcome, balance, deadline, \
+    let fill = "insert into idempotency_keys (user_id, key, amount, outcome, balance, attempt, \
                 created_at) select 1, 'key ' || n, 1, 'changed', 1, gen_random_uuid(), now() \
                 - case when n <= 2500 then interval '25 hours' else interval '23 hours' end \
                 from generate_series(1, 3000) n";

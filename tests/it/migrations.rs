@@ -59,7 +59,7 @@ fn a_delivered_schema_with_data_in_it_is_upgraded() {
     migrate(&database, &MIGRATIONS[..4]).expect("the delivered schema");
     let fill = "insert into users (balance) values (7); \
                 insert into balance_changes (user_id, amount, balance_after) values (2, 7, 7); \
-                insert into idempotency_keys (user_id, key, amount, outcome, balance, deadline) \
+                insert into idempotency_keys (user_id, key, amount, outcome, balance, attempt) \
                 values (2, 'k', 7, 'changed', 7, gen_random_uuid())";
     database.connect().batch_execute(fill).unwrap();
     migrate(&database, MIGRATIONS).expect("upgraded");

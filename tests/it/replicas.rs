@@ -51,9 +51,9 @@ fn a_kill_under_load_applies_no_key_twice_and_loses_no_money() {
 
 /// Sends one change under its key to one replica after the other until it has its result.
 fn until_answered(addrs: &[std::net::SocketAddr], first: usize, key: &str) -> u16 {
-    for deadline in first..first + 1_000 {
+    for attempt in first..first + 1_000 {
         let header = format!("Idempotency-Key: {key}");
-        let answer = Client::try_connect(addrs[deadline % addrs.len()]).and_then(|mut client| {
+        let answer = Client::try_connect(addrs[attempt % addrs.len()]).and_then(|mut client| {
             client.try_send_request("POST /api/balance", &[&header], &change(1, -1))?;
             client.try_receive()
         });

@@ -5,8 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const FILE_LINES_MAX: usize = 380;
-const FUNCTION_LINES_MAX: usize = 70;
+const FILE_LINES_MAX: usize = 300;
+/// Of tests, which hold many cases of one kind.
+const TEST_FILE_LINES_MAX: usize = 380;
+const FUNCTION_LINES_MAX: usize = 60;
+/// Of tests.
+const CASE_LINES_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 
 pub(crate) fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
@@ -45,7 +49,13 @@ fn modules_use_only_what_they_may() {
         ("users", vec!["db", "timestamp"]),
         ("cron", vec!["db", "shutdown", "timestamp", "metrics", "random"]),
         ("jobs", vec!["cron"]),
-        ("http", vec!["balance", "users", "cron", "db", "config", "metrics", "shutdown", "random"]),
+        (
+            "http",
+            vec![
+                "balance", "users", "cron", "db", "config", "logger", "metrics", "shutdown",
+                "random",
+            ],
+        ),
     ] {
         let mut sources = vec![Path::new(ROOT).join(format!("src/{module}.rs"))];
         if Path::new(ROOT).join(format!("src/{module}")).is_dir() {
@@ -99,26 +109,51 @@ fn the_wall_clock_is_read_for_the_date_header_and_the_skew_that_is_shown_alone()
 fn files_functions_and_lines_are_short() {
     for folder in ["src", "tests", "loadtest", "fuzz/fuzz_targets"] {
         for path in files(folder, ".rs") {
+            let is_program = folder == "src" && !path.ends_with("tests.rs");
+            let (file_max, function_max) = match is_program {
+                true => (FILE_LINES_MAX, FUNCTION_LINES_MAX),
+                false => (TEST_FILE_LINES_MAX, CASE_LINES_MAX),
+            };
             let text = read(&path);
             let lines = text.lines().count();
-            assert!(lines <= FILE_LINES_MAX, "{}: {lines} lines", path.display());
-            let mut start = None;
+            assert!(lines <= file_max, "{}: {lines} lines", path.display());
             for (number, line) in text.lines().enumerate() {
                 let at = format!("{}:{}", path.display(), number + 1);
                 assert!(line.chars().count() <= COLUMNS_MAX, "{at} is too wide");
-                let indent = line.len() - line.trim_start().len();
-                let begins = line.trim_start().starts_with("fn ") || line.contains(" fn ");
-                if begins && line.ends_with('{') && start.is_none() {
-                    start = Some((number, indent));
-                }
-                let ends = |(_, of): &(usize, usize)| line.trim() == "}" && indent == *of;
-                if let Some((first, _)) = start.take_if(|start| ends(start)) {
-                    let length = number - first;
-                    assert!(length < FUNCTION_LINES_MAX, "{at}: a function of {length} lines");
-                }
+            }
+            for (line, length) in functions(&text) {
+                let at = format!("{}:{line}", path.display());
+                assert!(length <= function_max, "{at}: a function of {length} lines");
             }
         }
     }
+}
+
+/// Where each function begins that is in no other, and how many lines it has with its signature,
+/// which may have several.
+fn functions(text: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut start = None;
+    for (number, line) in text.lines().enumerate() {
+        let (code, indent) = (line.trim(), line.len() - line.trim_start().len());
+        let begins = code.starts_with("fn ") || (code.contains(" fn ") && !code.contains('"'));
+        if begins && start.is_none() && !code.starts_with("//") && !code.ends_with('}') {
+            start = Some((number, indent));
+        }
+        // That of a trait has no body.
+        start.take_if(|(_, of)| indent == *of && code.ends_with(';'));
+        if let Some((first, _)) = start.take_if(|(_, of)| indent == *of && code == "}") {
+            found.push((first + 1, number - first + 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn functions_are_found_whatever_their_signatures_look_like() {
+    let text = "fn a() {\n}\n\nimpl B {\n    fn c(\n        d: u8,\n    ) {\n        d;\n    }\n}\n\n\
+                trait E {\n    fn f();\n    fn g(\n        h: u8,\n    );\n}\n";
+    assert_eq!(functions(text), [(1, 2), (5, 5)]);
 }
 
 #[test]

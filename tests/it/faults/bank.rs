@@ -231,7 +231,7 @@ impl Teller<'_> {
 
     /// Sends the request and never again; none where its outcome is not told.
     fn once(&mut self, head: &str, body: &str) -> Option<Answer> {
-        let answer = self.deadline(head, &[], body);
+        let answer = self.attempt(head, &[], body);
         if answer.is_none() {
             self.client = None;
             self.turn += 1;
@@ -243,7 +243,7 @@ impl Teller<'_> {
     fn until_answered(&mut self, head: &str, headers: &[&str], body: String) -> Option<Answer> {
         let begun = Instant::now();
         loop {
-            match self.deadline(head, headers, &body) {
+            match self.attempt(head, headers, &body) {
                 Some(answer) if answer.status < 500 && answer.status != 408 => {
                     self.report.longest = self.report.longest.max(begun.elapsed());
                     return Some(answer);
@@ -263,7 +263,7 @@ impl Teller<'_> {
     }
 
     /// None where the connection broke.
-    fn deadline(&mut self, head: &str, headers: &[&str], body: &str) -> Option<Answer> {
+    fn attempt(&mut self, head: &str, headers: &[&str], body: &str) -> Option<Answer> {
         let client = match &mut self.client {
             Some(client) => client,
             none => {

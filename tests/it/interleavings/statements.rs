@@ -43,6 +43,7 @@ pub(super) fn leases() -> Vec<Statement> {
     let offer = |name| text("src/cron/lease/offer.rs", name);
     let mend = |name| text("src/cron/lease/mend.rs", name);
     let job = |name| text("src/cron/job.rs", name);
+    let current = |name| text("src/cron/job/current.rs", name);
     let statement = |name, sql, arguments| Statement { name, sql, arguments };
     let after = "insert into trial.steps select 7";
     vec![
@@ -60,7 +61,9 @@ pub(super) fn leases() -> Vec<Statement> {
         statement("RENEW", lease("RENEW"), |_| {
             "array[1], array[7], array['old#1'], 900".to_owned()
         }),
-        statement("TELL", lease("TELL"), |_| "array[1], array[7], array[0.5]".to_owned()),
+        statement("WRITE_PROGRESS", lease("WRITE_PROGRESS"), |_| {
+            "array[1], array[7], array[0.5]".to_owned()
+        }),
         statement(
             STEP,
             format!(
@@ -74,16 +77,16 @@ pub(super) fn leases() -> Vec<Statement> {
              'succeeded', 'done', 1, clock_timestamp()"
                 .to_owned()
         }),
-        statement("PATCH", job("CHANGE"), |_| {
+        statement("PATCH", current("CHANGE"), |_| {
             "1, trial.tag(), 'quick', 'every 2h', true, clock_timestamp() + interval '2 h'"
                 .to_owned()
         }),
-        statement("PAUSE", job("CHANGE"), |_| {
+        statement("PAUSE", current("CHANGE"), |_| {
             "1, trial.tag(), 'quick', 'every 1h', false, null".to_owned()
         }),
         statement("RUN_NOW", job("RUN_NOW"), |_| "'job', null".to_owned()),
         statement("DELETE", job("DELETE"), |_| "'job', null".to_owned()),
-        statement("CREATE", job("CREATE"), |_| {
+        statement("CREATE", current("CREATE"), |_| {
             "'job', 'quick', 'every 1h', true, clock_timestamp() + interval '1 h'".to_owned()
         }),
     ]
