@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Client, Database, Random, SetOnDrop, change, post};
+use crate::support::{Answer, Client, Database, Random, SetOnDrop, change, post, until};
 
 const USERS: usize = 5;
 const OPENING: i64 = 20_000;
@@ -64,9 +64,17 @@ struct Teller<'a> {
 }
 
 impl Bank {
+    /// Tries again, as clients do, where it is told that nothing was applied.
     pub(super) fn open(addr: SocketAddr) -> Bank {
         let body = format!("{{\"balance\":{OPENING}}}");
-        let open = |_| post(addr, "/api/users", &body).json()["userId"].as_i64().expect("an id");
+        let open = |_| {
+            let mut user_id = None;
+            until("a user is created", Duration::from_secs(60), || {
+                user_id = post(addr, "/api/users", &body).json()["userId"].as_i64();
+                user_id.is_some()
+            });
+            user_id.expect("an id")
+        };
         Bank { users: (0..USERS).map(open).collect() }
     }
 
