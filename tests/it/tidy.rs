@@ -151,8 +151,25 @@ fn functions(text: &str) -> Vec<(usize, usize)> {
 
 #[test]
 fn functions_are_found_whatever_their_signatures_look_like() {
-    let text = "fn a() {\n}\n\nimpl B {\n    fn c(\n        d: u8,\n    ) {\n        d;\n    }\n}\n\n\
-                trait E {\n    fn f();\n    fn g(\n        h: u8,\n    );\n}\n";
+    let text = "\
+fn a() {
+}
+
+impl B {
+    fn c(
+        d: u8,
+    ) {
+        d;
+    }
+}
+
+trait E {
+    fn f();
+    fn g(
+        h: u8,
+    );
+}
+";
     assert_eq!(functions(text), [(1, 2), (5, 5)]);
 }
 

@@ -15,7 +15,8 @@ use crate::db::Session;
 /// What a poll has found in the database.
 #[derive(Debug)]
 pub(in crate::cron) struct Offers {
-    /// How many jobs are due and free; of those offered before, at most [`EARLIER_OFFERS_COUNTED_MAX`].
+    /// How many jobs are due and free; of those offered before, at most
+    /// [`EARLIER_OFFERS_COUNTED_MAX`].
     pub(in crate::cron) due: i64,
     /// The age of the oldest offer; zero when all offers are new.
     pub(in crate::cron) oldest: Duration,
