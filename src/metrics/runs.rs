@@ -46,6 +46,7 @@ const LATENESS_BUCKETS: [f64; 12] =
 
 impl Runs {
     pub(super) fn new(registry: &Registry) -> Result<Runs> {
+        let counter = |name, help| register_int_counter_with_registry!(name, help, registry);
         Ok(Runs {
             total: register_int_counter_vec_with_registry!(
                 "cron_runs_total",
@@ -78,25 +79,21 @@ impl Runs {
                 LATENESS_BUCKETS.to_vec(),
                 registry
             )?,
-            leases_lost: register_int_counter_with_registry!(
+            leases_lost: counter(
                 "cron_leases_lost_total",
                 "Runs of this replica whose lease was not renewed in time or was taken.",
-                registry
             )?,
-            heartbeat_failures: register_int_counter_with_registry!(
+            heartbeat_failures: counter(
                 "cron_heartbeat_failures_total",
                 "Tries to renew leases that failed.",
-                registry
             )?,
-            writes_refused: register_int_counter_with_registry!(
+            writes_refused: counter(
                 "cron_writes_refused_total",
                 "Claims and ends of runs that the database refused, and will refuse again.",
-                registry
             )?,
-            takeovers: register_int_counter_with_registry!(
+            takeovers: counter(
                 "cron_takeovers_total",
                 "Runs that this replica started because another's lease had run out.",
-                registry
             )?,
             last_success: register_gauge_vec_with_registry!(
                 "cron_last_success_timestamp_seconds",
