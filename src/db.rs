@@ -9,6 +9,7 @@ mod dedicated;
 mod error;
 mod health;
 mod host;
+mod limits;
 mod primary;
 mod probe;
 mod session;
@@ -27,8 +28,9 @@ pub use deadline::{Deadline, GivenUp};
 pub use dedicated::Dedicated;
 pub use error::{Effect, Error, Stage, explain, is_passing};
 pub use health::{Health, Trouble};
+pub use limits::Limits;
 pub use probe::Probe;
-pub use session::{Limits, Manager, Session};
+pub use session::{Manager, Session};
 pub use target::Target;
 
 /// How long a thread waits for a connection before it looks at its deadline and the health again.

@@ -23,10 +23,10 @@
 //! Only [`http`] knows HTTP; only [`balance`], [`users`], [`cron`], [`jobs`] and [`migrate`] know
 //! tables; [`db`] knows connections and no table; [`metrics`] counts and knows nothing. [`balance`]
 //! and [`cron`] never meet, and nothing can name, count or address another replica. Who may use
-//! whom: `main` ▶ all; `http` ▶ `balance`, `users`, `cron`, `db`, `config`, `metrics`; `jobs` ▶
-//! `cron`; `migrate`, `cron`, `balance`, `users` ▶ `db`; `cron` ▶ `metrics`; `users`, `cron` ▶
-//! `timestamp`; `migrate`, `db`, `cron`, `http` ▶ `shutdown`. A test holds the code to this
-//! (`tests/it/tidy.rs`).
+//! whom: `main` ▶ all; `http` ▶ `balance`, `users`, `cron`, `db`, `config`, `metrics`, `logger`;
+//! `jobs` ▶ `cron`; `migrate`, `cron`, `balance`, `users` ▶ `db`; `db` ▶ `config`; `cron` ▶
+//! `metrics`; `users`, `cron` ▶ `timestamp`; `db`, `cron`, `http` ▶ `random`; `migrate`, `db`,
+//! `cron`, `http` ▶ `shutdown`. A test holds the code to this (`tests/it/tidy.rs`).
 //!
 //! # Laws
 //!

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::error::Error;
-use super::session::{Limits, Session};
+use super::limits::Limits;
+use super::session::Session;
 use super::target::Target;
 
 /// The pause between two checks that the session is open and not mixed with another.

@@ -21,9 +21,8 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::accept::AcceptLoop;
-use super::capacity::Capacity;
+use super::capacity::{Capacity, descriptors, threads};
 use super::dispatch::Dispatch;
-use super::room::descriptors;
 use super::self_check::from_here;
 use super::sweep::Sweep;
 use crate::shutdown::Phase;
@@ -260,16 +259,4 @@ impl Nudge {
         }
         answered
     }
-}
-
-/// The number of threads of this process; 0 if the system does not show it as a link count.
-#[cfg(target_os = "linux")]
-pub(super) fn threads() -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self/task").map_or(0, |folder| folder.nlink())
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn threads() -> u64 {
-    0
 }

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 
 use super::accept;
-use super::accept_guard::threads;
-use super::capacity::Capacity;
+use super::capacity::{Capacity, descriptors};
 use super::dispatch::Dispatch;
 use crate::logger::Seldom;
 use crate::shutdown::Phase;
@@ -65,12 +64,4 @@ impl Room {
             );
         }
     }
-}
-
-/// The number of open descriptors of this process. Linux tells it since 6.2; elsewhere it is
-/// estimated from the number of threads, which follows the connections with a delay.
-pub(super) fn descriptors() -> usize {
-    let known = std::fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len());
-    let known = if known > 0 { known } else { threads() * 2 };
-    usize::try_from(known).unwrap_or(usize::MAX)
 }

@@ -75,6 +75,18 @@ fn modules_use_only_what_they_may() {
     }
 }
 
+/// Nor unseen: by a type of another layer under a new name, or by a closure that is handed over. The
+/// functions of jobs are such closures, and what runs aside stays in its layer.
+#[test]
+fn no_layer_is_crossed_by_a_re_export_or_a_closure() {
+    for path in files("src", ".rs") {
+        let text = read(&path);
+        assert!(!text.contains("pub use crate::"), "{}", path.display());
+        let may = path.ends_with("cron/function.rs") || path.ends_with("http/aside.rs");
+        assert_eq!(text.contains("dyn Fn"), may, "{}", path.display());
+    }
+}
+
 #[test]
 fn only_the_accept_loop_names_the_server_library() {
     for path in files("src", ".rs") {
