@@ -83,7 +83,7 @@ pub trait Application: Send + Sync {
     /// Why it may not.
     fn check(&self, route: &Route, call: &Call) -> Result<(), Problem>;
 
-    /// Does what is asked for; may block for the database until the attempt is over.
+    /// Does what is asked for; may block for the database until the deadline is over.
     fn answer(&self, asked: &Asked<'_>) -> Reply;
 }
 
@@ -100,7 +100,7 @@ pub struct Asked<'a> {
 /// How a server is run.
 #[derive(Clone)]
 pub struct ServerOptions {
-    /// Threads that call the handler.
+    /// Threads that call the application.
     pub workers: usize,
     /// Connections to the database that they share.
     pub connections: usize,

@@ -12,6 +12,7 @@ mod look;
 mod traffic;
 mod upkeep;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,7 +24,7 @@ use parking_lot::{Condvar, Mutex};
 use super::Application;
 use super::accept::{AcceptLoop, Client, NoClient, Reading};
 use super::aside::Aside;
-use super::connections::Connections;
+use super::connections::{Arrival, Connections};
 use super::lanes::Lanes;
 use super::problem::Problem;
 use super::request::Request;
@@ -66,6 +67,14 @@ pub(super) struct Dispatch {
     application: Arc<dyn Application>,
 }
 
+/// What a worker has found at the accept loop.
+enum Found {
+    /// To be worked on.
+    Request(Arc<Request>),
+    /// What cannot be worked on now, and how far it was read.
+    Other(Box<(Arrival, Option<Reading>)>),
+}
+
 impl Dispatch {
     pub(super) fn new(
         source: AcceptLoop,
@@ -81,7 +90,8 @@ impl Dispatch {
             connections: Connections::default(),
             leaving: Vec::new(),
             workers: vec![Worker::Busy(None); options.workers],
-            in_memory: Vec::new(),
+            in_memory: VecDeque::new(),
+            unwanted: Vec::new(),
             lanes: Lanes::new(in_hand_max(options), options.parked_max),
         };
         Dispatch {
@@ -119,42 +129,61 @@ impl Dispatch {
                 source
             };
             match self.wait_at(&source, worker) {
-                Some(Ok(request)) => return Some(request),
-                Some(Err(request)) => self.give_up(&request),
+                Some(Found::Request(request)) => return Some(request),
+                Some(Found::Other(other)) => self.set_aside(other.0, other.1),
                 None if self.shutdown.has_reached(Phase::Ended) => return None,
                 None => self.is_busy(&mut self.state.lock(), worker, None),
             }
         }
     }
 
-    /// The next request for this worker, if one comes before this thread is woken; or one that
-    /// there is no room for. Once no connection is accepted any more nobody waits here for long, so
-    /// that the drain can tell whether all is answered.
-    fn wait_at(
-        self: &Arc<Dispatch>,
-        source: &AcceptLoop,
-        worker: usize,
-    ) -> Option<Result<Arc<Request>, Arc<Request>>> {
-        let take = |client| {
-            let client = self.turn(self.arrive(client))?;
-            let request = self.admit(client)?;
-            let mut state = self.state.lock();
-            let arrived = state.arrive(request).transpose()?;
-            self.is_busy(&mut state, worker, arrived.as_ref().ok());
-            Some(arrived)
-        };
+    /// What this worker has to do next, if a request comes before this thread is woken. Once no
+    /// connection is accepted any more nobody waits here for long, so that the drain can tell
+    /// whether all is answered.
+    fn wait_at(self: &Arc<Dispatch>, source: &AcceptLoop, worker: usize) -> Option<Found> {
+        let take = |client| self.take(client, worker);
         let is_over = || self.shutdown.has_reached(Phase::Closed);
         if is_over() {
             self.shutdown.wait_for_phase(Phase::Ended, LAST_TICK);
             return source.next_now(take).ok().flatten().flatten();
         }
         match source.next(is_over, take) {
-            Ok(arrived) => Some(arrived),
+            Ok(found) => Some(found),
             Err(NoClient::Woken) => None,
             Err(NoClient::Dead(reason)) => {
                 self.note_death(source, &reason.to_string());
                 None
             }
+        }
+    }
+
+    /// What the worker has to do for this client, if anything. Other workers wait meanwhile: so
+    /// nothing is done here that takes time.
+    fn take(&self, client: Client, worker: usize) -> Option<Found> {
+        let found = match self.arrive(client) {
+            Arrival::Later => return None,
+            Arrival::Now(mut client) => match client.read() {
+                Reading::Ready(call) => {
+                    let request = self.request(client, *call);
+                    let mut state = self.state.lock();
+                    let request = state.arrive(request)?;
+                    self.is_busy(&mut state, worker, Some(&request));
+                    return Some(Found::Request(request));
+                }
+                reading => Found::Other(Box::new((Arrival::Now(client), Some(reading)))),
+            },
+            arrival => Found::Other(Box::new((arrival, None))),
+        };
+        self.is_busy(&mut self.state.lock(), worker, None);
+        Some(found)
+    }
+
+    /// Deals with a client whose request cannot be worked on now.
+    fn set_aside(self: &Arc<Dispatch>, arrival: Arrival, reading: Option<Reading>) {
+        match (self.turn(arrival), reading) {
+            (Some(client), Some(Reading::Slow)) => self.read_aside(client),
+            (Some(client), Some(Reading::Refused(problem))) => self.refuse(client, problem),
+            _ => {}
         }
     }
 
@@ -210,13 +239,9 @@ impl Dispatch {
         }
     }
 
-    /// Leaves a request to the workers. In a thread that may wait for a client: where there is no
-    /// room for the request it is answered at once.
-    fn park(self: &Arc<Dispatch>, request: Arc<Request>) {
-        let refused = self.state.lock().park(request);
-        if let Err(request) = refused {
-            self.give_up(&request);
-        }
+    /// Leaves a request to the workers.
+    pub(super) fn park(&self, request: Arc<Request>) {
+        self.state.lock().park(request);
     }
 
     /// Whether no request is in hand or waits, between its arrival and its answer. Only once no

@@ -20,6 +20,7 @@ use crate::cron::{Functions, History, Jobs, StatusReader};
 use crate::db::{self, Db, Lack, Stage};
 use crate::logger::Seldom;
 use crate::metrics::{CONTENT_TYPE, Metrics, Readings};
+use crate::shutdown::say;
 use crate::users::{User, Users};
 
 /// Outcome, for the metrics, of a change that an earlier request with the same key had made.
@@ -124,11 +125,15 @@ impl Api {
     /// Logs a change that was denied, or only counts it.
     fn log_denial(&self, call: &Call, reason: &str) {
         let Some(denied) = self.denials.lock().count(Instant::now()) else { return };
-        let Call { method, target, request_id, .. } = call;
-        warn!(
-            "event=request_denied request_id={request_id} method={method:?} path={target:?} \
-             reason={reason:?} denied={denied}"
-        );
+        let Call { method, target, request_id, .. } = call.clone();
+        let reason = reason.to_owned();
+        // Others wait meanwhile, and whoever reads the log may have stopped reading.
+        say(move || {
+            warn!(
+                "event=request_denied request_id={request_id} method={method:?} path={target:?} \
+                 reason={reason:?} denied={denied}"
+            );
+        });
     }
 
     fn metrics_text(&self, call: &Call) -> Result<Reply, Fault> {
@@ -164,7 +169,7 @@ impl Api {
 
 impl Application for Api {
     fn check(&self, route: &Route, call: &Call) -> Result<(), Problem> {
-        if route.reach == Reach::Change {
+        if route.changes_something() {
             if let Some(field) = call.contradiction {
                 let rule = format!("`{field}` is given twice, with two values");
                 return Err(Problem::invalid_request(field, rule));

@@ -2,8 +2,10 @@
 //! first: the worker that did the work, or the watch over the deadlines.
 
 use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
+use log::error;
 use parking_lot::Mutex;
 
 use super::Application;
@@ -37,8 +39,11 @@ impl Request {
         let deadline = Deadline::within(limit);
         let (route, command) = match Route::find(&call.method, call.path()) {
             Ok((route, argument)) => {
-                let fine = application.check(route, &call);
-                (Some(route), fine.and_then(|()| route.read(&call, argument)))
+                let read = || {
+                    application.check(route, &call)?;
+                    route.read(&call, argument)
+                };
+                (Some(route), guarded(&call, read))
             }
             Err(NoRoute::NotFound) => (None, Err(Problem::not_found())),
             Err(NoRoute::MethodNotAllowed(allowed)) => {
@@ -78,4 +83,16 @@ impl Request {
     pub(super) fn is_answered(&self) -> bool {
         self.client.lock().is_none()
     }
+}
+
+/// A panic of the application's costs one answer and nothing else.
+pub(super) fn guarded<T>(
+    call: &Call,
+    work: impl FnOnce() -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let Call { method, target, request_id, .. } = call;
+        error!("event=handler_panicked request_id={request_id} method={method:?} path={target:?}");
+        Err(Problem::internal())
+    })
 }

@@ -58,7 +58,7 @@ impl Requests {
             )?,
             waiting: register_int_gauge_with_registry!(
                 "http_requests_waiting",
-                "Requests that wait for a worker.",
+                "Requests that wait for a worker, or in the lane of their user.",
                 registry
             )?,
         })

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use balanced::db::Health;
-use balanced::http::{Call, Reply};
+use balanced::http::{Application, Asked, Call, Problem, Reply, Route};
 
 use crate::support::{
     Answers, Client, Local, LocalOptions, Postgres, ask, change, get, post, until,
@@ -329,6 +329,26 @@ fn a_panic_in_a_handler_costs_one_answer_and_no_worker() {
         assert_eq!((answer.status, answer.code()), (500, "internal".to_owned()));
         assert!(!String::from_utf8_lossy(&answer.body).contains("bug"), "no detail leaves");
         assert_eq!(get(server.addr, "/").status, 200);
+    }
+    let server = Local::serve(2, second, Arc::new(Health::default()), Arc::new(PanicsAtCheck));
+    for _ in 0..10 {
+        let answer = get(server.addr, "/api/users/1");
+        assert_eq!((answer.status, answer.code()), (500, "internal".to_owned()));
+        assert_eq!(get(server.addr, "/").status, 200);
+    }
+}
+
+/// Before the request is understood.
+struct PanicsAtCheck;
+
+impl Application for PanicsAtCheck {
+    fn check(&self, _: &Route, call: &Call) -> Result<(), Problem> {
+        assert_ne!(call.path(), "/api/users/1", "as a bug would");
+        Ok(())
+    }
+
+    fn answer(&self, _: &Asked<'_>) -> Reply {
+        Reply::json(200, &"fine")
     }
 }
 

@@ -217,8 +217,43 @@ fn beyond_the_bound_a_request_is_told_to_come_again() {
     assert_eq!(fine, 12, "two in hand and ten parked");
 }
 
+/// Each of a thousand on one connection is told so, by a thread with a small stack.
+#[test]
+fn beyond_the_bound_also_what_was_sent_ahead_is_told_to_come_again() {
+    const AHEAD: usize = 1_000;
+    let gate = Arc::new(Mutex::new(()));
+    let begun = Arc::new(AtomicBool::new(false));
+    let (stuck_at, begins) = (Arc::clone(&gate), Arc::clone(&begun));
+    let application = Answers(move |_: &Call| {
+        begins.store(true, Ordering::SeqCst);
+        drop(stuck_at.lock());
+        Reply::json(200, &"fine")
+    });
+    let server = Local::serve_few(2, 0, Arc::new(Health::default()), Arc::new(application));
+    let addr = server.addr;
+    let closed = gate.lock();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| post(addr, "/api/balance", &change(1, -1)).status);
+        until("one is in hand", SOON, || begun.load(Ordering::SeqCst));
+        let mut client = Client::connect(addr);
+        let body = change(1, -1);
+        let length = body.len();
+        let one = format!("{POST} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}");
+        client.send(one.repeat(AHEAD));
+        for number in 0..AHEAD {
+            let status = client.receive().map(|answer| answer.status);
+            assert_eq!(status, Some(503), "number {number}");
+        }
+        drop(closed);
+        assert_eq!(first.join().unwrap(), 200);
+    });
+}
+
 fn waiting(addr: SocketAddr) -> usize {
+    number(addr, "http_requests_waiting ")
+}
+
+fn number(addr: SocketAddr, name: &str) -> usize {
     let text = String::from_utf8(get(addr, "/metrics").body).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("http_requests_waiting "));
-    line.unwrap().parse().unwrap()
+    text.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
 }

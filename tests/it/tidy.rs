@@ -75,8 +75,8 @@ fn modules_use_only_what_they_may() {
     }
 }
 
-/// Nor unseen: by a type of another layer under a new name, or by a closure that is handed over. The
-/// functions of jobs are such closures, and what runs aside stays in its layer.
+/// Nor unseen: by a type of another layer under a new name, or by a closure that is handed over.
+/// The functions of jobs are such closures, and what runs aside stays in its layer.
 #[test]
 fn no_layer_is_crossed_by_a_re_export_or_a_closure() {
     for path in files("src", ".rs") {

@@ -1,9 +1,8 @@
 //! The answers to requests.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
-use log::{debug, error};
+use log::debug;
 
 use super::super::Asked;
 use super::super::accept::Client;
@@ -12,7 +11,7 @@ use super::super::command::Command;
 use super::super::handlers::REPLAYED;
 use super::super::problem::Problem;
 use super::super::reply::Reply;
-use super::super::request::Request;
+use super::super::request::{Request, guarded};
 use super::Dispatch;
 
 impl Dispatch {
@@ -24,18 +23,10 @@ impl Dispatch {
         }
     }
 
-    /// What the application makes of the command; a panic of its costs this answer and nothing
-    /// else.
     fn reply(&self, request: &Request, command: &Command) -> Reply {
         let asked = Asked { command, call: &request.call, deadline: &request.deadline };
-        let reply = panic::catch_unwind(AssertUnwindSafe(|| self.application.answer(&asked)));
-        reply.unwrap_or_else(|_| {
-            let Call { method, target, request_id, .. } = &request.call;
-            error!(
-                "event=handler_panicked request_id={request_id} method={method:?} path={target:?}"
-            );
-            Problem::internal().into()
-        })
+        let reply = guarded(&request.call, || Ok(self.application.answer(&asked)));
+        reply.unwrap_or_else(Reply::from)
     }
 
     /// Sends the answer, unless one was sent before.
@@ -45,7 +36,7 @@ impl Dispatch {
         }
     }
 
-    /// Ends the attempt and says what is known of it, unless an answer was sent before. Who takes
+    /// Gives the work up and says what is known of it, unless an answer was sent before. Who takes
     /// the client gives up, and nobody else: a second giving up would know less.
     pub(in super::super) fn give_up(self: &Arc<Dispatch>, request: &Request) {
         if let Some(client) = request.take_client() {

@@ -1,6 +1,7 @@
 //! What the watch over the deadlines does here: it takes in what no worker is free to take, and
 //! finds what must be answered now.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,11 @@ use crate::shutdown::Phase;
 /// What a look found.
 pub(in super::super) struct Findings {
     /// To be answered whatever the workers do.
-    pub(in super::super) in_memory: Vec<Arc<Request>>,
-    /// Those that may not wait any longer, oldest first.
+    pub(in super::super) in_memory: VecDeque<Arc<Request>>,
+    /// Those in workers' hands that may not wait any longer: found at each look until they are
+    /// answered.
+    pub(in super::super) overdue_in_hand: Vec<Arc<Request>>,
+    /// Those that may not wait for a worker any longer, or cannot: found once.
     pub(in super::super) overdue: Vec<Arc<Request>>,
     /// Whether the next look is to come soon.
     pub(in super::super) is_crowded: bool,
@@ -34,7 +38,8 @@ impl Dispatch {
     }
 
     /// Takes in what no worker is free to take, and finds what must be answered now: `lost` says
-    /// whether a request may not wait any longer. What was lost later came later.
+    /// whether a request may not wait any longer; those that wait are asked in the order in which
+    /// they came, up to the first that may.
     pub(in super::super) fn look(
         self: &Arc<Dispatch>,
         lost: impl Fn(&Deadline) -> bool,
@@ -43,14 +48,14 @@ impl Dispatch {
         if let Some((source, reason)) = death {
             self.note_death(&source, &reason.to_string());
         }
-        let admitted = arrived.into_iter().filter_map(|arrival| self.turn(arrival));
-        let admitted: Vec<_> = admitted.filter_map(|client| self.admit(client)).collect();
+        for arrival in arrived {
+            let request = self.turn(arrival).and_then(|client| self.admit(client));
+            request.into_iter().for_each(|request| self.park(request));
+        }
         let mut state = self.state.lock();
-        let refused: Vec<_> =
-            admitted.into_iter().filter_map(|request| state.park(request).err()).collect();
         let in_memory = match state.idle() {
             0 => std::mem::take(&mut state.in_memory),
-            _ => Vec::new(),
+            _ => VecDeque::new(),
         };
         let in_hand = state.workers.iter().filter_map(|worker| match worker {
             Worker::Busy(request) => request.as_ref(),
@@ -59,13 +64,12 @@ impl Dispatch {
         let is_lost = |request: &&Arc<Request>| {
             !request.is_in_memory() && lost(&request.deadline) && !request.is_answered()
         };
-        let mut overdue: Vec<_> = in_hand.filter(is_lost).cloned().collect();
-        overdue.sort_by_key(|request| request.deadline.begun());
-        overdue.extend(state.lanes.give_up(|request| lost(&request.deadline)));
-        overdue.extend(refused);
+        let overdue_in_hand = in_hand.filter(is_lost).cloned().collect();
+        let mut overdue = state.lanes.give_up(|request| lost(&request.deadline));
+        overdue.append(&mut state.unwanted);
         let is_crowded = state.idle() == 0 || state.waiting() > 0 || state.has_old_clients();
         self.metrics.requests.wait(state.waiting());
-        Findings { in_memory, overdue, is_crowded }
+        Findings { in_memory, overdue_in_hand, overdue, is_crowded }
     }
 
     /// Under the lock, so that no worker goes to wait at its source while it is looked at.

@@ -1,6 +1,6 @@
 //! What the threads of the server share: who waits where, and what each worker has in hand.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -21,7 +21,9 @@ pub(super) struct Traffic {
     pub(super) leaving: Vec<SocketAddr>,
     pub(super) workers: Vec<Worker>,
     /// Requests that need no database, for the next worker or the watch.
-    pub(super) in_memory: Vec<Arc<Request>>,
+    pub(super) in_memory: VecDeque<Arc<Request>>,
+    /// Those for which there is no room, to be told to come again.
+    pub(super) unwanted: Vec<Arc<Request>>,
     pub(super) lanes: Lanes<Arc<Request>>,
 }
 
@@ -58,30 +60,31 @@ impl Traffic {
 
     /// What a worker that is free does next.
     pub(super) fn take(&mut self) -> Option<Arc<Request>> {
-        self.in_memory.pop().or_else(|| self.lanes.next())
+        self.in_memory.pop_front().or_else(|| self.lanes.next())
     }
 
-    /// What a free worker does that has found this request.
-    pub(super) fn arrive(
-        &mut self,
-        request: Arc<Request>,
-    ) -> Result<Option<Arc<Request>>, Arc<Request>> {
-        match request.is_in_memory() {
-            true => Ok(Some(request)),
-            false => self.lanes.arrive(request.lane(), request),
+    /// What a free worker does that has found this request, if there is anything to do.
+    pub(super) fn arrive(&mut self, request: Arc<Request>) -> Option<Arc<Request>> {
+        if request.is_in_memory() {
+            return Some(request);
         }
+        let arrived = self.lanes.arrive(request.lane(), request);
+        arrived.unwrap_or_else(|request| {
+            self.unwanted.push(request);
+            None
+        })
     }
 
-    /// Leaves a request to the workers; it comes back where there is no room.
-    pub(super) fn park(&mut self, request: Arc<Request>) -> Result<(), Arc<Request>> {
-        match request.is_in_memory() {
-            true => self.in_memory.push(request),
-            false => self.lanes.park(request.lane(), request)?,
+    /// Leaves a request to the workers.
+    pub(super) fn park(&mut self, request: Arc<Request>) {
+        if request.is_in_memory() {
+            self.in_memory.push_back(request);
+        } else if let Err(request) = self.lanes.park(request.lane(), request) {
+            return self.unwanted.push(request);
         }
         if self.idle() > 0 {
             self.source().wake();
         }
-        Ok(())
     }
 
     /// The worker has nothing in hand any more.
