@@ -126,8 +126,8 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// As many requests as may wait by default: more than there can be connections by default, so that
-/// a crowd whose connections were let in is worked off.
+/// As many requests as may wait by default. A connection has one of them, and with the usual limits
+/// of Linux there are fewer connections: so a crowd whose connections were let in is worked off.
 pub const PARKED_MAX: usize = 32_768;
 /// A proxy that looks at `/health/ready` several times a second has seen it fail by then.
 const DOOR_NOTICES: Duration = Duration::from_millis(1_000);

@@ -111,7 +111,7 @@ impl AcceptLoop {
     /// Waits for a request of which `take` makes something to do, unless `is_over` returns true
     /// once it is this thread's turn. `take` gets the requests of a connection in the order in
     /// which they were sent. As long as they only have to wait for others, no other thread is
-    /// woken.
+    /// woken. `take` must not wait for anything: the other threads wait for it.
     pub(super) fn next<T>(
         &self,
         is_over: impl Fn() -> bool,

@@ -24,7 +24,7 @@ use parking_lot::{Condvar, Mutex};
 use super::Application;
 use super::accept::{AcceptLoop, Client, NoClient, Reading};
 use super::aside::Aside;
-use super::connections::{Arrival, Connections};
+use super::connections::Connections;
 use super::lanes::Lanes;
 use super::problem::Problem;
 use super::request::Request;
@@ -32,6 +32,7 @@ use super::sockets::Sockets;
 use crate::db::Effect;
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Signal};
+use arrivals::Found;
 use traffic::{Traffic, Worker};
 
 /// How many requests that change one user's balance are worked on at once. While the first commits,
@@ -65,14 +66,6 @@ pub(super) struct Dispatch {
     pub(super) replica_name: String,
     pub(super) metrics: Arc<Metrics>,
     application: Arc<dyn Application>,
-}
-
-/// What a worker has found at the accept loop.
-enum Found {
-    /// To be worked on.
-    Request(Arc<Request>),
-    /// What cannot be worked on now, and how far it was read.
-    Other(Box<(Arrival, Option<Reading>)>),
 }
 
 impl Dispatch {
@@ -154,36 +147,6 @@ impl Dispatch {
                 self.note_death(source, &reason.to_string());
                 None
             }
-        }
-    }
-
-    /// What the worker has to do for this client, if anything. Other workers wait meanwhile: so
-    /// nothing is done here that takes time.
-    fn take(&self, client: Client, worker: usize) -> Option<Found> {
-        let found = match self.arrive(client) {
-            Arrival::Later => return None,
-            Arrival::Now(mut client) => match client.read() {
-                Reading::Ready(call) => {
-                    let request = self.request(client, *call);
-                    let mut state = self.state.lock();
-                    let request = state.arrive(request)?;
-                    self.is_busy(&mut state, worker, Some(&request));
-                    return Some(Found::Request(request));
-                }
-                reading => Found::Other(Box::new((Arrival::Now(client), Some(reading)))),
-            },
-            arrival => Found::Other(Box::new((arrival, None))),
-        };
-        self.is_busy(&mut self.state.lock(), worker, None);
-        Some(found)
-    }
-
-    /// Deals with a client whose request cannot be worked on now.
-    fn set_aside(self: &Arc<Dispatch>, arrival: Arrival, reading: Option<Reading>) {
-        match (self.turn(arrival), reading) {
-            (Some(client), Some(Reading::Slow)) => self.read_aside(client),
-            (Some(client), Some(Reading::Refused(problem))) => self.refuse(client, problem),
-            _ => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! Handlers: each asks the database for one thing at most, and makes a reply of the result.
+//! Handlers: each does what a command asks for, and makes a reply of the result.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use balanced::db::Health;
-use balanced::http::{Application, Asked, Call, Problem, Reply, Route};
+use balanced::http::{Call, Reply};
 
 use crate::support::{
     Answers, Client, Local, LocalOptions, Postgres, ask, change, get, post, until,
@@ -313,43 +313,6 @@ fn pipelined_requests_are_answered_in_their_order() {
     }
     seen.sort_unstable();
     assert_eq!(seen, (10_000 - REQUESTS..10_000).collect::<Vec<_>>());
-}
-
-/// A panic costs its own request, and neither the worker nor anybody else.
-#[test]
-fn a_panic_in_a_handler_costs_one_answer_and_no_worker() {
-    let application = Answers(|call: &Call| match call.path() {
-        "/api/users/1" => panic!("as a bug would"),
-        _ => Reply::json(200, &"fine"),
-    });
-    let second = Duration::from_secs(1);
-    let server = Local::serve(2, second, Arc::new(Health::default()), Arc::new(application));
-    for _ in 0..10 {
-        let answer = get(server.addr, "/api/users/1");
-        assert_eq!((answer.status, answer.code()), (500, "internal".to_owned()));
-        assert!(!String::from_utf8_lossy(&answer.body).contains("bug"), "no detail leaves");
-        assert_eq!(get(server.addr, "/").status, 200);
-    }
-    let server = Local::serve(2, second, Arc::new(Health::default()), Arc::new(PanicsAtCheck));
-    for _ in 0..10 {
-        let answer = get(server.addr, "/api/users/1");
-        assert_eq!((answer.status, answer.code()), (500, "internal".to_owned()));
-        assert_eq!(get(server.addr, "/").status, 200);
-    }
-}
-
-/// Before the request is understood.
-struct PanicsAtCheck;
-
-impl Application for PanicsAtCheck {
-    fn check(&self, _: &Route, call: &Call) -> Result<(), Problem> {
-        assert_ne!(call.path(), "/api/users/1", "as a bug would");
-        Ok(())
-    }
-
-    fn answer(&self, _: &Asked<'_>) -> Reply {
-        Reply::json(200, &"fine")
-    }
 }
 
 #[test]

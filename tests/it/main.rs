@@ -29,6 +29,7 @@ mod migrations;
 mod openapi;
 mod outage;
 mod pages;
+mod panics;
 mod pinned;
 mod preconditions;
 mod refused;

@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::super::accept::Client;
+use super::super::accept::{Client, Reading};
 use super::super::connections::{Arrival, Settled};
+use super::super::request::Request;
 use super::super::sockets::Socket;
 use super::Dispatch;
 
@@ -20,7 +21,45 @@ pub(super) const DOUBTS_MAX: usize = 16;
 const DOUBT_MAX: Duration = Duration::from_millis(700);
 const DOUBT_TICK: Duration = Duration::from_millis(1);
 
+/// What a worker has found at the accept loop.
+pub(super) enum Found {
+    /// To be worked on.
+    Request(Arc<Request>),
+    /// What cannot be worked on now, and how far it was read.
+    Other(Box<(Arrival, Option<Reading>)>),
+}
+
 impl Dispatch {
+    /// What the worker has to do for this client, if anything. Other workers wait meanwhile: so
+    /// nothing is done here that takes time.
+    pub(super) fn take(&self, client: Client, worker: usize) -> Option<Found> {
+        let found = match self.arrive(client) {
+            Arrival::Later => return None,
+            Arrival::Now(mut client) => match client.read() {
+                Reading::Ready(call) => {
+                    let request = self.request(client, *call);
+                    let mut state = self.state.lock();
+                    let request = state.arrive(request)?;
+                    self.is_busy(&mut state, worker, Some(&request));
+                    return Some(Found::Request(request));
+                }
+                reading => Found::Other(Box::new((Arrival::Now(client), Some(reading)))),
+            },
+            arrival => Found::Other(Box::new((arrival, None))),
+        };
+        self.is_busy(&mut self.state.lock(), worker, None);
+        Some(found)
+    }
+
+    /// Deals with a client whose request cannot be worked on now.
+    pub(super) fn set_aside(self: &Arc<Dispatch>, arrival: Arrival, reading: Option<Reading>) {
+        match (self.turn(arrival), reading) {
+            (Some(client), Some(Reading::Slow)) => self.read_aside(client),
+            (Some(client), Some(Reading::Refused(problem))) => self.refuse(client, problem),
+            _ => {}
+        }
+    }
+
     pub(super) fn arrive(&self, client: Client) -> Arrival {
         self.note_arrival();
         self.state.lock().connections.arrive(client)

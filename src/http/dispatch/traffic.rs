@@ -20,7 +20,7 @@ pub(super) struct Traffic {
     /// Clients whose connections are to be ended.
     pub(super) leaving: Vec<SocketAddr>,
     pub(super) workers: Vec<Worker>,
-    /// Requests that need no database, for the next worker or the watch.
+    /// Requests that need no database, for the next worker or the watch over the deadlines.
     pub(super) in_memory: VecDeque<Arc<Request>>,
     /// Those for which there is no room, to be told to come again.
     pub(super) unwanted: Vec<Arc<Request>>,
