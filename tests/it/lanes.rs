@@ -55,21 +55,29 @@ fn a_row_that_somebody_has_locked_holds_up_its_own_user_alone() {
     let mut lock = holder.transaction().unwrap();
     lock.query_one("select balance from users where id = 1 for update", &[]).unwrap();
     let done = AtomicBool::new(false);
+    let mut applied = 0;
     let (slowest, count) = thread::scope(|scope| {
         let _ends = SetOnDrop(&done);
-        for _ in 0..CROWD {
-            scope.spawn(|| post(addr, "/api/balance", &change(1, -1)));
-        }
+        let crowd: Vec<_> = (0..CROWD)
+            .map(|_| scope.spawn(|| post(addr, "/api/balance", &change(1, -1))))
+            .collect();
         until("the crowd waits", SOON, || waiting(addr) >= CROWD - 8);
         let beside = scope.spawn(|| slowest_beside(addr, &done));
         thread::sleep(length);
         done.store(true, Ordering::Relaxed);
         lock.commit().unwrap();
+        for client in crowd {
+            let answer = client.join().unwrap();
+            // The database gives up the wait for a row after 5 s, and a request its own after 30.
+            assert!(answer.status == 200 || answer.json()["outcome"] == "not_applied");
+            applied += i64::from(answer.status == 200);
+        }
         beside.join().unwrap()
     });
     println!("beside {CROWD} at a locked row: {count} changes, the slowest {slowest:?}");
     assert!(slowest < bound(length), "{slowest:?}");
-    assert_eq!(get(addr, "/api/users/1").balance(), 10_000 - CROWD as i64, "all were applied");
+    assert_eq!(get(addr, "/api/users/1").balance(), 10_000 - applied);
+    assert!(applied > 0);
 }
 
 #[test]
