@@ -5,7 +5,7 @@
 //! - It reads bodies of up to 1,024 bytes itself. The unread rest of a longer body is read when the
 //!   request is dropped, into a buffer of the announced length: see [`Client::discard`].
 //! - It treats an unreadable `Content-Length` as no body, uses the first of two lengths, and then
-//!   reads the next request at once: see [`Reading::Refused`].
+//!   reads the next request at once: see [`NotReady::Refused`].
 //! - It drops the `Connection` header of an answer, so we write the answers as bytes.
 //! - A request line with `HTTP/2.0` blocks its connection's thread for ever, without an error.
 
@@ -22,7 +22,7 @@ use socket2::SockFilter;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tiny_http::Server;
 
-pub(super) use client::{Client, Reading};
+pub(super) use client::{Client, NotReady};
 
 /// The listen backlog: how many connections the kernel queues until they are accepted. A client
 /// beyond it tries again by itself after a second.

@@ -22,7 +22,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::Application;
-use super::accept::{AcceptLoop, Client, NoClient, Reading};
+use super::accept::{AcceptLoop, Client, NoClient, NotReady};
 use super::aside::Aside;
 use super::connections::Connections;
 use super::lanes::Lanes;
@@ -123,7 +123,8 @@ impl Dispatch {
             };
             match self.wait_at(&source, worker) {
                 Some(Found::Request(request)) => return Some(request),
-                Some(Found::Other(other)) => self.set_aside(other.0, other.1),
+                Some(Found::Unready(client, reason)) => self.set_aside(client, reason),
+                Some(Found::Other(arrival)) => self.bring(arrival),
                 None if self.shutdown.has_reached(Phase::Ended) => return None,
                 None => self.is_busy(&mut self.state.lock(), worker, None),
             }
@@ -158,15 +159,20 @@ impl Dispatch {
         }
     }
 
-    /// A client's request, if it can be worked on now. The others are given a thread of their
-    /// own, so that a body holds no worker.
-    fn admit(self: &Arc<Dispatch>, mut client: Client) -> Option<Arc<Request>> {
+    /// Leaves a client's request, whose connection has no other in hand, to the workers.
+    fn admit(self: &Arc<Dispatch>, mut client: Client) {
         match client.read() {
-            Reading::Ready(call) => return Some(self.request(client, *call)),
-            Reading::Slow => self.read_aside(client),
-            Reading::Refused(problem) => self.refuse(client, problem),
+            Ok(call) => self.park(self.request(client, call)),
+            Err(reason) => self.set_aside(client, reason),
         }
-        None
+    }
+
+    /// Gives a client that has to be waited for a thread of its own, so that it holds no worker.
+    fn set_aside(self: &Arc<Dispatch>, client: Client, reason: NotReady) {
+        match reason {
+            NotReady::Slow => self.read_aside(client),
+            NotReady::Refused(problem) => self.refuse(client, problem),
+        }
     }
 
     fn read_aside(self: &Arc<Dispatch>, client: Client) {
@@ -194,12 +200,8 @@ impl Dispatch {
 
     /// A request of this connection was answered: the next one's turn has come.
     pub(super) fn answered(self: &Arc<Dispatch>, peer: SocketAddr) {
-        loop {
-            let Some(client) = self.state.lock().connections.next(peer) else { return };
-            if let Some(request) = self.admit(client) {
-                return self.park(request);
-            }
-        }
+        let next = self.state.lock().connections.next(peer);
+        next.into_iter().for_each(|client| self.admit(client));
     }
 
     /// Leaves a request to the workers.
@@ -213,8 +215,7 @@ impl Dispatch {
         let sources = self.state.lock().sources.clone();
         for source in &sources {
             while let Ok(Some(arrival)) = source.next_of_all(|client| self.arrive(client)) {
-                let request = self.turn(arrival).and_then(|client| self.admit(client));
-                request.into_iter().for_each(|request| self.park(request));
+                self.bring(arrival);
             }
         }
         let state = self.state.lock();

@@ -14,7 +14,7 @@ use super::accept::Client;
 use super::call::Call;
 use super::dispatch::Dispatch;
 use super::problem::Problem;
-use super::reply::{Envelope, Reply};
+use super::reply::Reply;
 use super::route::{NO_PATH, Route};
 
 /// How many bytes are read and discarded, at most, from a client that was refused.
@@ -46,14 +46,9 @@ impl Dispatch {
         let Some(socket) = self.sockets.of(peer) else {
             return self.lose_connection(peer, Some(client));
         };
-        let envelope = Envelope {
-            request_id: &call.request_id,
-            served_by: &self.replica_name,
-            connection: "Connection: close\r\n",
-            head_only: client.is_head(),
-        };
+        let answer = self.last_answer(reply, &call.request_id, client.is_head());
         let pinned = socket.pin();
-        pinned.iter().for_each(|it| it.send(&reply.to_bytes(&envelope), patient));
+        pinned.iter().for_each(|it| it.send(&answer, patient));
         self.tell(&socket);
         if let Some(pinned) = pinned.filter(|_| patient) {
             pinned.discard(DISCARDED_BYTES_MAX);

@@ -16,7 +16,7 @@ use log::error;
 use super::connections::Overdue;
 use super::dispatch::Dispatch;
 use super::problem::Problem;
-use super::reply::{Envelope, Reply};
+use super::reply::Reply;
 use super::sockets::Socket;
 
 /// How many connections the library may keep for ever before the replica shuts down.
@@ -103,14 +103,8 @@ impl Sweep {
 
     /// The answer to a client that sent no request, or one that the library does not answer.
     fn late(&self) -> Vec<u8> {
-        let id = super::request_id(None);
-        let envelope = Envelope {
-            request_id: &id,
-            served_by: &self.dispatch.replica_name,
-            connection: "Connection: close\r\n",
-            head_only: false,
-        };
-        Reply::from(Problem::no_request()).to_bytes(&envelope)
+        let reply = Reply::from(Problem::no_request());
+        self.dispatch.last_answer(&reply, &super::request_id(None), false)
     }
 
     fn judge_lost(&mut self, kept: usize) {

@@ -28,10 +28,8 @@ static DROPPED_BYTES_MAX: LazyLock<usize> = LazyLock::new(|| {
 /// A request that was taken from the library and is not answered yet.
 pub(in super::super) struct Client(Request);
 
-/// What [`Client::read`] returns without waiting for the client.
-pub(in super::super) enum Reading {
-    /// The whole request.
-    Ready(Box<Call>),
+/// Why a request cannot be worked on yet, or at all.
+pub(in super::super) enum NotReady {
     /// The body is not here yet: it is chunked, the client expects `100 Continue` first, or the
     /// library does not read it. [`Client::read_slowly`] waits for it.
     Slow,
@@ -52,14 +50,10 @@ impl Client {
     }
 
     /// Reads the request if all of it has arrived. Never waits.
-    pub(in super::super) fn read(&mut self) -> Reading {
-        match self.has_whole_body() {
-            Ok(true) => match self.read_slowly(|| None) {
-                Ok(call) => Reading::Ready(Box::new(call)),
-                Err(problem) => Reading::Refused(problem),
-            },
-            Ok(false) => Reading::Slow,
-            Err(problem) => Reading::Refused(problem),
+    pub(in super::super) fn read(&mut self) -> Result<Call, NotReady> {
+        match self.has_whole_body().map_err(NotReady::Refused)? {
+            true => self.read_slowly(|| None).map_err(NotReady::Refused),
+            false => Err(NotReady::Slow),
         }
     }
 
@@ -124,7 +118,7 @@ impl Client {
     /// Reads the request with its body, and waits for the client to send it.
     ///
     /// # Errors
-    /// As in [`Reading::Refused`].
+    /// As in [`NotReady::Refused`].
     pub(in super::super) fn read_slowly(
         &mut self,
         connection: impl Fn() -> Option<Socket>,

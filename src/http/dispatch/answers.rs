@@ -10,7 +10,7 @@ use super::super::call::Call;
 use super::super::command::Command;
 use super::super::handlers::REPLAYED;
 use super::super::problem::Problem;
-use super::super::reply::Reply;
+use super::super::reply::{Envelope, Reply};
 use super::super::request::{Request, guarded};
 use super::Dispatch;
 
@@ -61,6 +61,17 @@ impl Dispatch {
             "event=answered request_id={request_id} method={method:?} path={target:?} \
              status={status} duration_ms={duration_ms} taken={taken}"
         );
+    }
+
+    /// The bytes of an answer after which the connection ends.
+    pub(in super::super) fn last_answer(
+        &self,
+        reply: &Reply,
+        request_id: &str,
+        head_only: bool,
+    ) -> Vec<u8> {
+        let (served_by, connection) = (&*self.replica_name, "Connection: close\r\n");
+        reply.to_bytes(&Envelope { request_id, served_by, connection, head_only })
     }
 
     /// Before a byte is written: who has the answer finds it counted.

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::super::accept::{Client, Reading};
+use super::super::accept::{Client, NotReady};
 use super::super::connections::{Arrival, Settled};
 use super::super::request::Request;
 use super::super::sockets::Socket;
@@ -25,8 +25,10 @@ const DOUBT_TICK: Duration = Duration::from_millis(1);
 pub(super) enum Found {
     /// To be worked on.
     Request(Arc<Request>),
-    /// What cannot be worked on now, and how far it was read.
-    Other(Box<(Arrival, Option<Reading>)>),
+    /// The client has to be waited for, or refused.
+    Unready(Client, NotReady),
+    /// Nothing whose turn has come.
+    Other(Arrival),
 }
 
 impl Dispatch {
@@ -36,28 +38,19 @@ impl Dispatch {
         let found = match self.arrive(client) {
             Arrival::Later => return None,
             Arrival::Now(mut client) => match client.read() {
-                Reading::Ready(call) => {
-                    let request = self.request(client, *call);
+                Ok(call) => {
+                    let request = self.request(client, call);
                     let mut state = self.state.lock();
                     let request = state.arrive(request)?;
                     self.is_busy(&mut state, worker, Some(&request));
                     return Some(Found::Request(request));
                 }
-                reading => Found::Other(Box::new((Arrival::Now(client), Some(reading)))),
+                Err(reason) => Found::Unready(client, reason),
             },
-            arrival => Found::Other(Box::new((arrival, None))),
+            arrival => Found::Other(arrival),
         };
         self.is_busy(&mut self.state.lock(), worker, None);
         Some(found)
-    }
-
-    /// Deals with a client whose request cannot be worked on now.
-    pub(super) fn set_aside(self: &Arc<Dispatch>, arrival: Arrival, reading: Option<Reading>) {
-        match (self.turn(arrival), reading) {
-            (Some(client), Some(Reading::Slow)) => self.read_aside(client),
-            (Some(client), Some(Reading::Refused(problem))) => self.refuse(client, problem),
-            _ => {}
-        }
     }
 
     pub(super) fn arrive(&self, client: Client) -> Arrival {
@@ -72,15 +65,14 @@ impl Dispatch {
         }
     }
 
-    /// The request, if it can be worked on now. Otherwise it is kept, discarded or settled.
-    pub(super) fn turn(self: &Arc<Dispatch>, arrival: Arrival) -> Option<Client> {
+    /// Deals with what has arrived.
+    pub(super) fn bring(self: &Arc<Dispatch>, arrival: Arrival) {
         match arrival {
-            Arrival::Now(client) => return Some(client),
+            Arrival::Now(client) => self.admit(client),
             Arrival::Later => {}
             Arrival::Never(client) => client.discard(),
             Arrival::Doubtful(peer) => self.find_out(peer),
         }
-        None
     }
 
     /// Starts a thread to settle the doubtful requests from this address, unless one does so.
@@ -114,7 +106,7 @@ impl Dispatch {
             }
             dropped.into_iter().for_each(Client::discard);
             if let Some(client) = first {
-                return self.admit(client).into_iter().for_each(|request| self.park(request));
+                return self.admit(client);
             }
         }
     }

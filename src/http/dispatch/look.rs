@@ -48,10 +48,7 @@ impl Dispatch {
         if let Some((source, reason)) = death {
             self.note_death(&source, &reason.to_string());
         }
-        for arrival in arrived {
-            let request = self.turn(arrival).and_then(|client| self.admit(client));
-            request.into_iter().for_each(|request| self.park(request));
-        }
+        arrived.into_iter().for_each(|arrival| self.bring(arrival));
         let mut state = self.state.lock();
         let in_memory = match state.idle() {
             0 => std::mem::take(&mut state.in_memory),
