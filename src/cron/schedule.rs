@@ -19,16 +19,20 @@
 //!
 //! Changes of a zone's clock are those that chrono-tz was built with, up to the year 2099.
 
+mod interval;
 mod parse;
+mod zone;
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use chrono::{DateTime, Datelike, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Utc};
-use chrono_tz::{GapInfo, Tz};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use croner::Cron;
+use jiff::civil;
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{Timestamp, Zoned};
 
-use parse::{parse_cron, parse_interval, parse_zone};
+pub use zone::zones_in_use;
 
 /// When a job is to run. Two schedules are equal if they mean the same, however they are written.
 #[derive(Clone)]
@@ -39,8 +43,14 @@ pub struct Schedule {
 
 #[derive(Clone, PartialEq)]
 enum Form {
-    Every { seconds: i64 },
-    Cron { pattern: Box<Cron>, zone: Tz },
+    Every {
+        seconds: i64,
+    },
+    /// Any of the patterns has to match.
+    Cron {
+        patterns: Vec<Cron>,
+        zone: TimeZone,
+    },
 }
 
 /// The text is not a schedule. Displays as a sentence with the rule and with what breaks it.
@@ -51,7 +61,7 @@ const LENGTH_MAX: usize = 100;
 
 /// The years in which cron expressions have instants. Before them, some zones moved their clock by
 /// a whole day; after them, croner gives up.
-const YEARS: RangeInclusive<i32> = 1970..=4999;
+const YEARS: RangeInclusive<i16> = 1970..=4999;
 
 /// If the database's clock is set back by less, that is taken as a correction: no time of the day
 /// is run again. If by more, the clock is taken to have been wrong, and times of the day are run
@@ -59,38 +69,37 @@ const YEARS: RangeInclusive<i32> = 1970..=4999;
 const SET_BACK_MAX: TimeDelta = TimeDelta::hours(3);
 
 impl Schedule {
-    /// Reads `every` with whole hours, minutes and seconds in this order (`every 90s`,
-    /// `every 1h30m`), 1 s to 8784 h in all; or five cron fields and, optionally, the IANA name of
-    /// a time zone. At most 100 characters; spaces may be repeated.
+    /// Reads `every` and a duration (`every 90s`, `every 1h30m`, `every 2 days`), 1 s to 8784 h in
+    /// all; or five cron fields, or a short name of such (`@daily`), and, optionally, the IANA name
+    /// of a time zone. At most 100 characters; spaces may be repeated.
     ///
     /// # Errors
     /// [`InvalidSchedule`], also for a cron expression that never matches, such as the 30th of
-    /// February.
+    /// February, and for one that means less than it seems to, such as `*/90` minutes.
     pub fn parse(text: &str) -> Result<Schedule, InvalidSchedule> {
+        let schedule = Schedule::parse_kept(text)?;
+        if matches!(schedule.form, Form::Cron { .. }) {
+            parse::refuse_large_steps(&schedule.text.split(' ').collect::<Vec<_>>())?;
+        }
+        Ok(schedule)
+    }
+
+    /// Like [`Schedule::parse`], for a text from the database: what an earlier build has accepted
+    /// goes on to mean what it meant.
+    ///
+    /// # Errors
+    /// [`InvalidSchedule`], if a later build has accepted it.
+    pub fn parse_kept(text: &str) -> Result<Schedule, InvalidSchedule> {
         if text.chars().count() > LENGTH_MAX || text.contains(char::is_control) {
             let rule = "a schedule has at most 100 characters and no control characters";
             return Err(InvalidSchedule(rule.to_owned()));
         }
         let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
-        let form = match words[..] {
-            ["every", interval] => Form::Every { seconds: parse_interval(interval)? },
-            [a, b, c, d, e] => parse_cron([a, b, c, d, e], Tz::UTC)?,
-            [a, b, c, d, e, zone] => parse_cron([a, b, c, d, e], parse_zone(zone)?)?,
-            _ => {
-                let found = match words.len() {
-                    1 => "here is 1 word".to_owned(),
-                    count => format!("here are {count} words"),
-                };
-                return Err(InvalidSchedule(format!(
-                    "a schedule is `every` and a duration, such as `every 1h30m`, or five cron \
-                     fields and an optional time zone, such as `0 3 * * * Europe/Berlin`; {found}"
-                )));
-            }
-        };
-        Ok(Schedule { form, text: words.join(" ") })
+        let (form, text) = parse::parse(&words)?;
+        Ok(Schedule { form, text })
     }
 
-    /// The text that was parsed, with one space between two words.
+    /// The text that was parsed, with one space between two words; in words that every build reads.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -103,7 +112,7 @@ impl Schedule {
     pub fn first(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.form {
             Form::Every { seconds } => now.checked_add_signed(TimeDelta::try_seconds(*seconds)?),
-            Form::Cron { pattern, zone } => next_match(pattern, *zone, now),
+            Form::Cron { patterns, zone } => next_match(patterns, zone, now),
         }
     }
 
@@ -120,7 +129,7 @@ impl Schedule {
                 let since_last_us = now_us.checked_sub(slot_us)?.rem_euclid(step_us);
                 DateTime::from_timestamp_micros(now_us.checked_add(step_us - since_last_us)?)
             }
-            Form::Cron { pattern, zone } => next_match(pattern, *zone, now),
+            Form::Cron { patterns, zone } => next_match(patterns, zone, now),
         }
     }
 
@@ -154,13 +163,24 @@ impl Schedule {
     fn names_times(&self) -> bool {
         match &self.form {
             Form::Every { .. } => false,
-            Form::Cron { pattern, .. } => names_times(pattern),
+            Form::Cron { patterns, .. } => patterns.iter().all(names_times),
         }
     }
 }
 
 fn names_times(pattern: &Cron) -> bool {
     !pattern.pattern.minutes.from_wildcard && !pattern.pattern.hours.from_wildcard
+}
+
+/// The first instant after `now` that one of the patterns has.
+fn next_match(patterns: &[Cron], zone: &TimeZone, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let local = Timestamp::from_microsecond(now.timestamp_micros()).ok()?.to_zoned(zone.clone());
+    // Times on the first day of the year 1970 may be of another year in UTC.
+    if !YEARS.contains(&i16::try_from(now.year()).ok()?) {
+        return None;
+    }
+    let next = patterns.iter().filter_map(|pattern| next_of(pattern, &local)).min()?;
+    DateTime::from_timestamp_micros(next.as_microsecond())
 }
 
 /// The first instant after `now`.
@@ -170,32 +190,30 @@ fn names_times(pattern: &Cron) -> bool {
 /// zone, and `instant_of` converts each match. That keeps the order of the matches, so the first
 /// one after `now` is the result. If `now` is in the second pass of a repeated hour, the loop skips
 /// matches that have already been run: those of one hour at most.
-fn next_match(pattern: &Cron, zone: Tz, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    // This also avoids a panic in chrono, which cannot represent local times near its limits.
-    if !YEARS.contains(&now.year()) {
-        return None;
-    }
-    let local = now.with_timezone(&zone);
+fn next_of(pattern: &Cron, now: &Zoned) -> Option<Timestamp> {
     if !names_times(pattern) {
-        return pattern.find_next_occurrence(&local, false).ok().map(|found| found.to_utc());
+        return pattern.find_next_occurrence(now, false).ok().map(|found| found.timestamp());
     }
-    let mut wall = local.naive_local();
+    let mut wall = now.datetime();
     loop {
         wall = pattern.find_next_occurrence(&wall, false).ok()?;
-        let instant = instant_of(zone, wall)?;
-        if instant > now {
+        let instant = instant_of(now.time_zone(), wall)?;
+        if instant > now.timestamp() {
             return Some(instant);
         }
     }
 }
 
 /// The first instant at which the zone's clock shows `wall`, or the end of the gap that skips it.
-fn instant_of(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
-    let instant = match zone.from_local_datetime(&wall) {
-        LocalResult::Single(instant) | LocalResult::Ambiguous(instant, _) => instant,
-        LocalResult::None => GapInfo::new(&wall, &zone)?.end?,
-    };
-    Some(instant.to_utc())
+fn instant_of(zone: &TimeZone, wall: civil::DateTime) -> Option<Timestamp> {
+    let at = zone.to_ambiguous_timestamp(wall);
+    match at.offset() {
+        AmbiguousOffset::Gap { .. } => {
+            let before = at.earlier().ok()?;
+            zone.following(before).next().map(|change| change.timestamp())
+        }
+        _ => at.earlier().ok(),
+    }
 }
 
 impl PartialEq for Schedule {
@@ -209,7 +227,7 @@ impl fmt::Debug for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.form {
             Form::Every { seconds } => write!(f, "Schedule(every {seconds}s)"),
-            Form::Cron { pattern, zone } => write!(f, "Schedule({pattern} {zone})"),
+            Form::Cron { .. } => write!(f, "Schedule({})", self.text),
         }
     }
 }

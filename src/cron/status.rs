@@ -236,7 +236,7 @@ fn next_run_at(row: &Row, state: State, now: DateTime<Utc>) -> Option<DateTime<U
     match state {
         State::Running | State::Stalled => {
             let asked_for: Option<DateTime<Utc>> = row.get("requested_at");
-            let schedule = Schedule::parse(row.get("schedule")).ok()?;
+            let schedule = Schedule::parse_kept(row.get("schedule")).ok()?;
             if asked_for.is_some() { schedule.next(slot, now) } else { schedule.after(slot, now) }
         }
         _ => Some(row.get::<_, Option<_>>("requested_at").unwrap_or(slot)),

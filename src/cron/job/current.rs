@@ -94,7 +94,7 @@ pub(super) fn apply(
     let next = match &change.schedule {
         Some(new) if schedule != old.schedule => Some(new.first(current.now)),
         _ if enabled && !old.enabled => {
-            let schedule = Schedule::parse(schedule).ok();
+            let schedule = Schedule::parse_kept(schedule).ok();
             Some(schedule.and_then(|schedule| schedule.next(old.slot, current.now)))
         }
         _ => None,

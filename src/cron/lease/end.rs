@@ -157,7 +157,7 @@ fn next(run: &Claimed, outcome: Outcome, schedule: &str, now: DateTime<Utc>) -> 
     if matches!(outcome, Outcome::Cancelled | Outcome::Abandoned) {
         return Next::SameSlot;
     }
-    let slot = Schedule::parse(schedule).ok().and_then(|schedule| match run.is_requested {
+    let slot = Schedule::parse_kept(schedule).ok().and_then(|schedule| match run.is_requested {
         true => schedule.next(run.slot, now),
         false => schedule.after(run.slot, now),
     });

@@ -102,7 +102,7 @@ fn waiting(row: &Row) -> Option<Waiting> {
         return None;
     }
     let slot = row.get("slot");
-    let schedule = Schedule::parse(row.get("schedule")).ok();
+    let schedule = Schedule::parse_kept(row.get("schedule")).ok();
     let anew = schedule.and_then(|schedule| schedule.anew(slot, row.get("now"), set_back(row)));
     Some(Waiting {
         id: row.get("id"),
