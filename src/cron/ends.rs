@@ -32,15 +32,6 @@ pub(super) struct Ending {
     try_at: Instant,
 }
 
-/// Whether the end of a run got into the history.
-#[derive(Debug)]
-enum Record {
-    /// The history has the end, written at this time in seconds since 1970.
-    Written(f64),
-    /// Nothing was written: somebody else has closed the run, or the job was deleted.
-    Lost,
-}
-
 /// The pause between two tries. While the job is locked it doubles from `PAUSE_MIN` up to this.
 const RETRY: Duration = Duration::from_millis(250);
 const PAUSE_MIN: Duration = Duration::from_millis(8);
@@ -109,19 +100,8 @@ impl Ends {
                     let pause = ending.pause;
                     self.again(ending, pause);
                 }
-                Ok(Ended::Written(at)) => self.done(ending, &Record::Written(at)),
-                Ok(Ended::Last(at, schedule)) => {
-                    let (job, run) = (&run.job, run.run_id);
-                    error!(
-                        "event=job_paused job={job} run={run} schedule={schedule:?} \
-                         reason=\"the schedule names no further instant\""
-                    );
-                    self.done(ending, &Record::Written(at));
-                }
-                Ok(Ended::Gone(closed)) => {
-                    let own = closed.filter(|closed| end.is(closed));
-                    self.done(ending, &own.map_or(Record::Lost, |own| Record::Written(own.at)));
-                }
+                Ok(Ended::Written(at)) => self.done(ending, Some(at)),
+                Ok(Ended::Lost) => self.done(ending, None),
                 Err(error) => {
                     tell_that_it_waits(&mut ending, error.reason());
                     self.refused(ending, &error);
@@ -168,14 +148,15 @@ impl Ends {
         self.let_go(&ending.run);
     }
 
-    fn done(&self, mut ending: Ending, record: &Record) {
-        self.count_a_loss(&mut ending, matches!(record, Record::Lost));
-        log_end(&ending, record);
+    /// The end was written `at` this time in seconds since 1970; none if the lease is lost.
+    fn done(&self, mut ending: Ending, at: Option<f64>) {
+        self.count_a_loss(&mut ending, at.is_none());
+        log_end(&ending, at.is_some());
         let (job, outcome) = (&ending.run.claimed.job, ending.end.outcome);
-        if let Record::Written(at) = record {
+        if let Some(at) = at {
             self.replica.metrics.runs.ended(job, outcome.name(), ending.seconds);
             if outcome == Outcome::Succeeded {
-                self.replica.metrics.runs.succeeded(job, *at);
+                self.replica.metrics.runs.succeeded(job, at);
             }
         }
         self.let_go(&ending.run);
@@ -210,21 +191,21 @@ fn ascii(text: &str) -> String {
 }
 
 /// Logs the end. Why a run was cancelled or abandoned was logged when its function returned.
-fn log_end(ending: &Ending, record: &Record) {
+fn log_end(ending: &Ending, is_written: bool) {
     let Claimed { job, run_id: run, .. } = &ending.run.claimed;
     let End { outcome, detail, .. } = &ending.end;
     let (outcome_text, seconds) = (outcome.name(), ending.seconds);
-    let level = match (record, outcome) {
-        (Record::Lost, _) => {
-            warn!(
-                "event=run_lost job={job} run={run} outcome={outcome_text} \
-                 duration_seconds={seconds:.3} reason=\"the lease was not held any more: nothing \
-                 written\""
-            );
-            return;
-        }
-        (Record::Written(_), Outcome::Succeeded | Outcome::Cancelled) => Level::Info,
-        (Record::Written(_), Outcome::Failed | Outcome::Abandoned) => Level::Warn,
+    if !is_written {
+        warn!(
+            "event=run_lost job={job} run={run} outcome={outcome_text} \
+             duration_seconds={seconds:.3} reason=\"the lease was not held any more: nothing \
+             written\""
+        );
+        return;
+    }
+    let level = match outcome {
+        Outcome::Succeeded | Outcome::Cancelled => Level::Info,
+        Outcome::Failed | Outcome::Abandoned => Level::Warn,
     };
     log!(
         level,
