@@ -6,8 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use postgres::Row;
-
 use super::clock::{Clock, Jump};
 use super::{Answer, Leases, Orphan};
 use crate::db::Session;
@@ -114,7 +112,13 @@ impl Leases {
                 None
             }
         };
-        Ok(offers(&row, jump))
+        Ok(Offers {
+            due: row.get("due"),
+            oldest: Duration::try_from_secs_f64(row.get("oldest")).unwrap_or_default(),
+            unknown: row.get("unknown"),
+            orphaned: row.get("orphaned"),
+            jump,
+        })
     }
 
     /// Closes the run that a dead replica left open. None when there was none to close.
@@ -129,15 +133,5 @@ impl Leases {
             run_id: row.get("id"),
             server: row.get("server"),
         }))
-    }
-}
-
-fn offers(row: &Row, jump: Jump) -> Offers {
-    Offers {
-        due: row.get("due"),
-        oldest: Duration::try_from_secs_f64(row.get("oldest")).unwrap_or_default(),
-        unknown: row.get("unknown"),
-        orphaned: row.get("orphaned"),
-        jump,
     }
 }
