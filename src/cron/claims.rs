@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 
 use super::Replica;
-use super::lease::{Clock, End, Leases, Leave, Outcome};
+use super::lease::{Clock, End, Leases, Outcome};
 use super::run::Runner;
 use super::running::{Running, TrustWindow};
 use crate::db::{Dedicated, Error, Health, Lack};
-use crate::random;
 use crate::shutdown::Signal;
 use wave::Wave;
 
@@ -147,9 +146,8 @@ impl Claims {
     ) -> Result<bool, Error> {
         let held: Vec<i64> =
             self.replica.held.list().iter().map(|run| run.claimed.job_id).collect();
-        let (leave, nonce) = (Leave { held: &held, first: refused }, random::bits());
         let attempted = Instant::now();
-        let claim = |session: &mut _| self.replica.leases.claim(session, handicap, leave, nonce);
+        let claim = |session: &mut _| self.replica.leases.claim(session, handicap, &held, refused);
         let Some(claimed) = connection.run(claim)? else {
             return Ok(false);
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
-use super::Replica;
+use super::lease::Leases;
 use super::running::{Reason, Running};
 use crate::db::{self, Db, Deadline, Session};
 
@@ -33,7 +33,6 @@ pub struct Functions(BTreeMap<String, Function>);
 /// What a function is given: its run, and the way to make steps in the database.
 pub struct Context {
     pub(super) running: Arc<Running>,
-    pub(super) replica: Arc<Replica>,
     pub(super) db: Arc<Db>,
 }
 
@@ -137,12 +136,10 @@ impl Context {
             // The trust window may have ended during the wait for a connection.
             self.check()?;
             let fenced = |session: &mut Session| {
-                session.transaction(|session| {
-                    match self.replica.leases.hold(session, &self.running.claimed)? {
-                        Some(true) => work(session).map(Step::Done),
-                        Some(false) => Ok(Step::Expired),
-                        None => Ok(Step::Lost),
-                    }
+                session.transaction(|session| match Leases::hold(session, &self.running.claimed)? {
+                    Some(true) => work(session).map(Step::Done),
+                    Some(false) => Ok(Step::Expired),
+                    None => Ok(Step::Lost),
                 })
             };
             match connection.and_then(|mut connection| connection.run(&deadline, fenced)) {

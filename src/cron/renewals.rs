@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::Replica;
-use super::lease::{Claimed, Leases, Own};
+use super::lease::{Claimed, Leases};
 use super::running::{Reason, Running};
 use crate::db::{Dedicated, Error};
 
@@ -72,12 +72,15 @@ impl Renewals {
             let own = self.replica.leases.renew(session, &claimed)?;
             Ok((runs, attempted, own))
         })?;
-        let mut all = true;
         for run in &runs {
-            all &= note(run, &own, attempted);
+            match own.get(&run.claimed.job_id) {
+                Some(true) => run.renewed(attempted),
+                Some(false) => {}
+                None => run.cancel(Reason::Lost),
+            }
         }
         self.tell(connection, &runs);
-        Ok(all)
+        Ok(own.values().all(|is_renewed| *is_renewed))
     }
 
     /// Writes the progress that has changed. Nothing depends on it, so errors are ignored.
@@ -96,16 +99,4 @@ impl Renewals {
             news.chunks(1).for_each(|one| drop(send(one)));
         }
     }
-}
-
-/// False when the lease was not renewed because somebody has locked the row.
-fn note(run: &Running, own: &[Own], attempted: Instant) -> bool {
-    let claimed = &run.claimed;
-    let same = |own: &&Own| (own.job_id, own.token) == (claimed.job_id, claimed.token);
-    match own.iter().find(same) {
-        Some(own) if own.renewed => run.renewed(attempted),
-        Some(_) => return false,
-        None => run.cancel(Reason::Lost),
-    }
-    true
 }

@@ -31,11 +31,7 @@ impl Runner {
     /// When the system can start no further thread.
     pub(super) fn start(&self, running: &Arc<Running>) -> io::Result<()> {
         let (running, replica) = (Arc::clone(running), Arc::clone(&self.replica));
-        let context = Context {
-            running: Arc::clone(&running),
-            replica: Arc::clone(&self.replica),
-            db: Arc::clone(&self.steps),
-        };
+        let context = Context { running: Arc::clone(&running), db: Arc::clone(&self.steps) };
         let name = format!("run {}", running.claimed.job);
         let (functions, server) = (self.functions.clone(), self.replica.leases.server.clone());
         let builder = thread::Builder::new().name(name).stack_size(STACK_BYTES);
