@@ -76,7 +76,6 @@ use held::Held;
 use lease::Leases;
 use renewals::Renewals;
 use run::Runner;
-use running::TrustWindow;
 use scheduler::Scheduler;
 
 /// How one replica finds due jobs, claims them and keeps them.
@@ -202,7 +201,7 @@ fn scheduler(
     (steps, replica): (&Arc<Db>, &Arc<Replica>),
     looked: Signal,
 ) -> Scheduler {
-    let CronOptions { lease, handicap, poll, .. } = options;
+    let CronOptions { handicap, poll, .. } = options;
     let of = || Arc::clone(replica);
     let runner = Runner { replica: of(), functions, steps: Arc::clone(steps) };
     let renewals = Renewals { replica: of(), at: Instant::now(), failing: false };
@@ -213,7 +212,6 @@ fn scheduler(
         looked,
         runner,
         handicap: *handicap,
-        trust: TrustWindow::of_lease(*lease),
         clock: None,
         leases_have_ended: false,
         perhaps_set_back: true,

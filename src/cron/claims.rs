@@ -14,7 +14,7 @@ use log::{error, info, warn};
 use super::Replica;
 use super::lease::{Clock, End, Leases, Outcome};
 use super::run::Runner;
-use super::running::{Running, TrustWindow};
+use super::running::Running;
 use crate::db::{Dedicated, Error, Health, Lack};
 use crate::shutdown::Signal;
 use wave::Wave;
@@ -26,7 +26,6 @@ pub(super) struct Claims {
     pub(super) looked: Signal,
     pub(super) runner: Runner,
     pub(super) handicap: Duration,
-    pub(super) trust: TrustWindow,
     /// The database's clock; none before the first poll.
     pub(super) clock: Option<Clock>,
     /// True when the database's clock has jumped forward, so that leases may have run out early.
@@ -156,7 +155,7 @@ impl Claims {
             self.replica.metrics.runs.abandoned(&orphan.job);
         }
         self.replica.metrics.runs.claimed(&claimed.job, claimed.late_seconds);
-        let running = Arc::new(Running::new(claimed, attempted, self.trust));
+        let running = Arc::new(Running::new(claimed, attempted, self.replica.leases.term));
         self.replica.held.add(Arc::clone(&running));
         if let Err(error) = self.runner.start(&running) {
             self.no_thread = Some(Instant::now());

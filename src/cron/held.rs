@@ -138,12 +138,10 @@ mod tests {
     use std::time::Duration;
 
     use super::super::lease::Claimed;
-    use super::super::running::TrustWindow;
     use super::*;
 
     fn run(attempted: Instant) -> Arc<Running> {
-        let trust = TrustWindow::of_lease(Duration::from_secs(10));
-        Arc::new(Running::new(Claimed::default(), attempted, trust))
+        Arc::new(Running::new(Claimed::default(), attempted, Duration::from_secs(10)))
     }
 
     #[test]

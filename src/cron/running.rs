@@ -1,4 +1,7 @@
-//! One run of this process, and for how long it may rely on its lease.
+//! One run of this process, and its trust window: how long it may rely on its lease, counted on its
+//! own clock from before the claim or the renewal was sent. The database counts the lease from
+//! later: it outlasts the window. After four fifths of its length the run is cancelled; after nine
+//! tenths the process ends, if the function has not returned.
 
 use std::time::{Duration, Instant};
 
@@ -7,28 +10,12 @@ use parking_lot::Mutex;
 use super::lease::Claimed;
 use crate::shutdown::Signal;
 
-/// The trust window: how long a holder may rely on a lease, counted on its own clock from before it
-/// sent the claim or the renewal. The database counts the lease from later: it outlasts the window.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TrustWindow {
-    /// After this time the run is cancelled.
-    pub(super) cancel_after: Duration,
-    /// After this time the process ends, if the function has not returned.
-    pub(super) exit_after: Duration,
-}
-
-impl TrustWindow {
-    pub(super) fn of_lease(term: Duration) -> TrustWindow {
-        TrustWindow { cancel_after: term * 4 / 5, exit_after: term * 9 / 10 }
-    }
-}
-
 /// The time that a cancelled function has to return when its lease is lost, or when the trust
 /// window had ended before anybody could see it, as after a pause of the whole process.
 pub(super) const RETURN_GRACE: Duration = Duration::from_millis(500);
 
 /// Why a run was cancelled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// This replica is shut down.
     Drained,
@@ -42,7 +29,8 @@ pub(super) enum Reason {
 pub(super) struct Running {
     pub(super) claimed: Claimed,
     pub(super) started: Instant,
-    trust: TrustWindow,
+    /// The length of the lease after a claim or a renewal.
+    term: Duration,
     cancel: Signal,
     state: Mutex<Course>,
 }
@@ -59,11 +47,11 @@ struct Course {
 
 impl Running {
     /// A run whose claim was sent at `attempted`.
-    pub(super) fn new(claimed: Claimed, attempted: Instant, trust: TrustWindow) -> Running {
+    pub(super) fn new(claimed: Claimed, attempted: Instant, term: Duration) -> Running {
         Running {
             claimed,
             started: Instant::now(),
-            trust,
+            term,
             cancel: Signal::new(),
             state: Mutex::new(Course {
                 attempted,
@@ -78,8 +66,8 @@ impl Running {
     /// Tells the function to return. The first reason is kept, but `Lost` replaces any other.
     pub(super) fn cancel(&self, reason: Reason) {
         let cancelled = &mut self.state.lock().cancelled;
-        let known = cancelled.as_ref().map(|(known, _)| known);
-        if known.is_none() || (reason == Reason::Lost && known != Some(&Reason::Lost)) {
+        let known = cancelled.map(|(known, _)| known);
+        if known.is_none() || (reason == Reason::Lost && known != Some(Reason::Lost)) {
             *cancelled = Some((reason, Instant::now()));
         }
         self.cancel.begin();
@@ -96,7 +84,7 @@ impl Running {
 
     /// Why the run was cancelled, if it was. Does not look at the clock.
     pub(super) fn reason(&self) -> Option<Reason> {
-        self.state.lock().cancelled.as_ref().map(|(reason, _)| reason.clone())
+        self.state.lock().cancelled.map(|(reason, _)| reason)
     }
 
     /// Waits for `limit`, or until the run is cancelled; true when it is.
@@ -144,7 +132,7 @@ impl Running {
 
     /// The end of the trust window.
     pub(super) fn trusted_until(&self) -> Instant {
-        self.state.lock().attempted + self.trust.cancel_after
+        self.state.lock().attempted + self.term * 4 / 5
     }
 
     /// When the process has to end because of this run; none if the run is not cancelled, or if its
@@ -154,12 +142,12 @@ impl Running {
         if state.returned {
             return None;
         }
-        let (reason, since) = state.cancelled.as_ref()?;
-        let grace_ends = *since + RETURN_GRACE;
-        let lease_ends = state.attempted + self.trust.exit_after;
+        let (reason, since) = state.cancelled?;
+        let grace_ends = since + RETURN_GRACE;
+        let lease_ends = state.attempted + self.term * 9 / 10;
         Some(match reason {
             Reason::Lost => grace_ends,
-            Reason::Drained | Reason::Expired if *since < lease_ends => lease_ends,
+            Reason::Drained | Reason::Expired if since < lease_ends => lease_ends,
             Reason::Drained | Reason::Expired => grace_ends,
         })
     }
@@ -172,7 +160,7 @@ mod tests {
     const TERM: Duration = Duration::from_secs(10);
 
     fn run(attempted: Instant) -> Running {
-        Running::new(Claimed::default(), attempted, TrustWindow::of_lease(TERM))
+        Running::new(Claimed::default(), attempted, TERM)
     }
 
     fn seconds_ago(seconds: u64) -> Instant {
