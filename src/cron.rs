@@ -44,7 +44,6 @@ mod lease_watch;
 mod name;
 mod precondition;
 mod renewals;
-mod run;
 mod running;
 mod schedule;
 mod scheduler;
@@ -72,10 +71,9 @@ use crate::metrics::Metrics;
 use crate::shutdown::{Signal, spawn_vital};
 use claims::{Claims, Logged};
 use ends::Ends;
-use held::Held;
+use held::{Held, Replica};
 use lease::Leases;
 use renewals::Renewals;
-use run::Runner;
 use scheduler::Scheduler;
 
 /// How one replica finds due jobs, claims them and keeps them.
@@ -95,13 +93,6 @@ pub struct CronOptions {
 pub struct Cron {
     replica: Arc<Replica>,
     health: Arc<Health>,
-}
-
-/// What the parts of one replica share.
-struct Replica {
-    leases: Leases,
-    held: Held,
-    metrics: Arc<Metrics>,
 }
 
 const STACK_BYTES: usize = 256 * 1024;
@@ -203,20 +194,18 @@ fn scheduler(
 ) -> Scheduler {
     let CronOptions { handicap, poll, .. } = options;
     let of = || Arc::clone(replica);
-    let runner = Runner { replica: of(), functions, steps: Arc::clone(steps) };
     let renewals = Renewals { replica: of(), at: Instant::now(), failing: false };
     let ends = Ends { replica: of(), all: Vec::new() };
     let claims = Claims {
         replica: of(),
-        health: Arc::clone(steps.health()),
         looked,
-        runner,
+        functions,
+        steps: Arc::clone(steps),
         handicap: *handicap,
         clock: None,
         leases_have_ended: false,
         perhaps_set_back: true,
         lack: None,
-        is_connecting: false,
         no_thread: None,
         told: Logged::default(),
     };

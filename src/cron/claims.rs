@@ -6,25 +6,28 @@
 
 mod wave;
 
+use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-use super::Replica;
+use super::function::{Context, Functions};
+use super::held::Replica;
 use super::lease::{Clock, End, Leases, Outcome};
-use super::run::Runner;
 use super::running::Running;
-use crate::db::{Dedicated, Error, Health, Lack};
+use crate::db::{Db, Dedicated, Error, Lack};
 use crate::shutdown::Signal;
 use wave::Wave;
 
 pub(super) struct Claims {
     pub(super) replica: Arc<Replica>,
-    pub(super) health: Arc<Health>,
     /// Begun after the first poll. Connections for steps wait for it: the poll's own comes first.
     pub(super) looked: Signal,
-    pub(super) runner: Runner,
+    pub(super) functions: Functions,
+    /// The connections for the functions' steps.
+    pub(super) steps: Arc<Db>,
     pub(super) handicap: Duration,
     /// The database's clock; none before the first poll.
     pub(super) clock: Option<Clock>,
@@ -33,9 +36,7 @@ pub(super) struct Claims {
     /// Whether rows may be left that were written before the database's clock was set back.
     pub(super) perhaps_set_back: bool,
     /// Why there is no connection for steps; none when there is one.
-    pub(super) lack: Option<String>,
-    /// Whether a connection for steps is being opened.
-    pub(super) is_connecting: bool,
+    pub(super) lack: Option<Lack>,
     /// When the system last refused a thread for a run.
     pub(super) no_thread: Option<Instant>,
     pub(super) told: Logged,
@@ -49,12 +50,14 @@ pub(super) struct Logged {
     unknown: Vec<String>,
     /// True when the last poll failed.
     failing: bool,
-    /// True when it was logged that there is no connection for steps.
+    /// True when it was logged that there is no connection for steps, and not yet that there is one.
     lack: bool,
     /// How many writes were refused since the last poll without a refusal.
     refusals: u64,
 }
 
+/// The stack of a run's thread.
+const STACK_BYTES: usize = 512 * 1024;
 /// After the system has refused a thread, nothing is claimed for this long.
 const THREAD_RETRY: Duration = Duration::from_secs(5);
 
@@ -72,11 +75,11 @@ impl Claims {
         match self.try_to_poll(connection, until) {
             Ok(interrupted) => {
                 self.told.failing = false;
-                self.health.note_claimable(self.obstacle().map_or(Ok(()), Err));
+                self.steps.health().note_claimable(self.obstacle().map_or(Ok(()), Err));
                 interrupted
             }
             Err(error) => {
-                self.health.note_claimable(Err(error.reason().to_owned()));
+                self.rest(error.reason());
                 self.replica.metrics.runs.due_unknown();
                 if !std::mem::replace(&mut self.told.failing, true) {
                     warn!("event=poll_failed reason={:?}", error.reason());
@@ -157,7 +160,7 @@ impl Claims {
         self.replica.metrics.runs.claimed(&claimed.job, claimed.late_seconds);
         let running = Arc::new(Running::new(claimed, attempted, self.replica.leases.term));
         self.replica.held.add(Arc::clone(&running));
-        if let Err(error) = self.runner.start(&running) {
+        if let Err(error) = self.start(&running) {
             self.no_thread = Some(Instant::now());
             let (job, run) = (&running.claimed.job, running.claimed.run_id);
             error!(
@@ -173,51 +176,55 @@ impl Claims {
         Ok(true)
     }
 
-    /// False when a pooler on the way to the database may mix sessions: then nothing may be sent.
-    pub(super) fn may_ask(&self) -> bool {
-        self.health.is_fit()
+    /// Starts the thread of a run, which has to be in `held` already.
+    fn start(&self, running: &Arc<Running>) -> io::Result<()> {
+        let (functions, replica) = (self.functions.clone(), Arc::clone(&self.replica));
+        let context = Context { running: Arc::clone(running), db: Arc::clone(&self.steps) };
+        let name = format!("run {}", running.claimed.job);
+        let run = move || {
+            let end = functions.call(&context, &replica.leases.server);
+            replica.held.ended(&context.running, end);
+        };
+        thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(run).map(drop)
     }
 
     fn may_claim(&self) -> bool {
-        self.obstacle().is_none() && self.may_ask() && !self.replica.held.is_draining()
+        let is_fit = self.steps.health().is_fit();
+        self.obstacle().is_none() && is_fit && !self.replica.held.is_draining()
     }
 
     /// Why no further run can be started at present; none when one can.
     fn obstacle(&self) -> Option<String> {
         let no_thread = self.no_thread.is_some_and(|since| since.elapsed() < THREAD_RETRY);
-        self.lack.clone().or(no_thread.then(|| "no thread is left for another run".to_owned()))
+        match &self.lack {
+            Some(Lack::Refused(reason)) => Some(reason.clone()),
+            Some(Lack::UnderWay(_)) => Some("a connection for steps is being opened".to_owned()),
+            None => no_thread.then(|| "no thread is left for another run".to_owned()),
+        }
     }
 
     /// Checks for a connection for steps. Without one, a run would only keep its job from others.
     fn check_step_connection(&mut self) {
-        let before = self.lack.take();
-        let lack = self.runner.steps.lack();
-        self.is_connecting = matches!(lack, Some(Lack::UnderWay(_)));
-        match lack {
-            Some(Lack::Refused(reason)) => {
-                if before.as_ref() != Some(&reason) {
-                    warn!(
-                        "event=claims_stop reason={reason:?} hint=\"a run needs a connection for \
-                         its steps: no job is claimed before there is one\""
-                    );
-                }
+        let lack = self.steps.lack();
+        match &lack {
+            Some(Lack::Refused(reason)) if lack != self.lack => {
+                warn!(
+                    "event=claims_stop reason={reason:?} hint=\"a run needs a connection for its \
+                     steps: no job is claimed before there is one\""
+                );
                 self.told.lack = true;
-                self.lack = Some(reason);
             }
-            Some(Lack::UnderWay(_)) => {
-                self.lack = Some("a connection for steps is being opened".to_owned());
+            None if std::mem::take(&mut self.told.lack) => {
+                info!("event=claims_go_on reason=\"there is a connection for steps\"");
             }
-            None => {
-                if std::mem::take(&mut self.told.lack) {
-                    info!("event=claims_go_on reason=\"there is a connection for steps\"");
-                }
-            }
+            _ => {}
         }
+        self.lack = lack;
     }
 
     /// Notes in `health` why this replica does not poll at present.
     pub(super) fn rest(&self, reason: &str) {
-        self.health.note_claimable(Err(reason.to_owned()));
+        self.steps.health().note_claimable(Err(reason.to_owned()));
     }
 
     fn note_a_jump(&mut self, jump: Option<f64>) {

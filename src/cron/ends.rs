@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::{Level, error, log, warn};
 
-use super::Replica;
+use super::held::Replica;
 use super::lease::{Claimed, Clock, End, Ended, Outcome};
 use super::running::{Reason, Running};
 use crate::db::{Dedicated, Error, Stage};

@@ -6,9 +6,17 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use super::ends::Ending;
-use super::lease::End;
+use super::lease::{End, Leases};
 use super::running::{Reason, Running};
+use crate::metrics::Metrics;
 use crate::shutdown::Signal;
+
+/// What the parts of one replica share.
+pub(super) struct Replica {
+    pub(super) leases: Leases,
+    pub(super) held: Held,
+    pub(super) metrics: Arc<Metrics>,
+}
 
 pub(super) struct Held {
     shutdown: Signal,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::Replica;
+use super::held::Replica;
 use super::lease::{Claimed, Leases};
 use super::running::{Reason, Running};
 use crate::db::{Dedicated, Error};

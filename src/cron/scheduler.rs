@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Replica;
 use super::claims::Claims;
 use super::ends::Ends;
+use super::held::Replica;
 use super::renewals::Renewals;
-use crate::db::Dedicated;
+use crate::db::{Dedicated, Lack};
 use crate::random;
 
 pub(super) struct Scheduler {
@@ -66,7 +66,9 @@ impl Scheduler {
         self.poll_at = Instant::now()
             + match interrupted {
                 true => Duration::ZERO,
-                false if self.claims.is_connecting => CONNECT_PAUSE.min(pause),
+                false if matches!(self.claims.lack, Some(Lack::UnderWay(_))) => {
+                    CONNECT_PAUSE.min(pause)
+                }
                 false => pause,
             };
     }
@@ -79,7 +81,7 @@ impl Scheduler {
         if self.renewals.are_failing() {
             return Err("leases cannot be renewed");
         }
-        if !self.claims.may_ask() {
+        if !self.claims.steps.health().is_fit() {
             return Err("on the way to the database sessions may not keep apart");
         }
         Ok(())
