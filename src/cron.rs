@@ -171,7 +171,7 @@ impl Cron {
     /// Waits until every function has returned and its run is recorded, so that other replicas can
     /// take the jobs. False when a run is left at `until`: its lease then runs out by itself.
     pub fn wait_drained(&self, until: Instant) -> bool {
-        let runs = self.replica.held.wait_until_empty(until);
+        let runs = self.replica.held.wait_until_drained(until);
         if runs > 0 {
             warn!("event=runs_left runs={runs} hint=\"others take over when the leases end\"");
         }
@@ -195,7 +195,7 @@ fn scheduler(
     let CronOptions { handicap, poll, .. } = options;
     let of = || Arc::clone(replica);
     let renewals = Renewals { replica: of(), at: Instant::now(), failing: false };
-    let ends = Ends { replica: of(), all: Vec::new() };
+    let ends = Ends::new(of());
     let claims = Claims {
         replica: of(),
         looked,

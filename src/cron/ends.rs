@@ -14,21 +14,20 @@ use crate::db::{Dedicated, Error, Stage};
 /// The ends that this replica still has to write.
 pub(super) struct Ends {
     pub(super) replica: Arc<Replica>,
-    pub(super) all: Vec<Ending>,
+    all: Vec<Ending>,
 }
 
 /// The end of a run whose function has returned, and the tries to write it.
-pub(super) struct Ending {
+struct Ending {
     run: Arc<Running>,
     end: End,
-    seconds: f64,
     refusals: u32,
     /// Whether the metrics have counted that the run lost its lease.
     is_counted: bool,
     /// Whether it was logged that this end could not be written yet.
     told: bool,
-    returned: Instant,
-    pause: Duration,
+    /// When the first try was due.
+    since: Instant,
     try_at: Instant,
 }
 
@@ -43,25 +42,17 @@ const REFUSALS_MAX: u32 = 240;
 const REFUSALS_OF_A_LASTING_ONE: u32 = 12;
 
 impl Ending {
-    pub(super) fn new(run: &Arc<Running>, end: End) -> Ending {
+    fn new(run: Arc<Running>, end: End) -> Ending {
         let now = Instant::now();
-        let seconds = now.saturating_duration_since(run.started).as_secs_f64();
-        let run = Arc::clone(run);
-        Ending {
-            run,
-            end,
-            seconds,
-            refusals: 0,
-            is_counted: false,
-            told: false,
-            returned: now,
-            pause: PAUSE_MIN,
-            try_at: now,
-        }
+        Ending { run, end, refusals: 0, is_counted: false, told: false, since: now, try_at: now }
     }
 }
 
 impl Ends {
+    pub(super) fn new(replica: Arc<Replica>) -> Ends {
+        Ends { replica, all: Vec::new() }
+    }
+
     /// When the next try is due; none when there is nothing to write.
     pub(super) fn next(&self) -> Option<Instant> {
         self.all.iter().map(|ending| ending.try_at).min()
@@ -76,7 +67,8 @@ impl Ends {
         until: Option<Instant>,
     ) -> bool {
         let held = self.replica.held.count();
-        for mut ending in self.replica.held.take_ended() {
+        for (run, end) in self.replica.held.take_ended() {
+            let mut ending = Ending::new(run, end);
             self.count_a_loss(&mut ending, false);
             self.all.push(ending);
         }
@@ -93,12 +85,11 @@ impl Ends {
             match connection.run(|session| self.replica.leases.end(session, run, end, clock.now()))
             {
                 Ok(Ended::Busy) => {
-                    if ending.returned.elapsed() > LOCKED_MAX {
+                    let waited = ending.since.elapsed();
+                    if waited > LOCKED_MAX {
                         tell_that_it_waits(&mut ending, "somebody has locked the job");
                     }
-                    ending.pause = (ending.pause * 2).min(RETRY);
-                    let pause = ending.pause;
-                    self.again(ending, pause);
+                    self.again(ending, waited.clamp(PAUSE_MIN, RETRY));
                 }
                 Ok(Ended::Written(at)) => self.done(ending, Some(at)),
                 Ok(Ended::Lost) => self.done(ending, None),
@@ -154,7 +145,11 @@ impl Ends {
         log_end(&ending, at.is_some());
         let (job, outcome) = (&ending.run.claimed.job, ending.end.outcome);
         if let Some(at) = at {
-            self.replica.metrics.runs.ended(job, outcome.name(), ending.seconds);
+            self.replica.metrics.runs.ended(
+                job,
+                outcome.name(),
+                ending.run.elapsed().as_secs_f64(),
+            );
             if outcome == Outcome::Succeeded {
                 self.replica.metrics.runs.succeeded(job, at);
             }
@@ -194,7 +189,7 @@ fn ascii(text: &str) -> String {
 fn log_end(ending: &Ending, is_written: bool) {
     let Claimed { job, run_id: run, .. } = &ending.run.claimed;
     let End { outcome, detail, .. } = &ending.end;
-    let (outcome_text, seconds) = (outcome.name(), ending.seconds);
+    let (outcome_text, seconds) = (outcome.name(), ending.run.elapsed().as_secs_f64());
     if !is_written {
         warn!(
             "event=run_lost job={job} run={run} outcome={outcome_text} \

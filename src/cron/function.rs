@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{info, warn};
 
@@ -105,7 +105,7 @@ impl Context {
 
     /// How long ago this process started the run, by its own clock.
     pub fn elapsed(&self) -> Duration {
-        Instant::now().saturating_duration_since(self.running.started)
+        self.running.elapsed()
     }
 
     /// A function has to call this before each step, and to return on an error.

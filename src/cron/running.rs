@@ -28,7 +28,7 @@ pub(super) enum Reason {
 /// A run, from its claim until its end is written.
 pub(super) struct Running {
     pub(super) claimed: Claimed,
-    pub(super) started: Instant,
+    started: Instant,
     /// The length of the lease after a claim or a renewal.
     term: Duration,
     cancel: Signal,
@@ -41,7 +41,7 @@ struct Course {
     progress: f64,
     /// The progress that the history has.
     told: f64,
-    returned: bool,
+    returned: Option<Instant>,
     cancelled: Option<(Reason, Instant)>,
 }
 
@@ -57,7 +57,7 @@ impl Running {
                 attempted,
                 progress: 0.0,
                 told: 0.0,
-                returned: false,
+                returned: None,
                 cancelled: None,
             }),
         }
@@ -76,7 +76,7 @@ impl Running {
     /// Why the run was cancelled, if it was. Cancels it first if the trust window has ended, so
     /// that no step begins after that, even when the lease watch is late.
     pub(super) fn cancelled(&self) -> Option<Reason> {
-        if !self.cancel.has_begun() && Instant::now() >= self.trusted_until() {
+        if !self.cancel.has_begun() && !self.is_trusted() {
             self.cancel(Reason::Expired);
         }
         self.reason()
@@ -101,7 +101,13 @@ impl Running {
 
     /// Notes that the function has returned: it cannot outlive the lease any more.
     pub(super) fn returned(&self) {
-        self.state.lock().returned = true;
+        self.state.lock().returned = Some(Instant::now());
+    }
+
+    /// How long the function took, or has taken until now.
+    pub(super) fn elapsed(&self) -> Duration {
+        let returned = self.state.lock().returned;
+        returned.unwrap_or_else(Instant::now) - self.started
     }
 
     pub(super) fn set_progress(&self, progress: f64) {
@@ -139,17 +145,14 @@ impl Running {
     /// function has returned.
     pub(super) fn exit_at(&self) -> Option<Instant> {
         let state = self.state.lock();
-        if state.returned {
+        if state.returned.is_some() {
             return None;
         }
         let (reason, since) = state.cancelled?;
         let grace_ends = since + RETURN_GRACE;
         let lease_ends = state.attempted + self.term * 9 / 10;
-        Some(match reason {
-            Reason::Lost => grace_ends,
-            Reason::Drained | Reason::Expired if since < lease_ends => lease_ends,
-            Reason::Drained | Reason::Expired => grace_ends,
-        })
+        let has_time = reason != Reason::Lost && since < lease_ends;
+        Some(if has_time { lease_ends } else { grace_ends })
     }
 }
 

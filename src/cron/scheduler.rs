@@ -31,9 +31,11 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(50);
 impl Scheduler {
     /// Returns when this replica has drained.
     pub(super) fn run(mut self) {
-        while !self.replica.held.is_draining() || self.replica.held.count() > 0 {
+        loop {
             self.turn();
-            self.replica.held.wait_for_an_end(self.next());
+            if !self.replica.held.wait_for_an_end(self.next()) {
+                return;
+            }
         }
     }
 
@@ -48,7 +50,7 @@ impl Scheduler {
         }
         if let Err(reason) = self.may_poll() {
             self.claims.rest(reason);
-        } else if Instant::now() >= self.poll_at && self.replica.held.begin_claiming() {
+        } else if Instant::now() >= self.poll_at {
             self.poll();
         }
     }
@@ -56,7 +58,6 @@ impl Scheduler {
     fn poll(&mut self) {
         let renewal = self.renewals.next().unwrap_or(Instant::now() + self.renewals.pause());
         let interrupted = self.claims.poll(&mut self.connection, renewal);
-        self.replica.held.end_claiming();
         if std::mem::take(&mut self.claims.leases_have_ended) {
             self.renewals.at = Instant::now();
         }
