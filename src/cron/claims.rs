@@ -101,7 +101,9 @@ impl Claims {
         let mut interrupted =
             !is_over() && self.perhaps_set_back && self.mend(connection, until)?;
         for job_id in offers.orphaned.iter().take_while(|_| !is_over()) {
-            self.free(connection, *job_id)?;
+            let freed = connection.run(|session| Leases::free(session, *job_id));
+            let orphan = self.unless_refused(freed)?.flatten();
+            orphan.into_iter().for_each(|orphan| orphan.tell(&self.replica.metrics));
         }
         let (mut left, mut refused) = (offers.due, 0);
         self.check_step_connection();
@@ -116,14 +118,11 @@ impl Claims {
                 self.told.wave.tell_wait(left, self.replica.held.count(), handicap - age);
                 break;
             }
-            match self.claim(connection, handicap, refused) {
-                Ok(true) => self.told.wave.claimed += 1,
-                Ok(false) => break,
-                Err(error) if !error.is_passing() => {
-                    self.tell_refused(&error);
-                    refused += 1;
-                }
-                Err(error) => return Err(error),
+            let claimed = self.claim(connection, handicap, refused);
+            match self.unless_refused(claimed)? {
+                Some(true) => self.told.wave.claimed += 1,
+                Some(false) => break,
+                None => refused += 1,
             }
             left -= 1;
             self.check_step_connection();
@@ -242,33 +241,23 @@ impl Claims {
     /// Corrects some rows that were written before the database's clock was set back. True when it
     /// has corrected any, so that there may be more; a refused write is tried at the next poll.
     fn mend(&mut self, connection: &mut Dedicated, until: Instant) -> Result<bool, Error> {
-        match connection.run(|session| Leases::mend(session, until)) {
-            Ok(mended) => {
-                for (job, seconds) in &mended.jobs {
-                    info!("event=job_mended job={job} seconds={seconds:.1}");
-                }
-                self.perhaps_set_back = mended.are_left;
-                Ok(!mended.jobs.is_empty())
-            }
-            Err(error) if !error.is_passing() => {
-                self.tell_refused(&error);
-                Ok(false)
-            }
-            Err(error) => Err(error),
+        let result = connection.run(|session| Leases::mend(session, until));
+        let Some(mended) = self.unless_refused(result)? else {
+            return Ok(false);
+        };
+        for (job, seconds) in &mended.jobs {
+            info!("event=job_mended job={job} seconds={seconds:.1}");
         }
+        self.perhaps_set_back = mended.are_left;
+        Ok(!mended.jobs.is_empty())
     }
 
-    /// Closes the run that a dead replica left open of a job that may never be taken over.
-    fn free(&mut self, connection: &mut Dedicated, job_id: i64) -> Result<(), Error> {
-        match connection.run(|session| self.replica.leases.free(session, job_id)) {
-            Ok(orphan) => orphan.into_iter().for_each(|orphan| orphan.tell(&self.replica.metrics)),
-            Err(error) if !error.is_passing() => self.tell_refused(&error),
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    fn tell_refused(&mut self, error: &Error) {
+    /// None when the database refuses the write itself: the other jobs do not wait for that.
+    fn unless_refused<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
+        let error = match result {
+            Err(error) if !error.is_passing() => error,
+            result => return result.map(Some),
+        };
         self.replica.metrics.runs.write_refused();
         self.told.refusals += 1;
         if self.told.refusals == 1 {
@@ -278,6 +267,7 @@ impl Claims {
                 error.reason()
             );
         }
+        Ok(None)
     }
 
     fn tell_unknown(&mut self, unknown: &[String]) {
