@@ -43,7 +43,6 @@ mod lease;
 mod lease_watch;
 mod name;
 mod precondition;
-mod renewals;
 mod running;
 mod schedule;
 mod scheduler;
@@ -73,7 +72,6 @@ use claims::{Claims, Logged};
 use ends::Ends;
 use held::{Held, Replica};
 use lease::Leases;
-use renewals::Renewals;
 use scheduler::Scheduler;
 
 /// How one replica finds due jobs, claims them and keeps them.
@@ -194,7 +192,6 @@ fn scheduler(
 ) -> Scheduler {
     let CronOptions { handicap, poll, .. } = options;
     let of = || Arc::clone(replica);
-    let renewals = Renewals { replica: of(), at: Instant::now(), failing: false };
     let ends = Ends::new(of());
     let claims = Claims {
         replica: of(),
@@ -209,6 +206,15 @@ fn scheduler(
         no_thread: None,
         told: Logged::default(),
     };
-    let (poll, poll_at) = (*poll, Instant::now());
-    Scheduler { replica: of(), connection, renewals, ends, claims, poll, poll_at }
+    let now = Instant::now();
+    Scheduler {
+        replica: of(),
+        connection,
+        ends,
+        claims,
+        poll: *poll,
+        poll_at: now,
+        renew_at: now,
+        cannot_renew: false,
+    }
 }
