@@ -11,6 +11,9 @@
 //!   held (the runs of this process) ◀── lease_watch: cancels them after the trust window
 //! ```
 //!
+//! The files use each other one way: `lease` ◀ `running` (one run) ◀ `function` (its call),
+//! `held` (all runs) ◀ `claims` (they begin), `ends` (they are written) ◀ `scheduler`.
+//!
 //! A job's life: it waits for its slot. After that it is due, and the first replica that sees this
 //! writes the instant of the offer. A replica claims it, which opens a run and gives a lease. The
 //! lease is renewed while the run goes on. The run's end sets the next slot. What can go wrong:

@@ -13,7 +13,7 @@ use crate::db::{Dedicated, Error, Stage};
 
 /// The ends that this replica still has to write.
 pub(super) struct Ends {
-    pub(super) replica: Arc<Replica>,
+    replica: Arc<Replica>,
     all: Vec<Ending>,
 }
 
