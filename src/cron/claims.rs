@@ -50,7 +50,7 @@ pub(super) struct Logged {
     unknown: Vec<String>,
     /// True when the last poll failed.
     failing: bool,
-    /// True when it was logged that there is no connection for steps, and not yet that there is one.
+    /// True when it was logged that there is no connection for steps, and not yet that there is.
     lack: bool,
     /// How many writes were refused since the last poll without a refusal.
     refusals: u64,

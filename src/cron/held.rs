@@ -84,8 +84,8 @@ impl Held {
     }
 
     /// Waits until a function returns or this replica begins to drain, but not longer than `until`.
-    /// False when it has drained. Only the thread that claims may call it, since from then on no run
-    /// may be added.
+    /// False when it has drained. Only the thread that claims may call it, since no run may be
+    /// added from then on.
     pub(super) fn wait_for_an_end(&self, until: Instant) -> bool {
         let drains = self.is_draining();
         let mut all = self.all.lock();
@@ -115,8 +115,8 @@ impl Held {
         self.changed.notify_all();
     }
 
-    /// Waits until this replica has drained. Returns how many runs are left at `until`; a claim that
-    /// is still under way counts as one.
+    /// Waits until this replica has drained. Returns how many runs are left at `until`; a claim
+    /// that is still under way counts as one.
     pub(super) fn wait_until_drained(&self, until: Instant) -> usize {
         let mut all = self.all.lock();
         self.changed.wait_while_until(&mut all, |all| !all.drained, until);

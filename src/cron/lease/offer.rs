@@ -121,8 +121,8 @@ impl Leases {
         })
     }
 
-    /// Closes the run that a dead replica left open of a job that may never be taken over. None when
-    /// there was none to close.
+    /// Closes the run that a dead replica left open of a job that may never be taken over. None
+    /// when there was none to close.
     pub(in crate::cron) fn free(session: &mut Session, job_id: i64) -> Answer<Option<Orphan>> {
         let row = session.query_opt(FREE, &[&job_id])?;
         Ok(row.map(|row| Orphan {
