@@ -2,7 +2,7 @@
 //!
 //! Nothing here affects a run that is going on: a change takes effect with the job's next slot.
 
-mod current;
+mod save;
 
 use std::sync::Arc;
 use std::thread;
@@ -16,69 +16,39 @@ use super::precondition::Precondition;
 use super::schedule::Schedule;
 use crate::db::{Db, Deadline, Error};
 use crate::metrics::Metrics;
-use current::{apply, create, current};
 
-/// All that people can change about a job.
+/// New values for what people can change about a job; the others stay.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// The function that the job calls. This build may lack it: a replica of another build runs it.
-    pub function: Name,
-    /// When the job runs, by the database's clock.
-    pub schedule: Schedule,
-    /// False while the job is paused.
-    pub enabled: bool,
-}
-
-/// New values for some of a job's [`Settings`]; the others stay.
-#[derive(Clone, Debug, Default)]
 pub struct SettingsChange {
-    /// The new function; none to keep the old one.
+    /// The function that the job calls. This build may lack it: a replica of another build runs it.
     pub function: Option<Name>,
-    /// The new schedule; none to keep the old one.
+    /// When the job runs, by the database's clock.
     pub schedule: Option<Schedule>,
-    /// False to pause the job, true to resume it; none to keep it as it is.
+    /// False to pause the job, true to resume it.
     pub enabled: Option<bool>,
+    /// Whether the job is created if there is none: then it needs all of the above.
+    pub creates: bool,
 }
 
-/// The result of [`Jobs::put`] and [`Jobs::patch`].
+/// The result of a request to change, start or delete a job: it was done, or why it was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Saved {
+pub enum Decision {
     /// There was no job of this name, and now there is one.
     Created,
     /// The job has these settings now, or had them already.
     Changed,
-    /// There is no job of this name to patch.
-    NotFound,
-    /// Nothing is saved: the schedule names no instant from now on.
-    NoInstant,
-    /// Nothing is saved: the precondition does not hold.
-    PreconditionFailed,
-}
-
-/// The result of [`Jobs::run_now`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunNow {
     /// The job is due, by this request or because it was already.
     Due,
+    /// The job is deleted. Its history stays.
+    Deleted,
+    /// Refused: there is no job of this name.
+    NotFound,
     /// Refused: the job runs already, or somebody has locked its row until the deadline.
     Running,
     /// Refused: the job is paused.
     Paused,
-    /// There is no job of this name.
-    NotFound,
-    /// Refused: the precondition does not hold.
-    PreconditionFailed,
-}
-
-/// The result of [`Jobs::delete`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deleted {
-    /// The job is deleted. Its history stays.
-    Done,
-    /// Refused: the job runs, or somebody has locked its row until the deadline.
-    Running,
-    /// There is no job of this name.
-    NotFound,
+    /// Refused: the schedule names no instant from now on.
+    NoInstant,
     /// Refused: the precondition does not hold.
     PreconditionFailed,
 }
@@ -134,138 +104,70 @@ impl Jobs {
         Jobs { db, metrics }
     }
 
-    /// Creates a job, or gives an existing one these settings. A new job first runs one interval
-    /// after now, or at the cron expression's next instant.
-    ///
-    /// # Errors
-    /// When the database is away, refuses the write, or does not answer by the deadline.
-    pub fn put(
-        &self,
-        deadline: &Deadline,
-        name: &Name,
-        settings: &Settings,
-        precondition: &Precondition,
-    ) -> Result<Saved, Error> {
-        let Settings { function, schedule, enabled } = settings.clone();
-        self.db.run(deadline, |session| {
-            loop {
-                let current = current(session, name)?;
-                if current.job.is_none() {
-                    if !precondition.met_without_a_job() {
-                        return Ok(Saved::PreconditionFailed);
-                    }
-                    let Some(slot) = schedule.first(current.now) else {
-                        return Ok(Saved::NoInstant);
-                    };
-                    if create(session, name, settings, slot)? {
-                        return Ok(Saved::Created);
-                    }
-                    continue;
-                }
-                let change = SettingsChange {
-                    function: Some(function.clone()),
-                    schedule: Some(schedule.clone()),
-                    enabled: Some(enabled),
-                };
-                if let Some(saved) = apply(session, &current, &change, precondition)? {
-                    return Ok(saved);
-                }
-            }
-        })
-    }
-
-    /// Changes some settings of a job. A new schedule counts from now. A job that was paused goes
-    /// on with its next slot; the slots that it missed are not run.
-    ///
-    /// # Errors
-    /// As of [`Jobs::put`].
-    pub fn patch(
-        &self,
-        deadline: &Deadline,
-        name: &Name,
-        change: &SettingsChange,
-        precondition: &Precondition,
-    ) -> Result<Saved, Error> {
-        self.db.run(deadline, |session| {
-            loop {
-                let current = current(session, name)?;
-                if let Some(saved) = apply(session, &current, change, precondition)? {
-                    return Ok(saved);
-                }
-            }
-        })
-    }
-
     /// Makes a job due at once. The slots of its schedule stay where they are.
     ///
     /// # Errors
-    /// As of [`Jobs::put`].
+    /// As of [`Jobs::save`].
     pub fn run_now(
         &self,
         deadline: &Deadline,
         name: &Name,
         precondition: &Precondition,
-    ) -> Result<RunNow, Error> {
-        let Some(row) = self.row_of(deadline, RUN_NOW, name, precondition)? else {
-            return Ok(RunNow::NotFound);
-        };
-        if is_running(&row) {
-            return Ok(RunNow::Running);
-        }
-        Ok(match (row.get("enabled"), row.get("meets")) {
-            (false, _) => RunNow::Paused,
-            (true, false) => RunNow::PreconditionFailed,
-            (true, true) => RunNow::Due,
+    ) -> Result<Decision, Error> {
+        self.unless_running(deadline, RUN_NOW, name, precondition, |row| {
+            match (row.get("enabled"), row.get("meets")) {
+                (false, _) => Decision::Paused,
+                (true, false) => Decision::PreconditionFailed,
+                (true, true) => Decision::Due,
+            }
         })
     }
 
     /// Deletes a job, unless it runs. Its history stays.
     ///
     /// # Errors
-    /// As of [`Jobs::put`].
+    /// As of [`Jobs::save`].
     pub fn delete(
         &self,
         deadline: &Deadline,
         name: &Name,
         precondition: &Precondition,
-    ) -> Result<Deleted, Error> {
-        let Some(row) = self.row_of(deadline, DELETE, name, precondition)? else {
-            return Ok(Deleted::NotFound);
-        };
-        if is_running(&row) {
-            return Ok(Deleted::Running);
-        }
-        if !row.get::<_, bool>("meets") {
-            return Ok(Deleted::PreconditionFailed);
-        }
-        orphan(name, &row).into_iter().for_each(|orphan| orphan.tell(&self.metrics));
-        Ok(Deleted::Done)
+    ) -> Result<Decision, Error> {
+        self.unless_running(deadline, DELETE, name, precondition, |row| {
+            if !row.get::<_, bool>("meets") {
+                return Decision::PreconditionFailed;
+            }
+            orphan(name, row).into_iter().for_each(|orphan| orphan.tell(&self.metrics));
+            Decision::Deleted
+        })
     }
 
-    /// Tries `RUN_NOW` or `DELETE` until the job is not locked, or runs, or the deadline is over.
-    fn row_of(
+    /// Tries `RUN_NOW` or `DELETE` until the job is not locked, or runs. A job that stays locked
+    /// until the deadline counts as running.
+    fn unless_running(
         &self,
         deadline: &Deadline,
         sql: &'static str,
         name: &Name,
         precondition: &Precondition,
-    ) -> Result<Option<Row>, Error> {
+        decide: impl FnOnce(&Row) -> Decision,
+    ) -> Result<Decision, Error> {
         loop {
             let row = self.db.run(deadline, |session| {
                 session.query_opt(sql, &[&name.as_str(), &precondition.tags()])
             })?;
-            let is_busy = |row: &Row| row.get("busy") && !row.get::<_, bool>("running");
-            if !row.as_ref().is_some_and(is_busy) || deadline.is_over() {
-                return Ok(row);
+            let Some(row) = row else {
+                return Ok(Decision::NotFound);
+            };
+            if !row.get::<_, bool>("busy") && !row.get::<_, bool>("running") {
+                return Ok(decide(&row));
+            }
+            if row.get("running") || deadline.is_over() {
+                return Ok(Decision::Running);
             }
             thread::sleep(BUSY_RETRY);
         }
     }
-}
-
-/// Whether the job runs. One that stays locked until the deadline counts as running.
-fn is_running(row: &Row) -> bool {
-    row.get("running") || row.get("busy")
 }
 
 fn orphan(name: &Name, row: &Row) -> Option<Orphan> {

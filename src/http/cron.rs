@@ -4,13 +4,10 @@ use log::info;
 use serde::Serialize;
 
 use super::Asked;
-use super::call::Call;
 use super::handlers::{Api, Fault, next_page, unavailable};
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::cron::{
-    self, Deleted, Filter, FinishedRun, Job, Name, Precondition, Saved, Settings, SettingsChange,
-};
+use crate::cron::{Decision, Filter, FinishedRun, Job, Name, Precondition, SettingsChange};
 use crate::db::Effect;
 
 #[derive(Serialize)]
@@ -37,34 +34,15 @@ impl Api {
         }
     }
 
-    pub(super) fn put_job(
-        &self,
-        asked: &Asked<'_>,
-        name: &Name,
-        settings: &Settings,
-        demand: &Precondition,
-    ) -> Result<Reply, Fault> {
-        let saved = self.jobs.put(asked.deadline, name, settings, demand)?;
-        let Settings { function, schedule, enabled } = settings.clone();
-        let all = SettingsChange {
-            function: Some(function),
-            schedule: Some(schedule),
-            enabled: Some(enabled),
-        };
-        log_saved(asked.call, name, &all, saved);
-        self.saved_reply(asked, name, saved)
-    }
-
-    pub(super) fn patch_job(
+    pub(super) fn save_job(
         &self,
         asked: &Asked<'_>,
         name: &Name,
         change: &SettingsChange,
         demand: &Precondition,
     ) -> Result<Reply, Fault> {
-        let saved = self.jobs.patch(asked.deadline, name, change, demand)?;
-        log_saved(asked.call, name, change, saved);
-        self.saved_reply(asked, name, saved)
+        let decision = self.jobs.save(asked.deadline, name, change, demand)?;
+        self.decided(asked, name, decision, &words_of(change))
     }
 
     pub(super) fn delete_job(
@@ -73,17 +51,8 @@ impl Api {
         name: &Name,
         demand: &Precondition,
     ) -> Result<Reply, Fault> {
-        let problem = match self.jobs.delete(asked.deadline, name, demand)? {
-            Deleted::Done => {
-                let (job, request_id) = (name.as_str(), &asked.call.request_id);
-                info!("event=job_deleted job={job} request_id={request_id}");
-                return Ok(Reply::no_content());
-            }
-            Deleted::PreconditionFailed => changed_meanwhile(),
-            Deleted::Running => Problem::job_running(name.as_str()),
-            Deleted::NotFound => Problem::job_not_found(name.as_str()),
-        };
-        Err(problem.into())
+        let decision = self.jobs.delete(asked.deadline, name, demand)?;
+        self.decided(asked, name, decision, "")
     }
 
     pub(super) fn run_job(
@@ -92,34 +61,48 @@ impl Api {
         name: &Name,
         demand: &Precondition,
     ) -> Result<Reply, Fault> {
-        let problem = match self.jobs.run_now(asked.deadline, name, demand)? {
-            cron::RunNow::Due => {
-                let (job, request_id) = (name.as_str(), &asked.call.request_id);
+        let decision = self.jobs.run_now(asked.deadline, name, demand)?;
+        self.decided(asked, name, decision, "")
+    }
+
+    /// Logs what was done, with the settings that the request asked for, so that one can see later
+    /// who paused a job; and makes the reply.
+    fn decided(
+        &self,
+        asked: &Asked<'_>,
+        name: &Name,
+        decision: Decision,
+        settings: &str,
+    ) -> Result<Reply, Fault> {
+        let (job, request_id) = (name.as_str(), &asked.call.request_id);
+        let problem = match decision {
+            Decision::Created => {
+                info!("event=job_created job={job} request_id={request_id}{settings}");
+                let reply = self.changed_reply(asked, 201, name)?;
+                return Ok(reply.with_header("Location", format!("/api/cron/jobs/{job}")));
+            }
+            Decision::Changed => {
+                info!("event=job_changed job={job} request_id={request_id}{settings}");
+                return self.changed_reply(asked, 200, name);
+            }
+            Decision::Due => {
                 info!("event=job_requested job={job} request_id={request_id}");
                 return self.changed_reply(asked, 202, name);
             }
-            cron::RunNow::PreconditionFailed => changed_meanwhile(),
-            cron::RunNow::Running => Problem::job_running(name.as_str()),
-            cron::RunNow::Paused => Problem::job_paused(name.as_str()),
-            cron::RunNow::NotFound => Problem::job_not_found(name.as_str()),
-        };
-        Err(problem.into())
-    }
-
-    fn saved_reply(&self, asked: &Asked<'_>, name: &Name, saved: Saved) -> Result<Reply, Fault> {
-        let problem = match saved {
-            Saved::Created => {
-                let location = format!("/api/cron/jobs/{}", name.as_str());
-                let reply = self.changed_reply(asked, 201, name)?;
-                return Ok(reply.with_header("Location", location));
+            Decision::Deleted => {
+                info!("event=job_deleted job={job} request_id={request_id}");
+                return Ok(Reply::no_content());
             }
-            Saved::Changed => return self.changed_reply(asked, 200, name),
-            Saved::PreconditionFailed => changed_meanwhile(),
-            Saved::NotFound => Problem::job_not_found(name.as_str()),
-            Saved::NoInstant => {
+            Decision::NotFound => Problem::job_not_found(job),
+            Decision::Running => Problem::job_running(job),
+            Decision::Paused => Problem::job_paused(job),
+            Decision::NoInstant => {
                 let rule = "`schedule` names no instant from now on";
                 Problem::invalid_request("schedule", rule)
             }
+            Decision::PreconditionFailed => Problem::precondition_failed(
+                "the job is not, or not any more, as the request demands",
+            ),
         };
         Err(problem.into())
     }
@@ -140,22 +123,11 @@ fn job_reply(status: u16, job: &Job) -> Reply {
     Reply::json(status, job).with_header("ETag", format!("\"{}\"", job.settings_tag))
 }
 
-fn changed_meanwhile() -> Problem {
-    Problem::precondition_failed("the job is not, or not any more, as the request demands")
-}
-
-/// Logs each change with what it asked for, so that one can see later who paused a job.
-fn log_saved(call: &Call, name: &Name, change: &SettingsChange, saved: Saved) {
-    let (job, request_id) = (name.as_str(), &call.request_id);
+fn words_of(change: &SettingsChange) -> String {
     let settings = [
         change.function.as_ref().map(|function| format!(" function={}", function.as_str())),
         change.schedule.as_ref().map(|schedule| format!(" schedule={:?}", schedule.text())),
         change.enabled.map(|enabled| format!(" enabled={enabled}")),
     ];
-    let settings: String = settings.into_iter().flatten().collect();
-    match saved {
-        Saved::Created => info!("event=job_created job={job} request_id={request_id}{settings}"),
-        Saved::Changed => info!("event=job_changed job={job} request_id={request_id}{settings}"),
-        Saved::NotFound | Saved::NoInstant | Saved::PreconditionFailed => {}
-    }
+    settings.into_iter().flatten().collect()
 }
