@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use postgres::Row;
 
+use super::function::Functions;
 use super::lease::Orphan;
 use super::name::Name;
 use super::precondition::Precondition;
@@ -53,9 +54,12 @@ pub enum Decision {
     PreconditionFailed,
 }
 
-/// Creates, changes, starts and deletes jobs in the database, for all replicas.
+/// What people see of jobs and do with them, in the database, for all replicas.
 pub struct Jobs {
-    db: Arc<Db>,
+    pub(super) db: Arc<Db>,
+    /// The name of this replica, and the functions of its build, for the status.
+    pub(super) server: String,
+    pub(super) functions: Vec<String>,
     metrics: Arc<Metrics>,
 }
 
@@ -99,9 +103,14 @@ from cron_jobs seen left join job on true where seen.name = $1";
 const BUSY_RETRY: Duration = Duration::from_millis(20);
 
 impl Jobs {
-    /// Works over this pool. Sends nothing yet.
-    pub fn new(db: Arc<Db>, metrics: Arc<Metrics>) -> Jobs {
-        Jobs { db, metrics }
+    /// Works over this pool. `functions` are those of this build. Sends nothing yet.
+    pub fn new(db: &Arc<Db>, server: &str, functions: &Functions, metrics: &Arc<Metrics>) -> Jobs {
+        Jobs {
+            db: Arc::clone(db),
+            server: server.to_owned(),
+            functions: functions.names(),
+            metrics: Arc::clone(metrics),
+        }
     }
 
     /// Makes a job due at once. The slots of its schedule stay where they are.

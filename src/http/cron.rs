@@ -18,17 +18,17 @@ struct RunList {
 
 impl Api {
     pub(super) fn cron_status(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
-        Ok(Reply::json(200, &self.status.all(asked.deadline)?))
+        Ok(Reply::json(200, &self.jobs.status(asked.deadline)?))
     }
 
     pub(super) fn cron_history(&self, asked: &Asked<'_>, filter: &Filter) -> Result<Reply, Fault> {
-        let runs = self.history.page(asked.deadline, filter)?;
+        let runs = self.jobs.runs(asked.deadline, filter)?;
         let next = next_page(&runs, filter.limit, |run| run.run_id);
         Ok(Reply::json(200, &RunList { runs, next }))
     }
 
     pub(super) fn read_job(&self, asked: &Asked<'_>, name: &Name) -> Result<Reply, Fault> {
-        match self.status.one(asked.deadline, name)? {
+        match self.jobs.one(asked.deadline, name)? {
             Some(job) => Ok(job_reply(200, &job)),
             None => Err(Problem::job_not_found(name.as_str()).into()),
         }
@@ -109,7 +109,7 @@ impl Api {
 
     /// The job after a change. If it cannot be read, the change has been made all the same.
     fn changed_reply(&self, asked: &Asked<'_>, status: u16, name: &Name) -> Result<Reply, Fault> {
-        let job = self.status.one(asked.deadline, name).map_err(|error| {
+        let job = self.jobs.one(asked.deadline, name).map_err(|error| {
             unavailable(asked.call, &error);
             Problem::database_unavailable(Effect::Unknown)
         })?;
