@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::warn;
 
 use super::Replica;
 use super::running::{Reason, Running};
-use crate::db::{self, Db, Deadline, Session};
+use crate::db::{Db, Deadline, Session};
 
 /// Does a job's work. Each call starts from the beginning.
 ///
@@ -87,7 +87,7 @@ impl Context {
 
     /// How long ago this process started the run, by its own clock.
     pub fn elapsed(&self) -> Duration {
-        Instant::now().saturating_duration_since(self.running.started)
+        self.running.started.elapsed()
     }
 
     /// A function has to call this before each step, and to return on an error.
@@ -139,19 +139,19 @@ impl Context {
             let fenced = |session: &mut Session| {
                 session.transaction(|session| {
                     match self.replica.leases.hold(session, &self.running.claimed)? {
-                        Some(true) => work(session).map(Step::Done),
-                        Some(false) => Ok(Step::Expired),
-                        None => Ok(Step::Lost),
+                        Some(true) => return work(session).map(Some),
+                        // The database's clock has jumped forward: the lease can still be renewed.
+                        Some(false) => {}
+                        None => self.running.cancel(Reason::Lost),
                     }
+                    Ok(None)
                 })
             };
             match connection.and_then(|mut connection| connection.run(&deadline, fenced)) {
-                Ok(Step::Done(done)) => return Ok(done),
-                Ok(Step::Lost) => self.running.cancel(Reason::Lost),
-                // The database's clock has jumped forward: the lease can still be renewed.
-                Ok(Step::Expired) => {}
+                Ok(Some(done)) => return Ok(done),
+                Ok(None) => {}
                 Err(error) if !error.is_passing() || error.is_too_long() => {
-                    return Err(error.into());
+                    return Err(Failure::Failed(error.to_string()));
                 }
                 Err(error) if !told => {
                     let (job, run, reason) = (self.job(), self.run_id(), error.reason());
@@ -166,20 +166,5 @@ impl Context {
             }
             self.wait(RETRY)?;
         }
-    }
-}
-
-/// The result of a step's transaction.
-enum Step<T> {
-    Done(T),
-    /// The lease has run out, and nobody has taken the job over yet.
-    Expired,
-    /// This process does not hold the job any more.
-    Lost,
-}
-
-impl From<db::Error> for Failure {
-    fn from(error: db::Error) -> Failure {
-        Failure::Failed(error.to_string())
     }
 }
