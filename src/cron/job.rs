@@ -31,7 +31,20 @@ pub struct SettingsChange {
     pub creates: bool,
 }
 
-/// The result of a request to change, start or delete a job: it was done, or why it was refused.
+/// What people can do with a job.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// Create it, or change some of its settings. A new job first runs one interval after now, or
+    /// at the cron expression's next instant. A new schedule counts from now. A job that was paused
+    /// goes on with its next slot; the slots that it missed are not run.
+    Save(SettingsChange),
+    /// Make it due at once. The slots of its schedule stay where they are.
+    RunNow,
+    /// Delete it, unless it runs. Its history stays.
+    Delete,
+}
+
+/// What became of a wish: it was done, or why it was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// There was no job of this name, and now there is one.
@@ -113,42 +126,25 @@ impl Jobs {
         }
     }
 
-    /// Makes a job due at once. The slots of its schedule stay where they are.
+    /// Does what is wished, if the precondition holds.
     ///
     /// # Errors
-    /// As of [`Jobs::save`].
-    pub fn run_now(
+    /// When the database is away, refuses the write, or does not answer by the deadline.
+    pub fn steer(
         &self,
         deadline: &Deadline,
         name: &Name,
+        wish: &Wish,
         precondition: &Precondition,
     ) -> Result<Decision, Error> {
-        self.unless_running(deadline, RUN_NOW, name, precondition, |row| {
-            match (row.get("enabled"), row.get("meets")) {
-                (false, _) => Decision::Paused,
-                (true, false) => Decision::PreconditionFailed,
-                (true, true) => Decision::Due,
+        match wish {
+            Wish::Save(change) => self.save(deadline, name, change, precondition),
+            Wish::RunNow => self.unless_running(deadline, RUN_NOW, name, precondition, requested),
+            Wish::Delete => {
+                let deleted = |row: &Row| self.deleted(name, row);
+                self.unless_running(deadline, DELETE, name, precondition, deleted)
             }
-        })
-    }
-
-    /// Deletes a job, unless it runs. Its history stays.
-    ///
-    /// # Errors
-    /// As of [`Jobs::save`].
-    pub fn delete(
-        &self,
-        deadline: &Deadline,
-        name: &Name,
-        precondition: &Precondition,
-    ) -> Result<Decision, Error> {
-        self.unless_running(deadline, DELETE, name, precondition, |row| {
-            if !row.get::<_, bool>("meets") {
-                return Decision::PreconditionFailed;
-            }
-            orphan(name, row).into_iter().for_each(|orphan| orphan.tell(&self.metrics));
-            Decision::Deleted
-        })
+        }
     }
 
     /// Tries `RUN_NOW` or `DELETE` until the job is not locked, or runs. A job that stays locked
@@ -177,9 +173,23 @@ impl Jobs {
             thread::sleep(BUSY_RETRY);
         }
     }
+
+    /// Counts and logs the run that a dead holder had left open, if there was one.
+    fn deleted(&self, name: &Name, row: &Row) -> Decision {
+        if !row.get::<_, bool>("meets") {
+            return Decision::PreconditionFailed;
+        }
+        if let Some((run_id, server)) = row.get::<_, Option<i64>>("run_id").zip(row.get("server")) {
+            Orphan { job: name.as_str().to_owned(), run_id, server }.tell(&self.metrics);
+        }
+        Decision::Deleted
+    }
 }
 
-fn orphan(name: &Name, row: &Row) -> Option<Orphan> {
-    let (run_id, server) = row.get::<_, Option<i64>>("run_id").zip(row.get("server"))?;
-    Some(Orphan { job: name.as_str().to_owned(), run_id, server })
+fn requested(row: &Row) -> Decision {
+    match (row.get("enabled"), row.get("meets")) {
+        (false, _) => Decision::Paused,
+        (true, false) => Decision::PreconditionFailed,
+        (true, true) => Decision::Due,
+    }
 }

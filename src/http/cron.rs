@@ -7,7 +7,7 @@ use super::Asked;
 use super::handlers::{Api, Fault, next_page, unavailable};
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::cron::{Decision, Filter, FinishedRun, Job, Name, Precondition, SettingsChange};
+use crate::cron::{Decision, Filter, FinishedRun, Job, Name, Precondition, Wish};
 use crate::db::Effect;
 
 #[derive(Serialize)]
@@ -34,46 +34,17 @@ impl Api {
         }
     }
 
-    pub(super) fn save_job(
-        &self,
-        asked: &Asked<'_>,
-        name: &Name,
-        change: &SettingsChange,
-        demand: &Precondition,
-    ) -> Result<Reply, Fault> {
-        let decision = self.jobs.save(asked.deadline, name, change, demand)?;
-        self.decided(asked, name, decision, &words_of(change))
-    }
-
-    pub(super) fn delete_job(
-        &self,
-        asked: &Asked<'_>,
-        name: &Name,
-        demand: &Precondition,
-    ) -> Result<Reply, Fault> {
-        let decision = self.jobs.delete(asked.deadline, name, demand)?;
-        self.decided(asked, name, decision, "")
-    }
-
-    pub(super) fn run_job(
-        &self,
-        asked: &Asked<'_>,
-        name: &Name,
-        demand: &Precondition,
-    ) -> Result<Reply, Fault> {
-        let decision = self.jobs.run_now(asked.deadline, name, demand)?;
-        self.decided(asked, name, decision, "")
-    }
-
     /// Logs what was done, with the settings that the request asked for, so that one can see later
-    /// who paused a job; and makes the reply.
-    fn decided(
+    /// who paused a job.
+    pub(super) fn steer_job(
         &self,
         asked: &Asked<'_>,
         name: &Name,
-        decision: Decision,
-        settings: &str,
+        wish: &Wish,
+        demand: &Precondition,
     ) -> Result<Reply, Fault> {
+        let decision = self.jobs.steer(asked.deadline, name, wish, demand)?;
+        let settings = settings_of(wish);
         let (job, request_id) = (name.as_str(), &asked.call.request_id);
         let problem = match decision {
             Decision::Created => {
@@ -123,7 +94,9 @@ fn job_reply(status: u16, job: &Job) -> Reply {
     Reply::json(status, job).with_header("ETag", format!("\"{}\"", job.settings_tag))
 }
 
-fn words_of(change: &SettingsChange) -> String {
+/// The settings that are wished, as the log shows them.
+fn settings_of(wish: &Wish) -> String {
+    let Wish::Save(change) = wish else { return String::new() };
     let settings = [
         change.function.as_ref().map(|function| format!(" function={}", function.as_str())),
         change.schedule.as_ref().map(|schedule| format!(" schedule={:?}", schedule.text())),

@@ -81,9 +81,7 @@ impl Api {
             Command::CronStatus => self.cron_status(asked),
             Command::CronHistory(filter) => self.cron_history(asked, filter),
             Command::ReadJob(name) => self.read_job(asked, name),
-            Command::SaveJob(name, change, demand) => self.save_job(asked, name, change, demand),
-            Command::DeleteJob(name, demand) => self.delete_job(asked, name, demand),
-            Command::RunJob(name, demand) => self.run_job(asked, name, demand),
+            Command::SteerJob(name, wish, demand) => self.steer_job(asked, name, wish, demand),
         }
     }
 

@@ -32,13 +32,8 @@ where id = $1 and settings_tag(cron_jobs) = $2
 returning 1";
 
 impl Jobs {
-    /// Creates a job, or changes some settings of one. A new job first runs one interval after now,
-    /// or at the cron expression's next instant. A new schedule counts from now. A job that was
-    /// paused goes on with its next slot; the slots that it missed are not run.
-    ///
-    /// # Errors
-    /// When the database is away, refuses the write, or does not answer by the deadline.
-    pub fn save(
+    /// Tries again whenever somebody else has changed the job since it was read.
+    pub(super) fn save(
         &self,
         deadline: &Deadline,
         name: &Name,
