@@ -59,14 +59,14 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 pub use function::{Context, Failure, Function, Functions};
-pub use history::{Filter, FinishedRun, History};
-pub use job::{Deleted, Jobs, RunNow, Saved, Settings, SettingsChange};
+pub use history::{Filter, FinishedRun};
+pub use job::{Decision, Jobs, SettingsChange, Wish};
 pub use lease::Outcome;
 pub use lease_watch::LEASE_LOST;
 pub use name::{Name, NameFault};
 pub use precondition::Precondition;
 pub use schedule::{InvalidSchedule, Schedule};
-pub use status::{Counts, Job, LastRun, State, Status, StatusReader};
+pub use status::{Counts, Job, LastRun, Status};
 
 use crate::db::{Db, Dedicated, Health, Limits, Manager, Target};
 use crate::metrics::Metrics;

@@ -10,7 +10,7 @@ use log::{info, warn};
 
 use super::lease::{Claimed, End, Leases, Orphan, Outcome};
 use super::running::{Reason, Running};
-use crate::db::{self, Db, Deadline, Session};
+use crate::db::{Db, Deadline, Session};
 
 /// Does a job's work. Each call starts from the beginning.
 ///
@@ -155,19 +155,21 @@ impl Context {
             // The trust window may have ended during the wait for a connection.
             self.check()?;
             let fenced = |session: &mut Session| {
-                session.transaction(|session| match Leases::hold(session, &self.running.claimed)? {
-                    Some(true) => work(session).map(Step::Done),
-                    Some(false) => Ok(Step::Expired),
-                    None => Ok(Step::Lost),
+                session.transaction(|session| {
+                    match Leases::hold(session, &self.running.claimed)? {
+                        Some(true) => return work(session).map(Some),
+                        // The database's clock has jumped forward: the lease can still be renewed.
+                        Some(false) => {}
+                        None => self.running.cancel(Reason::Lost),
+                    }
+                    Ok(None)
                 })
             };
             match connection.and_then(|mut connection| connection.run(&deadline, fenced)) {
-                Ok(Step::Done(done)) => return Ok(done),
-                Ok(Step::Lost) => self.running.cancel(Reason::Lost),
-                // The database's clock has jumped forward: the lease can still be renewed.
-                Ok(Step::Expired) => {}
+                Ok(Some(done)) => return Ok(done),
+                Ok(None) => {}
                 Err(error) if !error.is_passing() || error.is_too_long() => {
-                    return Err(error.into());
+                    return Err(Failure::Failed(error.to_string()));
                 }
                 Err(error) if !told => {
                     let (job, run, reason) = (self.job(), self.run_id(), error.reason());
@@ -182,21 +184,6 @@ impl Context {
             }
             self.wait(RETRY)?;
         }
-    }
-}
-
-/// The result of a step's transaction.
-enum Step<T> {
-    Done(T),
-    /// The lease has run out, and nobody has taken the job over yet.
-    Expired,
-    /// This process does not hold the job any more.
-    Lost,
-}
-
-impl From<db::Error> for Failure {
-    fn from(error: db::Error) -> Failure {
-        Failure::Failed(error.to_string())
     }
 }
 

@@ -16,7 +16,7 @@ use super::route::{Reach, Route};
 use super::{Application, Asked};
 use crate::balance::{Answer, Balances, Change, Decision};
 use crate::config::Token;
-use crate::cron::{Functions, History, Jobs, StatusReader};
+use crate::cron::{Functions, Jobs};
 use crate::db::{self, Db, Lack, Stage};
 use crate::logger::Seldom;
 use crate::metrics::{CONTENT_TYPE, Metrics, Readings};
@@ -33,8 +33,6 @@ pub struct Api {
     balances: Balances,
     pub(super) users: Users,
     pub(super) jobs: Jobs,
-    pub(super) status: StatusReader,
-    pub(super) history: History,
     token: Option<Token>,
     denials: Mutex<Seldom>,
     readiness: Arc<Readiness>,
@@ -55,9 +53,7 @@ impl Api {
         Api {
             balances: Balances::new(Arc::clone(db)),
             users: Users::new(Arc::clone(db)),
-            jobs: Jobs::new(Arc::clone(db), Arc::clone(metrics)),
-            status: StatusReader::new(Arc::clone(db), replica_name, functions),
-            history: History::new(Arc::clone(db)),
+            jobs: Jobs::new(db, replica_name, functions, metrics),
             token,
             denials: Mutex::default(),
             readiness,
@@ -85,10 +81,7 @@ impl Api {
             Command::CronStatus => self.cron_status(asked),
             Command::CronHistory(filter) => self.cron_history(asked, filter),
             Command::ReadJob(name) => self.read_job(asked, name),
-            Command::PutJob(name, settings, demand) => self.put_job(asked, name, settings, demand),
-            Command::PatchJob(name, change, demand) => self.patch_job(asked, name, change, demand),
-            Command::DeleteJob(name, demand) => self.delete_job(asked, name, demand),
-            Command::RunJob(name, demand) => self.run_job(asked, name, demand),
+            Command::SteerJob(name, wish, demand) => self.steer_job(asked, name, wish, demand),
         }
     }
 
