@@ -7,12 +7,12 @@ use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use postgres::Client;
 use postgres::config::{Host as Named, SslMode, TargetSessionAttrs};
 use postgres::error::SqlState;
@@ -42,7 +42,8 @@ const REST_MAX: Duration = Duration::from_millis(800);
 pub(super) struct Host {
     parameters: postgres::Config,
     tls: MakeRustlsConnect,
-    hanging: Arc<AtomicUsize>,
+    /// Tries that no thread waits for any more.
+    hanging: AtomicUsize,
     rest: Mutex<Option<Rest>>,
     /// When a login last succeeded.
     opened: Mutex<Option<Instant>>,
@@ -58,23 +59,11 @@ struct Rest {
     reason: String,
 }
 
-/// A try to connect; the thread that waits for it may stop waiting.
-struct Try {
-    state: Mutex<Progress>,
-    ended: Condvar,
-}
-
-enum Progress {
-    UnderWay,
-    Ended(Box<Result<Client, Error>>),
-    Abandoned,
-}
-
 impl Host {
     /// `parameters` must name exactly one host.
     pub(super) fn new(parameters: postgres::Config, tls: MakeRustlsConnect) -> Host {
         let (rest, opened, places) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Host { parameters, tls, hanging: Arc::default(), rest, opened, places }
+        Host { parameters, tls, hanging: AtomicUsize::default(), rest, opened, places }
     }
 
     /// The same host, but a standby is accepted, too.
@@ -177,16 +166,24 @@ impl Host {
         if self.hanging.load(Ordering::Acquire) >= HANGING_MAX {
             return Err(silent());
         }
-        let connecting =
-            Arc::new(Try { state: Mutex::new(Progress::UnderWay), ended: Condvar::new() });
-        let (host, theirs) = (Arc::clone(self), Arc::clone(&connecting));
+        // Without room in the channel, a result is sent only to a thread that takes it.
+        let (ended, is_ended) = mpsc::sync_channel(0);
+        let host = Arc::clone(self);
         let started = thread::Builder::new().name("connect".to_owned()).spawn(move || {
             let result = guarded(|| host.connect(&pinned));
-            theirs.end(result, &host.hanging);
+            // If no thread waits for the try any more, its connection is closed.
+            if let Err(unwanted) = ended.send(result) {
+                host.hanging.fetch_sub(1, Ordering::AcqRel);
+                drop(unwanted);
+            }
         });
         started.map_err(|error| Error::unsent(format!("cannot connect: {error}")))?;
         let limit = self.parameters.get_connect_timeout().copied().unwrap_or_default();
-        connecting.wait(Instant::now() + limit + HANDSHAKE_MAX, &self.hanging)
+        is_ended.recv_timeout(limit + HANDSHAKE_MAX).unwrap_or_else(|_| {
+            // Counted before the channel closes, because the try counts itself out after that.
+            self.hanging.fetch_add(1, Ordering::AcqRel);
+            Err(silent())
+        })
     }
 
     /// Connects to the first address that accepts us; else the error is of the first that answered.
@@ -234,35 +231,6 @@ impl Rest {
         let part = random::fraction() / 2.0;
         let begun = Instant::now();
         Rest { length, begun, until: begun + length.mul_f64(1.0 - part), reason: reason.to_owned() }
-    }
-}
-
-impl Try {
-    fn wait(&self, until: Instant, hanging: &AtomicUsize) -> Result<Client, Error> {
-        let mut state = self.state.lock();
-        while matches!(*state, Progress::UnderWay) {
-            if self.ended.wait_until(&mut state, until).timed_out() {
-                break;
-            }
-        }
-        match std::mem::replace(&mut *state, Progress::Abandoned) {
-            Progress::Ended(result) => *result,
-            Progress::UnderWay | Progress::Abandoned => {
-                hanging.fetch_add(1, Ordering::AcqRel);
-                Err(silent())
-            }
-        }
-    }
-
-    /// If no thread waits for the try any more, its connection is closed.
-    fn end(&self, result: Result<Client, Error>, hanging: &AtomicUsize) {
-        let mut state = self.state.lock();
-        if matches!(*state, Progress::Abandoned) {
-            hanging.fetch_sub(1, Ordering::AcqRel);
-            return;
-        }
-        *state = Progress::Ended(Box::new(result));
-        self.ended.notify_one();
     }
 }
 
