@@ -15,6 +15,7 @@ mod probe;
 mod session;
 mod target;
 mod tls;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
