@@ -1,8 +1,11 @@
 //! One session: its settings, its prepared statements, and the check before use that finds a
 //! session that is dead, or that a pooler has mixed with another.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use log::debug;
+use parking_lot::Mutex;
 use postgres::error::SqlState;
 use postgres::types::ToSql;
 use postgres::{Client, Row, SimpleQueryMessage, Statement};
@@ -196,12 +199,26 @@ pub struct Manager {
     target: Target,
     limits: Limits,
     turn: Option<Signal>,
+    opening: Arc<Mutex<Opening>>,
+}
+
+/// What is known of a pool's tries to connect.
+#[derive(Default)]
+pub(super) struct Opening {
+    /// When a connection was first asked for; None once one was opened.
+    pub(super) asked: Option<Instant>,
+    /// Why the last try failed; None if it succeeded.
+    pub(super) last_failure: Option<String>,
 }
 
 impl Manager {
     /// Connections go to `target`, and their sessions have these limits.
     pub fn new(target: Target, limits: Limits) -> Manager {
-        Manager { target, limits, turn: None }
+        Manager { target, limits, turn: None, opening: Arc::default() }
+    }
+
+    pub(super) fn opening(&self) -> Arc<Mutex<Opening>> {
+        Arc::clone(&self.opening)
     }
 
     /// Opens no connection before `turn` begins, so that more important ones are opened first.
@@ -216,7 +233,14 @@ impl ManageConnection for Manager {
 
     fn connect(&self) -> Result<Session, Error> {
         self.turn.iter().for_each(Signal::wait);
-        Session::open(&self.target, self.limits)
+        let session = Session::open(&self.target, self.limits).inspect_err(|error| {
+            // At level debug only: the probe reports an unreachable database once, and a pool tries
+            // often.
+            debug!("event=pool_connection_lost reason={:?}", error.reason());
+            self.opening.lock().last_failure = Some(error.reason().to_owned());
+        })?;
+        *self.opening.lock() = Opening::default();
+        Ok(session)
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), Error> {
