@@ -84,7 +84,7 @@ impl Db {
         let builder = builder.test_on_check_out(false);
         // The manager itself notes why it could not connect.
         let builder = builder.error_handler(Box::new(r2d2::NopErrorHandler));
-        let opening = manager.opening();
+        let opening = Arc::clone(&manager.opening);
         let pool = builder.build_unchecked(manager);
         Db { pool, health, waiting: AtomicUsize::new(0), opening }
     }

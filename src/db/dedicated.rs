@@ -63,8 +63,8 @@ impl Dedicated {
     pub(super) fn try_whether_sessions_keep_apart(&mut self) -> Result<(), Error> {
         self.run(|_| Ok(()))?;
         match &mut self.session {
-            Some(session) if !session.is_proven() => session.prove(&self.target, self.limits),
-            _ => Ok(()),
+            Some(session) => session.prove(&self.target, self.limits),
+            None => Ok(()),
         }
     }
 

@@ -30,6 +30,7 @@ pub struct Health {
     known: Mutex<Known>,
 }
 
+#[derive(Default)]
 struct Known {
     way: Way,
     answered: Option<Instant>,
@@ -45,10 +46,11 @@ struct Known {
 }
 
 /// Whether sessions are kept apart, or mixed by a pooler that does not pool by session.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 enum Way {
     /// The probe has not tested it yet.
     Untried,
+    #[default]
     Fit,
     /// Sessions are mixed; the reason for the log.
     Unfit(String),
@@ -64,21 +66,8 @@ struct Outage {
 
 impl Default for Health {
     fn default() -> Health {
-        Health {
-            started: Instant::now(),
-            asked_ms: AtomicU64::new(0),
-            returned_ms: AtomicU64::new(0),
-            known: Mutex::new(Known {
-                way: Way::Fit,
-                answered: None,
-                outage: None,
-                demoted: None,
-                failed: None,
-                clock_skew_seconds: None,
-                durable: None,
-                jobs: None,
-            }),
-        }
+        let (asked_ms, returned_ms) = (AtomicU64::default(), AtomicU64::default());
+        Health { started: Instant::now(), asked_ms, returned_ms, known: Mutex::default() }
     }
 }
 
@@ -143,21 +132,18 @@ impl Health {
         since.is_none()
     }
 
-    /// Notes this machine's clock minus the database's, as the probe has measured it.
-    pub(super) fn clocks_differ(&self, seconds: f64) {
-        self.known.lock().clock_skew_seconds = Some(seconds);
-    }
-
     /// This machine's clock minus the database's, in seconds, as exact as the probe's round trip;
     /// None while the database is away. It is for people: no code may decide by it.
     pub fn clock_skew_seconds(&self) -> Option<f64> {
         self.known.lock().clock_skew_seconds
     }
 
-    /// Notes whether commits survive a crash of the database's machine; returns what was known
-    /// before.
-    pub(super) fn durable(&self, durable: bool) -> Option<bool> {
-        self.known.lock().durable.replace(durable)
+    /// Notes what the probe has measured: this machine's clock minus the database's, and whether
+    /// commits survive a crash of the database's machine; returns what was known of that before.
+    pub(super) fn measured(&self, skew_seconds: f64, durable: bool) -> Option<bool> {
+        let mut known = self.known.lock();
+        known.clock_skew_seconds = Some(skew_seconds);
+        known.durable.replace(durable)
     }
 
     /// Whether commits survive a crash of the database's machine, as its settings say; None while

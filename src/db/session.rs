@@ -50,13 +50,16 @@ impl Session {
         })
     }
 
-    /// Tests whether a pooler runs this session's statements in others, or theirs in this one. It
-    /// opens a second session and looks at its own mark, lets the second set its mark during a
+    /// Tests, once for each session, whether a pooler runs its statements in others, or theirs in it.
+    /// It opens a second session and looks at its own mark, lets the second set its mark during a
     /// transaction of this one, and then looks at both marks.
     ///
     /// # Errors
     /// Those of the database and the driver; [`Error::mixed`] if sessions are mixed for certain.
     pub(super) fn prove(&mut self, target: &Target, limits: Limits) -> Result<(), Error> {
+        if self.proven {
+            return Ok(());
+        }
         let mut other = Session::open(target, limits)?;
         // A pooler that lends the last returned connection first has given this one's to the other.
         self.look_at_the_mark()?;
@@ -74,10 +77,6 @@ impl Session {
         self.look_at_the_mark()?;
         self.proven = true;
         Ok(())
-    }
-
-    pub(super) fn is_proven(&self) -> bool {
-        self.proven
     }
 
     /// Returns all rows: one round trip, and one more when `sql` is first used on this connection.
@@ -199,7 +198,7 @@ pub struct Manager {
     target: Target,
     limits: Limits,
     turn: Option<Signal>,
-    opening: Arc<Mutex<Opening>>,
+    pub(super) opening: Arc<Mutex<Opening>>,
 }
 
 /// What is known of a pool's tries to connect.
@@ -215,10 +214,6 @@ impl Manager {
     /// Connections go to `target`, and their sessions have these limits.
     pub fn new(target: Target, limits: Limits) -> Manager {
         Manager { target, limits, turn: None, opening: Arc::default() }
-    }
-
-    pub(super) fn opening(&self) -> Arc<Mutex<Opening>> {
-        Arc::clone(&self.opening)
     }
 
     /// Opens no connection before `turn` begins, so that more important ones are opened first.
