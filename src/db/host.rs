@@ -44,16 +44,15 @@ pub(super) struct Host {
     tls: MakeRustlsConnect,
     /// Tries that no thread waits for any more.
     hanging: AtomicUsize,
-    rest: Mutex<Option<Rest>>,
-    /// When a login last succeeded.
-    opened: Mutex<Option<Instant>>,
+    rest: Mutex<Rest>,
     /// The addresses to which its connections may lead.
     places: Mutex<BTreeSet<Place>>,
 }
 
-/// The pause between two tries while they fail.
+/// The pause between two tries while they fail; of no length while they succeed.
 struct Rest {
     length: Duration,
+    /// When the try ended that decided it.
     begun: Instant,
     until: Instant,
     reason: String,
@@ -62,8 +61,8 @@ struct Rest {
 impl Host {
     /// `parameters` must name exactly one host.
     pub(super) fn new(parameters: postgres::Config, tls: MakeRustlsConnect) -> Host {
-        let (rest, opened, places) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Host { parameters, tls, hanging: AtomicUsize::default(), rest, opened, places }
+        let (rest, places) = (Mutex::new(Rest::none()), Mutex::default());
+        Host { parameters, tls, hanging: AtomicUsize::default(), rest, places }
     }
 
     /// The same host, but a standby is accepted, too.
@@ -76,11 +75,10 @@ impl Host {
     /// The host and port, or the socket's path, as the URL names them.
     pub(super) fn name(&self) -> String {
         let port = self.port();
-        match (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first()) {
-            (Some(Named::Tcp(name)), _) => format!("{name}:{port}"),
-            (Some(Named::Unix(folder)), _) => socket_in(folder, port).display().to_string(),
-            (None, Some(address)) => format!("{address}:{port}"),
-            (None, None) => String::new(),
+        match self.parameters.get_hosts().first() {
+            Some(Named::Tcp(name)) => format!("{name}:{port}"),
+            Some(Named::Unix(folder)) => socket_in(folder, port).display().to_string(),
+            None => String::new(),
         }
     }
 
@@ -133,31 +131,26 @@ impl Host {
     /// # Errors
     /// Those of the driver and the system; also if the server stays silent.
     pub(super) fn open(self: &Arc<Host>, pinned: String) -> Result<Client, Error> {
-        if let Some(rest) = self.rest.lock().as_mut() {
-            if Instant::now() < rest.until {
-                return Err(Error::unsent(rest.reason.clone()));
-            }
-            rest.until = Instant::now() + rest.length;
-        }
+        let mut rest = self.rest.lock();
         let begun = Instant::now();
+        if begun < rest.until {
+            return Err(Error::unsent(rest.reason.clone()));
+        }
+        rest.until = begun + rest.length;
+        drop(rest);
         let result = self.try_to_open(pinned);
         self.note(begun, result.as_ref().err());
         result
     }
 
     fn note(&self, begun: Instant, error: Option<&Error>) {
-        let (mut rest, mut opened) = (self.rest.lock(), self.opened.lock());
-        match error {
-            None => {
-                *opened = Some(Instant::now());
-                *rest = None;
-            }
+        let mut rest = self.rest.lock();
+        match error.filter(|error| error.is_of_a_server_that_is_away()) {
             // A running server that is full can accept a login as soon as another client leaves.
-            Some(error) if !error.is_of_a_server_that_is_away() => *rest = None,
+            None => *rest = Rest::none(),
             // Another try has succeeded, or failed later, since this try began.
-            Some(_) if opened.is_some_and(|opened| opened > begun) => {}
-            Some(_) if rest.as_ref().is_some_and(|rest| rest.begun > begun) => {}
-            Some(error) => *rest = Some(Rest::after(rest.as_ref(), error.reason())),
+            Some(_) if rest.begun > begun => {}
+            Some(error) => *rest = rest.after(error.reason()),
         }
     }
 
@@ -226,8 +219,13 @@ impl Host {
 }
 
 impl Rest {
-    fn after(last: Option<&Rest>, reason: &str) -> Rest {
-        let length = last.map_or(REST_MIN, |last| REST_MAX.min(last.length * 2));
+    fn none() -> Rest {
+        let now = Instant::now();
+        Rest { length: Duration::ZERO, begun: now, until: now, reason: String::new() }
+    }
+
+    fn after(&self, reason: &str) -> Rest {
+        let length = (self.length * 2).clamp(REST_MIN, REST_MAX);
         let part = random::fraction() / 2.0;
         let begun = Instant::now();
         Rest { length, begun, until: begun + length.mul_f64(1.0 - part), reason: reason.to_owned() }

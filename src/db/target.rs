@@ -1,6 +1,5 @@
 //! Where the database is and how to connect to it: hosts, TLS, and a time limit for each step.
 
-use std::cmp::max;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -69,7 +68,7 @@ impl Target {
             }
         }
         let tls = connector(proof).map_err(|error| Error::unsent(error.to_string()))?;
-        let count = max(parameters.get_hosts().len(), parameters.get_hostaddrs().len());
+        let count = parameters.get_hosts().len();
         let host = |index| {
             let own = passwords.get(index).and_then(Option::as_deref);
             Arc::new(Host::new(alone(&parameters, own, index), tls.clone()))
@@ -131,7 +130,6 @@ fn alone(all: &postgres::Config, own: Option<&[u8]>, index: usize) -> postgres::
     one.ssl_mode(all.get_ssl_mode()).ssl_negotiation(all.get_ssl_negotiation());
     match all.get_hosts().get(index) {
         Some(Place::Tcp(name)) => one.host(name),
-        #[cfg(unix)]
         Some(Place::Unix(folder)) => one.host_path(folder),
         None => &mut one,
     };
