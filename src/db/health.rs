@@ -1,15 +1,13 @@
 //! The health of the database, kept in memory: whether the database answers, and since when no
 //! statement has returned. So nobody has to wait for the database to learn that.
 
-mod trouble;
-
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::Deadline;
-pub use trouble::Trouble;
 
 /// The database hangs if the probe waits for its answer and no statement of any thread has returned
 /// for this long.
@@ -62,6 +60,22 @@ struct Outage {
     /// When the last failed try began.
     tried: Instant,
     reason: String,
+}
+
+/// Why a request should not wait for the database now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The database cannot be reached, or cannot do the work.
+    Away {
+        /// When the last failed try began: a request that began later may succeed.
+        tried: Instant,
+        /// Why that try failed, for the log.
+        reason: String,
+    },
+    /// The probe waits for an answer, and no statement has returned for this long.
+    Silent(Duration),
+    /// A pooler mixes sessions: a statement may run in another session; the reason for the log.
+    Unfit(String),
 }
 
 impl Default for Health {
@@ -250,6 +264,28 @@ impl Known {
                 Some(Trouble::Away { tried: *tried, reason: reason.clone() })
             }
             _ => None,
+        }
+    }
+}
+
+impl Trouble {
+    /// Whether to answer a request with this trouble. If the database is away, work already sent
+    /// returns by itself, and a request younger than the last failed try may succeed.
+    pub fn concerns(&self, deadline: &Deadline) -> bool {
+        match self {
+            Trouble::Silent(_) | Trouble::Unfit(_) => true,
+            Trouble::Away { tried, .. } => *tried >= deadline.begun() && !deadline.is_sent(),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Away { reason, .. } | Trouble::Unfit(reason) => f.write_str(reason),
+            Trouble::Silent(time) => {
+                write!(f, "no statement has returned for {:.1} s", time.as_secs_f32())
+            }
         }
     }
 }

@@ -137,13 +137,13 @@ impl Primaries {
 
     /// What is known of a host that does not answer; `has_ended` if no server listens there.
     pub(super) fn last_known(&self, host: usize, has_ended: bool) -> HostState {
-        match self.state.lock().known[host] {
-            HostState::Ended(server) => HostState::Ended(server),
-            HostState::Takes(server) | HostState::Took(server) if has_ended => {
+        let known = self.state.lock().known[host];
+        match known.server() {
+            Some(server) if has_ended || known == HostState::Ended(server) => {
                 HostState::Ended(server)
             }
-            HostState::Takes(server) | HostState::Took(server) => HostState::Took(server),
-            HostState::Unasked | HostState::Nothing => HostState::Nothing,
+            Some(server) => HostState::Took(server),
+            None => HostState::Nothing,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postgres::Client;
 use postgres::config::{Host as Place, LoadBalanceHosts};
@@ -85,10 +85,6 @@ impl Target {
     /// One of the hosts, be it a primary or a standby.
     pub(super) fn only(&self, host: usize) -> Target {
         Target::of([Arc::new(self.hosts[host].standby_or_not())].into(), false)
-    }
-
-    pub(super) fn has_left_since(&self, opened: Instant) -> bool {
-        self.primaries.has_left_since(opened)
     }
 
     /// Opens a connection outside of the pool, to the first host that accepts it, and sets its
