@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,23 +87,20 @@ impl Host {
     /// driver is left to report that.
     fn located(&self) -> Vec<postgres::Config> {
         let port = self.port();
-        let mut located = Vec::new();
-        let named = (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first());
-        let found: Vec<Place> = match named {
-            (_, Some(address)) => vec![Place::Address(*address, port)],
-            (Some(Named::Unix(folder)), _) => vec![Place::of_file(&socket_in(folder, port))],
+        let (mut located, mut found) = (Vec::new(), Vec::new());
+        match (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first()) {
+            (_, Some(address)) => found.push(Place::Address(*address, port)),
+            (Some(Named::Unix(folder)), _) => found.push(Place::of_file(&socket_in(folder, port))),
             (Some(Named::Tcp(name)), _) => {
-                let found = (name.as_str(), port).to_socket_addrs().into_iter().flatten();
-                let addresses: Vec<IpAddr> = found.map(|found| found.ip()).collect();
-                for address in &addresses {
+                for address in (name.as_str(), port).to_socket_addrs().into_iter().flatten() {
                     let mut one = self.parameters.clone();
-                    one.hostaddr(*address);
+                    one.hostaddr(address.ip());
                     located.push(one);
+                    found.push(Place::Address(address.ip(), port));
                 }
-                addresses.into_iter().map(|address| Place::Address(address, port)).collect()
             }
-            (None, None) => Vec::new(),
-        };
+            (None, None) => {}
+        }
         // The lock is taken only now, because the search for an address may take long.
         self.places.lock().extend(found);
         if located.is_empty() { vec![self.parameters.clone()] } else { located }
