@@ -91,9 +91,9 @@ impl Error {
         &self.reason
     }
 
-    /// Whether the connection must not be used again after this error of a statement: it has broken,
-    /// its server takes no changes any more, or a prepared statement of the session is missing or is
-    /// not what it was.
+    /// Whether the connection must not be used again after this error of a statement: it has
+    /// broken, its server takes no changes any more, or a prepared statement of the session is
+    /// missing or is not what it was.
     pub(super) fn breaks_connection(&self) -> bool {
         let of_the_session = [
             SqlState::READ_ONLY_SQL_TRANSACTION,

@@ -95,8 +95,8 @@ impl Probe {
             Ok((row, clock + asked.elapsed() / 2))
         })?;
         let seconds = clock.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let (skew, durable) = (seconds - row.get::<_, f64>("now"), row.get("durable"));
-        if self.health.measured(skew, durable) != Some(durable) && !durable {
+        let (clock_skew, durable) = (seconds - row.get::<_, f64>("now"), row.get("durable"));
+        if self.health.measured(clock_skew, durable) != Some(durable) && !durable {
             warn!(
                 "event=database_not_durable hint=\"fsync or full_page_writes is off: if the \
                  database's machine crashes, what was acknowledged can be lost\""

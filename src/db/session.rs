@@ -50,9 +50,9 @@ impl Session {
         })
     }
 
-    /// Tests, once for each session, whether a pooler runs its statements in others, or theirs in it.
-    /// It opens a second session and looks at its own mark, lets the second set its mark during a
-    /// transaction of this one, and then looks at both marks.
+    /// Tests, once for each session, whether a pooler runs its statements in others, or theirs in
+    /// it. It opens a second session and looks at its own mark, lets the second set its mark during
+    /// a transaction of this one, and then looks at both marks.
     ///
     /// # Errors
     /// Those of the database and the driver; [`Error::mixed`] if sessions are mixed for certain.
