@@ -7,7 +7,7 @@ use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::error;
 use parking_lot::{Condvar, Mutex};
@@ -87,10 +87,7 @@ impl Signal {
 
     /// Waits until the shutdown begins, without a limit.
     pub fn wait(&self) {
-        let mut now = self.0.phase.lock();
-        while *now < Phase::Draining {
-            self.0.changed.wait(&mut now);
-        }
+        self.0.changed.wait_while(&mut self.0.phase.lock(), |now| *now < Phase::Draining);
     }
 
     /// Waits until the shutdown begins, but no longer than `limit`; true if it has begun.
@@ -100,13 +97,8 @@ impl Signal {
 
     /// Waits until `phase` is reached, but no longer than `limit`; true if it was reached.
     pub fn wait_for_phase(&self, phase: Phase, limit: Duration) -> bool {
-        let until = Instant::now() + limit;
         let mut now = self.0.phase.lock();
-        while *now < phase {
-            if self.0.changed.wait_until(&mut now, until).timed_out() {
-                break;
-            }
-        }
+        self.0.changed.wait_while_for(&mut now, |now| *now < phase, limit);
         *now >= phase
     }
 }
