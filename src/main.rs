@@ -137,15 +137,15 @@ fn start_cron(
     metrics: &Arc<Metrics>,
     shutdown: &Signal,
 ) -> Result<Option<Cron>, Failure> {
-    if !config.cron.enabled {
+    if !config.cron_enabled {
         info!("event=cron_off hint=\"this replica runs no jobs: CRON_ENABLED=false\"");
         return Ok(None);
     }
     let options = cron::CronOptions {
         server: config.replica_name.clone(),
-        lease: config.cron.lease,
-        handicap: config.cron.handicap,
-        poll: config.cron.poll,
+        lease: config.cron_lease,
+        handicap: config.cron_handicap,
+        poll: config.cron_poll,
     };
     let cron = Cron::start(&options, functions, target, health, metrics, shutdown);
     cron.map(Some).map_err(no_thread)
