@@ -15,6 +15,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 pub use database::{Database, Proof};
+pub(crate) use fault::chain;
 pub use fault::{Fault, Faults};
 pub use password::Passwords;
 pub use setting::{SETTINGS, Setting};
@@ -210,17 +211,6 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             self.fault("CRON_POLL_MS", &poll.as_millis().to_string(), rule);
         }
     }
-}
-
-/// An error with its sources, outermost first, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -96,13 +96,11 @@ pub fn run_until_done(
     let mut told = String::new();
     loop {
         match run(target, migrations, stop) {
-            Err(Fault::Away(_)) => {}
-            Err(Fault::Unreachable(reason)) => {
-                if told != reason {
-                    warn!("event=migrations_waiting reason={reason:?}");
-                    told = reason;
-                }
+            Err(Fault::Unreachable(reason)) if reason != told => {
+                warn!("event=migrations_waiting reason={reason:?}");
+                told = reason;
             }
+            Err(Fault::Away(_) | Fault::Unreachable(_)) => {}
             result => return result,
         }
         if stop.wait_for(CONNECT_RETRY) {
