@@ -7,8 +7,6 @@ use prometheus::{
     register_int_counter_vec_with_registry, register_int_gauge_with_registry,
 };
 
-use super::whole;
-
 /// Counts requests, and measures the time from arrival to answer.
 pub struct Requests {
     total: IntCounterVec,
@@ -61,7 +59,7 @@ impl Requests {
 
     /// Sets the number of workers of this replica.
     pub fn have_workers(&self, workers: usize) {
-        self.workers.set(whole(workers));
+        self.workers.set(workers as i64);
     }
 
     /// Makes the series of this method and route start at 0.
@@ -87,7 +85,7 @@ impl Requests {
 
     /// Sets the number of requests that wait for a worker now.
     pub fn wait(&self, requests: usize) {
-        self.waiting.set(whole(requests));
+        self.waiting.set(requests as i64);
     }
 }
 
