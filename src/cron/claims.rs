@@ -153,7 +153,7 @@ impl Claims {
             return Ok(false);
         };
         if let Some(orphan) = &claimed.taken_from {
-            self.replica.metrics.runs.taken_over();
+            self.replica.metrics.runs.takeovers.inc();
             self.replica.metrics.runs.abandoned(&orphan.job);
         }
         self.replica.metrics.runs.claimed(&claimed.job, claimed.late_seconds);
@@ -258,7 +258,7 @@ impl Claims {
             Err(error) if !error.is_passing() => error,
             result => return result.map(Some),
         };
-        self.replica.metrics.runs.write_refused();
+        self.replica.metrics.runs.writes_refused.inc();
         self.told.refusals += 1;
         if self.told.refusals == 1 {
             error!(

@@ -112,7 +112,7 @@ impl Ends {
         let before = ending.refusals;
         if !error.is_passing() {
             ending.refusals += REFUSALS_OF_A_LASTING_ONE;
-            self.replica.metrics.runs.write_refused();
+            self.replica.metrics.runs.writes_refused.inc();
         } else if error.stage() == Stage::Refused {
             ending.refusals += 1;
         }
@@ -161,7 +161,7 @@ impl Ends {
     fn count_a_loss(&self, ending: &mut Ending, is_lost: bool) {
         let is_expelled = matches!(ending.run.reason(), Some(Reason::Expired | Reason::Lost));
         if (is_expelled || is_lost) && !std::mem::replace(&mut ending.is_counted, true) {
-            self.replica.metrics.runs.lease_lost();
+            self.replica.metrics.runs.leases_lost.inc();
         }
     }
 

@@ -129,7 +129,7 @@ impl Scheduler {
             Err(error) => {
                 // The try itself can take long, so the pause counts from its end.
                 self.renew_at = Instant::now() + self.replica.leases.term / 30;
-                self.replica.metrics.runs.heartbeat_failed();
+                self.replica.metrics.runs.heartbeat_failures.inc();
                 if !std::mem::replace(&mut self.cannot_renew, true) {
                     let (runs, reason) = (self.replica.held.count(), error.to_string());
                     warn!("event=leases_not_renewed runs={runs} reason={reason:?}");

@@ -135,9 +135,8 @@ pub fn read_change(call: &Call) -> Result<Change, Problem> {
     let amount = fields.take_integer("amount")?;
     fields.end()?;
     let key = read_key(call)?;
-    let change = Change::new(user_id, amount)
-        .map_err(|_| Problem::invalid_request("amount", "`amount` must not be 0"))?;
-    Ok(change.with_key(key))
+    Change::new(user_id, amount, key)
+        .ok_or_else(|| Problem::invalid_request("amount", "`amount` must not be 0"))
 }
 
 /// What `PUT` and `PATCH` of a job ask for. Pure.
