@@ -60,7 +60,7 @@ use log::{info, warn};
 
 pub use function::{Context, Failure, Function, Functions};
 pub use history::{Filter, FinishedRun};
-pub use job::{Decision, Jobs, SettingsChange, Wish};
+pub use job::{Action, ActionResult, Jobs, SettingsChange};
 pub use lease::Outcome;
 pub use lease_watch::LEASE_LOST;
 pub use name::{Name, NameFault};

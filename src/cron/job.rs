@@ -33,7 +33,7 @@ pub struct SettingsChange {
 
 /// What people can do with a job.
 #[derive(Clone, Debug)]
-pub enum Wish {
+pub enum Action {
     /// Create it, or change some of its settings. A new job first runs one interval after now, or
     /// at the cron expression's next instant. A new schedule counts from now. A job that was paused
     /// goes on with its next slot; the slots that it missed are not run.
@@ -44,9 +44,9 @@ pub enum Wish {
     Delete,
 }
 
-/// What became of a wish: it was done, or why it was refused.
+/// What became of an action: it was done, or why it was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum ActionResult {
     /// There was no job of this name, and now there is one.
     Created,
     /// The job has these settings now, or had them already.
@@ -126,7 +126,7 @@ impl Jobs {
         }
     }
 
-    /// Does what is wished, if the precondition holds.
+    /// Does this, if the precondition holds.
     ///
     /// # Errors
     /// When the database is away, refuses the write, or does not answer by the deadline.
@@ -134,13 +134,13 @@ impl Jobs {
         &self,
         deadline: &Deadline,
         name: &Name,
-        wish: &Wish,
+        action: &Action,
         precondition: &Precondition,
-    ) -> Result<Decision, Error> {
-        match wish {
-            Wish::Save(change) => self.save(deadline, name, change, precondition),
-            Wish::RunNow => self.unless_running(deadline, RUN_NOW, name, precondition, requested),
-            Wish::Delete => {
+    ) -> Result<ActionResult, Error> {
+        match action {
+            Action::Save(change) => self.save(deadline, name, change, precondition),
+            Action::RunNow => self.unless_running(deadline, RUN_NOW, name, precondition, requested),
+            Action::Delete => {
                 let deleted = |row: &Row| self.deleted(name, row);
                 self.unless_running(deadline, DELETE, name, precondition, deleted)
             }
@@ -155,41 +155,41 @@ impl Jobs {
         sql: &'static str,
         name: &Name,
         precondition: &Precondition,
-        decide: impl FnOnce(&Row) -> Decision,
-    ) -> Result<Decision, Error> {
+        decide: impl FnOnce(&Row) -> ActionResult,
+    ) -> Result<ActionResult, Error> {
         loop {
             let row = self.db.run(deadline, |session| {
                 session.query_opt(sql, &[&name.as_str(), &precondition.tags()])
             })?;
             let Some(row) = row else {
-                return Ok(Decision::NotFound);
+                return Ok(ActionResult::NotFound);
             };
             if !row.get::<_, bool>("busy") && !row.get::<_, bool>("running") {
                 return Ok(decide(&row));
             }
             if row.get("running") || deadline.is_over() {
-                return Ok(Decision::Running);
+                return Ok(ActionResult::Running);
             }
             thread::sleep(BUSY_RETRY);
         }
     }
 
     /// Counts and logs the run that a dead holder had left open, if there was one.
-    fn deleted(&self, name: &Name, row: &Row) -> Decision {
+    fn deleted(&self, name: &Name, row: &Row) -> ActionResult {
         if !row.get::<_, bool>("meets") {
-            return Decision::PreconditionFailed;
+            return ActionResult::PreconditionFailed;
         }
         if let Some((run_id, server)) = row.get::<_, Option<i64>>("run_id").zip(row.get("server")) {
             Orphan { job: name.as_str().to_owned(), run_id, server }.tell(&self.metrics);
         }
-        Decision::Deleted
+        ActionResult::Deleted
     }
 }
 
-fn requested(row: &Row) -> Decision {
+fn requested(row: &Row) -> ActionResult {
     match (row.get("enabled"), row.get("meets")) {
-        (false, _) => Decision::Paused,
-        (true, false) => Decision::PreconditionFailed,
-        (true, true) => Decision::Due,
+        (false, _) => ActionResult::Paused,
+        (true, false) => ActionResult::PreconditionFailed,
+        (true, true) => ActionResult::Due,
     }
 }

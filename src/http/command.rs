@@ -5,7 +5,7 @@ use super::call::Call;
 use super::input::{Fields, Query};
 use super::problem::Problem;
 use crate::balance::{Change, IdempotencyKey};
-use crate::cron::{self, Filter, InvalidSchedule, Name, Precondition, Schedule, Wish};
+use crate::cron::{self, Action, Filter, InvalidSchedule, Name, Precondition, Schedule};
 use crate::users::Page;
 
 /// Everything that can be asked for, validated.
@@ -40,7 +40,7 @@ pub enum Command {
     /// One job.
     ReadJob(Name),
     /// To do something with a job.
-    SteerJob(Name, Wish, Precondition),
+    SteerJob(Name, Action, Precondition),
 }
 
 const PAGE_DEFAULT: i64 = 100;
@@ -104,7 +104,7 @@ impl Command {
         change.schedule.as_ref().ok_or_else(|| Problem::missing("schedule"))?;
         change.enabled.ok_or_else(|| Problem::missing("enabled"))?;
         let change = cron::SettingsChange { creates: true, ..change };
-        Ok(Command::SteerJob(name, Wish::Save(change), read_precondition(call)?))
+        Ok(Command::SteerJob(name, Action::Save(change), read_precondition(call)?))
     }
 
     pub(super) fn patch_job(call: &Call, name: &str) -> Result<Command, Problem> {
@@ -113,15 +113,15 @@ impl Command {
             let rule = "give at least one of `function`, `schedule` and `enabled`";
             return Err(Problem::invalid_request("body", rule));
         }
-        Ok(Command::SteerJob(existing(name)?, Wish::Save(change), read_precondition(call)?))
+        Ok(Command::SteerJob(existing(name)?, Action::Save(change), read_precondition(call)?))
     }
 
     pub(super) fn delete_job(call: &Call, name: &str) -> Result<Command, Problem> {
-        Ok(Command::SteerJob(existing(name)?, Wish::Delete, read_precondition(call)?))
+        Ok(Command::SteerJob(existing(name)?, Action::Delete, read_precondition(call)?))
     }
 
     pub(super) fn run_job(call: &Call, name: &str) -> Result<Command, Problem> {
-        Ok(Command::SteerJob(existing(name)?, Wish::RunNow, read_precondition(call)?))
+        Ok(Command::SteerJob(existing(name)?, Action::RunNow, read_precondition(call)?))
     }
 }
 

@@ -7,7 +7,7 @@ use super::Asked;
 use super::handlers::{Api, Fault, next_page, unavailable};
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::cron::{Decision, Filter, FinishedRun, Job, Name, Precondition, Wish};
+use crate::cron::{Action, ActionResult, Filter, FinishedRun, Job, Name, Precondition};
 use crate::db::Effect;
 
 #[derive(Serialize)]
@@ -40,38 +40,38 @@ impl Api {
         &self,
         asked: &Asked<'_>,
         name: &Name,
-        wish: &Wish,
+        action: &Action,
         demand: &Precondition,
     ) -> Result<Reply, Fault> {
-        let decision = self.jobs.steer(asked.deadline, name, wish, demand)?;
-        let settings = settings_of(wish);
+        let result = self.jobs.steer(asked.deadline, name, action, demand)?;
+        let settings = settings_of(action);
         let (job, request_id) = (name.as_str(), &asked.call.request_id);
-        let problem = match decision {
-            Decision::Created => {
+        let problem = match result {
+            ActionResult::Created => {
                 info!("event=job_created job={job} request_id={request_id}{settings}");
                 let reply = self.changed_reply(asked, 201, name)?;
                 return Ok(reply.with_header("Location", format!("/api/cron/jobs/{job}")));
             }
-            Decision::Changed => {
+            ActionResult::Changed => {
                 info!("event=job_changed job={job} request_id={request_id}{settings}");
                 return self.changed_reply(asked, 200, name);
             }
-            Decision::Due => {
+            ActionResult::Due => {
                 info!("event=job_requested job={job} request_id={request_id}");
                 return self.changed_reply(asked, 202, name);
             }
-            Decision::Deleted => {
+            ActionResult::Deleted => {
                 info!("event=job_deleted job={job} request_id={request_id}");
                 return Ok(Reply::no_content());
             }
-            Decision::NotFound => Problem::job_not_found(job),
-            Decision::Running => Problem::job_running(job),
-            Decision::Paused => Problem::job_paused(job),
-            Decision::NoInstant => {
+            ActionResult::NotFound => Problem::job_not_found(job),
+            ActionResult::Running => Problem::job_running(job),
+            ActionResult::Paused => Problem::job_paused(job),
+            ActionResult::NoInstant => {
                 let rule = "`schedule` names no instant from now on";
                 Problem::invalid_request("schedule", rule)
             }
-            Decision::PreconditionFailed => Problem::precondition_failed(
+            ActionResult::PreconditionFailed => Problem::precondition_failed(
                 "the job is not, or not any more, as the request demands",
             ),
         };
@@ -94,9 +94,9 @@ fn job_reply(status: u16, job: &Job) -> Reply {
     Reply::json(status, job).with_header("ETag", format!("\"{}\"", job.settings_tag))
 }
 
-/// The settings that are wished, as the log shows them.
-fn settings_of(wish: &Wish) -> String {
-    let Wish::Save(change) = wish else { return String::new() };
+/// The settings that are asked for, as the log shows them.
+fn settings_of(action: &Action) -> String {
+    let Action::Save(change) = action else { return String::new() };
     let settings = [
         change.function.as_ref().map(|function| format!(" function={}", function.as_str())),
         change.schedule.as_ref().map(|schedule| format!(" schedule={:?}", schedule.text())),

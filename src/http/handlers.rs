@@ -77,7 +77,7 @@ impl Api {
             Command::CronStatus => self.cron_status(asked),
             Command::CronHistory(filter) => self.cron_history(asked, filter),
             Command::ReadJob(name) => self.read_job(asked, name),
-            Command::SteerJob(name, wish, demand) => self.steer_job(asked, name, wish, demand),
+            Command::SteerJob(name, action, demand) => self.steer_job(asked, name, action, demand),
         }
     }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use postgres::Row;
 
-use super::{Decision, Jobs, SettingsChange};
+use super::{ActionResult, Jobs, SettingsChange};
 use crate::cron::name::Name;
 use crate::cron::precondition::Precondition;
 use crate::cron::schedule::Schedule;
@@ -39,7 +39,7 @@ impl Jobs {
         name: &Name,
         change: &SettingsChange,
         precondition: &Precondition,
-    ) -> Result<Decision, Error> {
+    ) -> Result<ActionResult, Error> {
         self.db.run(deadline, |session| {
             loop {
                 let current =
@@ -63,7 +63,7 @@ fn create(
     now: DateTime<Utc>,
     change: &SettingsChange,
     precondition: &Precondition,
-) -> Result<Option<Decision>, postgres::Error> {
+) -> Result<Option<ActionResult>, postgres::Error> {
     let SettingsChange {
         function: Some(function),
         schedule: Some(schedule),
@@ -71,19 +71,19 @@ fn create(
         creates: true,
     } = change
     else {
-        return Ok(Some(Decision::NotFound));
+        return Ok(Some(ActionResult::NotFound));
     };
     if !precondition.met_without_a_job() {
-        return Ok(Some(Decision::PreconditionFailed));
+        return Ok(Some(ActionResult::PreconditionFailed));
     }
     let Some(slot) = schedule.first(now) else {
-        return Ok(Some(Decision::NoInstant));
+        return Ok(Some(ActionResult::NoInstant));
     };
     let created = session.query_opt(
         CREATE,
         &[&name.as_str(), &function.as_str(), &schedule.text(), enabled, &slot],
     )?;
-    Ok(created.map(|_| Decision::Created))
+    Ok(created.map(|_| ActionResult::Created))
 }
 
 /// None when somebody else has changed the job since it was read.
@@ -92,9 +92,9 @@ fn apply(
     id: i64,
     old: &Row,
     change: &SettingsChange,
-) -> Result<Option<Decision>, postgres::Error> {
+) -> Result<Option<ActionResult>, postgres::Error> {
     if !old.get::<_, bool>("meets") {
-        return Ok(Some(Decision::PreconditionFailed));
+        return Ok(Some(ActionResult::PreconditionFailed));
     }
     let (old_function, old_schedule): (&str, &str) = (old.get("function"), old.get("schedule"));
     let was_enabled: bool = old.get("enabled");
@@ -102,7 +102,7 @@ fn apply(
     let schedule = change.schedule.as_ref().map_or(old_schedule, Schedule::text);
     let enabled = change.enabled.unwrap_or(was_enabled);
     if (function, schedule, enabled) == (old_function, old_schedule, was_enabled) {
-        return Ok(Some(Decision::Changed));
+        return Ok(Some(ActionResult::Changed));
     }
     let next = match &change.schedule {
         Some(new) if schedule != old_schedule => Some(new.first(old.get("now"))),
@@ -113,10 +113,10 @@ fn apply(
         _ => None,
     };
     if next == Some(None) {
-        return Ok(Some(Decision::NoInstant));
+        return Ok(Some(ActionResult::NoInstant));
     }
     let next = next.flatten();
     let tag: &str = old.get("settings_tag");
     let changed = session.query_opt(CHANGE, &[&id, &tag, &function, &schedule, &enabled, &next])?;
-    Ok(changed.map(|_| Decision::Changed))
+    Ok(changed.map(|_| ActionResult::Changed))
 }
