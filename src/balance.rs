@@ -8,8 +8,6 @@
 
 mod key;
 
-use std::sync::Arc;
-
 use postgres::Row;
 
 use crate::db::{Db, Deadline, Error, Session};
@@ -22,10 +20,6 @@ pub struct Change {
     amount: i64,
     key: Option<IdempotencyKey>,
 }
-
-/// The amount was zero: it would change nothing, so it is refused.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ZeroAmount;
 
 /// The result of a change: it was applied, or why it was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,20 +52,10 @@ pub struct Answer {
 }
 
 impl Change {
-    /// A change without a key: if it is sent twice, it is applied twice.
-    ///
-    /// # Errors
-    /// [`ZeroAmount`] if `amount` is zero.
-    pub fn new(user_id: i64, amount: i64) -> Result<Change, ZeroAmount> {
-        if amount == 0 {
-            return Err(ZeroAmount);
-        }
-        Ok(Change { user_id, amount, key: None })
-    }
-
-    /// The same change under a key: if it is sent again, it gets the first result again.
-    pub fn with_key(self, key: Option<IdempotencyKey>) -> Change {
-        Change { key, ..self }
+    /// None if `amount` is zero, which would change nothing. A change that is sent twice gets the
+    /// first result again under a key, and is applied twice without one.
+    pub fn new(user_id: i64, amount: i64, key: Option<IdempotencyKey>) -> Option<Change> {
+        (amount != 0).then_some(Change { user_id, amount, key })
     }
 
     /// The id of the user whose balance is changed.
@@ -88,15 +72,6 @@ impl Change {
     pub fn amount(&self) -> i64 {
         self.amount
     }
-
-    fn is_covered_by(&self, balance: i64) -> bool {
-        balance.checked_add(self.amount).is_some_and(|after| after >= 0)
-    }
-}
-
-/// Changes the balances of one database.
-pub struct Balances {
-    db: Arc<Db>,
 }
 
 /// The guards cannot overflow 64 bits: a balance is at least 0, and the first guard only lowers it,
@@ -166,35 +141,27 @@ with locked as materialized (
 select kept.amount, kept.outcome, kept.balance, kept.attempt <> decided.attempt as replayed
 from kept cross join decided";
 
-impl Balances {
-    /// Balances in the database of this pool.
-    pub fn new(db: Arc<Db>) -> Balances {
-        Balances { db }
-    }
-
-    /// Applies the change, or says why it is refused. Returns when the result is durable.
-    ///
-    /// # Errors
-    /// Those of the database; [`Error::effect`] says whether the change may have been applied.
-    pub fn change(&self, deadline: &Deadline, change: &Change) -> Result<Answer, Error> {
-        self.db.run(deadline, |session| apply(session, change))
-    }
+/// Applies the change, or says why it is refused. Returns when the result is durable.
+///
+/// # Errors
+/// Those of the database; [`Error::effect`] says whether the change may have been applied.
+pub fn apply(db: &Db, deadline: &Deadline, change: &Change) -> Result<Answer, Error> {
+    db.run(deadline, |session| match &change.key {
+        Some(key) => change_once(session, change, key),
+        None => change_plainly(session, change),
+    })
 }
 
 /// Runs one statement, or a second if the first contradicts itself: see the top of this file.
-fn apply(session: &mut Session, change: &Change) -> Result<Answer, postgres::Error> {
-    if let Some(key) = &change.key {
-        return change_once(session, change, key);
-    }
-    let mut outcome = change_with(session, CHANGE, change)?;
-    if contradicts_itself(change, outcome) {
-        outcome = change_with(session, CHANGE_LOCKED, change)?;
-    }
+fn change_plainly(session: &mut Session, change: &Change) -> Result<Answer, postgres::Error> {
+    let outcome = match change_with(session, CHANGE, change)? {
+        // What is refused for want of funds lowers the balance, so this sum cannot overflow.
+        Decision::InsufficientFunds { balance } if balance + change.amount >= 0 => {
+            change_with(session, CHANGE_LOCKED, change)?
+        }
+        decided => decided,
+    };
     Ok(Answer { outcome, replayed: false })
-}
-
-fn contradicts_itself(change: &Change, outcome: Decision) -> bool {
-    matches!(outcome, Decision::InsufficientFunds { balance } if change.is_covered_by(balance))
 }
 
 fn change_with(
@@ -215,9 +182,7 @@ fn change_once(
     change: &Change,
     key: &IdempotencyKey,
 ) -> Result<Answer, postgres::Error> {
-    let params: [&(dyn postgres::types::ToSql + Sync); 3] =
-        [&change.user_id, &change.amount, &key.as_str()];
-    let row = session.query_opt(CHANGE_ONCE, &params)?;
+    let row = session.query_opt(CHANGE_ONCE, &[&change.user_id, &change.amount, &key.as_str()])?;
     Ok(row.map_or(Answer { outcome: Decision::NoSuchUser, replayed: false }, |row| Answer {
         outcome: stored_outcome(change, &row),
         replayed: row.get("replayed"),

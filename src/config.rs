@@ -12,7 +12,10 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 pub use database::{Database, Proof};
+pub(crate) use fault::chain;
 pub use fault::{Fault, Faults};
 pub use password::Passwords;
 pub use setting::{SETTINGS, Setting};
@@ -32,8 +35,14 @@ pub struct Config {
     pub db_pool_size: u32,
     /// The bearer token that a request must have to change something; None if it needs none.
     pub api_token: Option<Token>,
-    /// Whether and how this replica runs jobs.
-    pub cron: Cron,
+    /// Whether this replica claims jobs.
+    pub cron_enabled: bool,
+    /// How long a claim holds without a renewal.
+    pub cron_lease: Duration,
+    /// How long a replica that holds one job leaves the next due job to other replicas.
+    pub cron_handicap: Duration,
+    /// The mean time between two searches for due jobs.
+    pub cron_poll: Duration,
     /// The longest time a request may wait before it is sent to the database.
     pub request_timeout: Duration,
     /// The least time that each run of a sample job takes.
@@ -46,32 +55,15 @@ pub struct Config {
     pub log_level: log::LevelFilter,
 }
 
-/// Settings of the scheduler.
-#[derive(Clone, Copy, Debug)]
-pub struct Cron {
-    /// Whether this replica claims jobs.
-    pub enabled: bool,
-    /// How long a claim holds without a renewal.
-    pub lease: Duration,
-    /// How long a replica that holds one job leaves the next due job to other replicas.
-    pub handicap: Duration,
-    /// The mean time between two searches for due jobs.
-    pub poll: Duration,
-}
-
 /// A secret; it has no `Debug` and no `Display`, so that it cannot be printed by mistake.
 #[derive(Clone)]
 pub struct Token(String);
 
 impl Token {
-    /// Whether `given` is the token; the time this takes does not depend on where they differ.
+    /// Whether `given` is the token. Checksums are compared, so where the texts differ has nothing
+    /// to do with the time that this takes.
     pub fn matches(&self, given: &str) -> bool {
-        let (own, given) = (self.0.as_bytes(), given.as_bytes());
-        let mut difference = own.len() ^ given.len();
-        for (index, byte) in given.iter().enumerate() {
-            difference |= usize::from(byte ^ own[index % own.len()]);
-        }
-        std::hint::black_box(difference) == 0
+        Sha256::digest(&self.0) == Sha256::digest(given)
     }
 }
 
@@ -83,22 +75,22 @@ impl Config {
     pub fn read(look_up: impl Fn(&str) -> Option<String>) -> Result<Config, Faults> {
         let mut reader = Reader { look_up, faults: Vec::new() };
         let database = reader.database();
-        let listen_addr = reader.listen_addr();
-        let replica_name = reader.replica_name(listen_addr);
-        let cron = Cron {
-            enabled: reader.flag("CRON_ENABLED"),
-            lease: Duration::from_secs(reader.number("CRON_LEASE_SECONDS", 3, 3_600)),
-            handicap: Duration::from_millis(reader.number("CRON_HANDICAP_MS", 0, 60_000)),
-            poll: Duration::from_millis(reader.number("CRON_POLL_MS", 10, 60_000)),
-        };
+        let listen_addr = reader.parsed(
+            "LISTEN_ADDR",
+            "an IP address and a port, such as 127.0.0.1:3001",
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+        );
         let config = Config {
             database: database.unwrap_or_default(),
             listen_addr,
-            replica_name,
+            replica_name: reader.replica_name(listen_addr),
+            cron_enabled: reader.flag("CRON_ENABLED"),
+            cron_lease: Duration::from_secs(reader.number("CRON_LEASE_SECONDS", 3, 3_600)),
+            cron_handicap: Duration::from_millis(reader.number("CRON_HANDICAP_MS", 0, 60_000)),
+            cron_poll: Duration::from_millis(reader.number("CRON_POLL_MS", 10, 60_000)),
             http_workers: reader.number("HTTP_WORKERS", 1, 1_000),
             db_pool_size: reader.number("DB_POOL_SIZE", 1, 1_000),
             api_token: reader.token(),
-            cron,
             request_timeout: Duration::from_secs(reader.number(
                 "REQUEST_TIMEOUT_SECONDS",
                 1,
@@ -107,7 +99,11 @@ impl Config {
             job_min: Duration::from_secs(reader.number("JOB_MIN_SECONDS", 0, 86_400)),
             run_history_days: reader.number("RUN_HISTORY_DAYS", 1, 36_500),
             shutdown_grace: Duration::from_secs(reader.number("SHUTDOWN_GRACE_SECONDS", 1, 3_600)),
-            log_level: reader.log_level(),
+            log_level: reader.parsed(
+                "LOG_LEVEL",
+                "off, error, warn, info, debug or trace",
+                log::LevelFilter::Info,
+            ),
         };
         reader.relations(&config);
         if reader.faults.is_empty() { Ok(config) } else { Err(Faults(reader.faults)) }
@@ -144,6 +140,15 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         }
     }
 
+    /// Reads a value for which the reading of its type is the whole rule.
+    fn parsed<T: FromStr>(&mut self, name: &'static str, rule: &str, otherwise: T) -> T {
+        let text = self.text(name).unwrap_or_default();
+        text.parse().unwrap_or_else(|_| {
+            self.fault(name, &text, rule.to_owned());
+            otherwise
+        })
+    }
+
     fn flag(&mut self, name: &'static str) -> bool {
         let text = self.text(name).unwrap_or_default();
         match text.to_ascii_lowercase().as_str() {
@@ -166,15 +171,6 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         };
         let read = Database::read(&text, &self.look_up);
         read.map_err(|rule| self.fault(name, &text, rule)).ok()
-    }
-
-    fn listen_addr(&mut self) -> SocketAddr {
-        let name = "LISTEN_ADDR";
-        let text = self.text(name).unwrap_or_default();
-        text.parse().unwrap_or_else(|_| {
-            self.fault(name, &text, "an IP address and a port, such as 127.0.0.1:3001".to_owned());
-            SocketAddr::from(([127, 0, 0, 1], 0))
-        })
     }
 
     /// The name is used in a header, a log line and a column, so it must be short and plain.
@@ -203,38 +199,18 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         Some(Token(text))
     }
 
-    fn log_level(&mut self) -> log::LevelFilter {
-        let name = "LOG_LEVEL";
-        let text = self.text(name).unwrap_or_default();
-        text.parse().unwrap_or_else(|_| {
-            self.fault(name, &text, "off, error, warn, info, debug or trace".to_owned());
-            log::LevelFilter::Info
-        })
-    }
-
     /// Checks settings that are each valid alone, but may not fit together.
     fn relations(&mut self, config: &Config) {
         let cron = |fault: &Fault| ["CRON_LEASE_SECONDS", "CRON_POLL_MS"].contains(&fault.name);
         if self.faults.iter().any(cron) {
             return;
         }
-        let (lease, poll) = (config.cron.lease, config.cron.poll);
+        let (lease, poll) = (config.cron_lease, config.cron_poll);
         if poll * 3 > lease {
             let rule = format!("at most a third of CRON_LEASE_SECONDS ({} s)", lease.as_secs());
             self.fault("CRON_POLL_MS", &poll.as_millis().to_string(), rule);
         }
     }
-}
-
-/// An error with its sources, outermost first, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

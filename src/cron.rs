@@ -11,6 +11,9 @@
 //!   held (the runs of this process) ◀── lease_watch: cancels them after the trust window
 //! ```
 //!
+//! The files use each other one way: `lease` ◀ `running` (one run) ◀ `function` (its call),
+//! `held` (all runs) ◀ `claims` (they begin), `ends` (they are written) ◀ `scheduler`.
+//!
 //! A job's life: it waits for its slot. After that it is due, and the first replica that sees this
 //! writes the instant of the offer. A replica claims it, which opens a run and gives a lease. The
 //! lease is renewed while the run goes on. The run's end sets the next slot. What can go wrong:
@@ -43,8 +46,6 @@ mod lease;
 mod lease_watch;
 mod name;
 mod precondition;
-mod renewals;
-mod run;
 mod running;
 mod schedule;
 mod scheduler;
@@ -58,25 +59,22 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 pub use function::{Context, Failure, Function, Functions};
-pub use history::{Filter, FinishedRun, History};
-pub use job::{Deleted, Jobs, RunNow, Saved, Settings, SettingsChange};
+pub use history::{Filter, FinishedRun};
+pub use job::{Action, ActionResult, Jobs, SettingsChange};
 pub use lease::Outcome;
 pub use lease_watch::LEASE_LOST;
 pub use name::{Name, NameFault};
 pub use precondition::Precondition;
 pub use schedule::{InvalidSchedule, Schedule};
-pub use status::{Counts, Job, LastRun, State, Status, StatusReader};
+pub use status::{Counts, Job, LastRun, Status};
 
 use crate::db::{Db, Dedicated, Health, Limits, Manager, Target};
 use crate::metrics::Metrics;
 use crate::shutdown::{Signal, spawn_vital};
 use claims::{Claims, Logged};
 use ends::Ends;
-use held::Held;
+use held::{Held, Replica};
 use lease::Leases;
-use renewals::Renewals;
-use run::Runner;
-use running::TrustWindow;
 use scheduler::Scheduler;
 
 /// How one replica finds due jobs, claims them and keeps them.
@@ -96,13 +94,6 @@ pub struct CronOptions {
 pub struct Cron {
     replica: Arc<Replica>,
     health: Arc<Health>,
-}
-
-/// What the parts of one replica share.
-struct Replica {
-    leases: Leases,
-    held: Held,
-    metrics: Arc<Metrics>,
 }
 
 const STACK_BYTES: usize = 256 * 1024;
@@ -181,7 +172,7 @@ impl Cron {
     /// Waits until every function has returned and its run is recorded, so that other replicas can
     /// take the jobs. False when a run is left at `until`: its lease then runs out by itself.
     pub fn wait_drained(&self, until: Instant) -> bool {
-        let runs = self.replica.held.wait_until_empty(until);
+        let runs = self.replica.held.wait_until_drained(until);
         if runs > 0 {
             warn!("event=runs_left runs={runs} hint=\"others take over when the leases end\"");
         }
@@ -202,26 +193,31 @@ fn scheduler(
     (steps, replica): (&Arc<Db>, &Arc<Replica>),
     looked: Signal,
 ) -> Scheduler {
-    let CronOptions { lease, handicap, poll, .. } = options;
+    let CronOptions { handicap, poll, .. } = options;
     let of = || Arc::clone(replica);
-    let runner = Runner { replica: of(), functions, steps: Arc::clone(steps) };
-    let renewals = Renewals { replica: of(), at: Instant::now(), failing: false };
-    let ends = Ends { replica: of(), all: Vec::new() };
+    let ends = Ends::new(of());
     let claims = Claims {
         replica: of(),
-        health: Arc::clone(steps.health()),
         looked,
-        runner,
+        functions,
+        steps: Arc::clone(steps),
         handicap: *handicap,
-        trust: TrustWindow::of_lease(*lease),
         clock: None,
         leases_have_ended: false,
         perhaps_set_back: true,
         lack: None,
-        is_connecting: false,
         no_thread: None,
         told: Logged::default(),
     };
-    let (poll, poll_at) = (*poll, Instant::now());
-    Scheduler { replica: of(), connection, renewals, ends, claims, poll, poll_at }
+    let now = Instant::now();
+    Scheduler {
+        replica: of(),
+        connection,
+        ends,
+        claims,
+        poll: *poll,
+        poll_at: now,
+        renew_at: now,
+        cannot_renew: false,
+    }
 }

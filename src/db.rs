@@ -15,13 +15,13 @@ mod probe;
 mod session;
 mod target;
 mod tls;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::debug;
 use parking_lot::Mutex;
 
 pub use deadline::{Deadline, GivenUp};
@@ -30,6 +30,7 @@ pub use error::{Effect, Error, Stage, explain, is_passing};
 pub use health::{Health, Trouble};
 pub use limits::Limits;
 pub use probe::Probe;
+use session::Opening;
 pub use session::{Manager, Session};
 pub use target::Target;
 
@@ -47,7 +48,7 @@ pub struct Db {
     pool: r2d2::Pool<Manager>,
     health: Arc<Health>,
     waiting: AtomicUsize,
-    opening: Opening,
+    opening: Arc<Mutex<Opening>>,
 }
 
 /// A snapshot of how the connections of a pool are used.
@@ -81,9 +82,9 @@ impl Db {
         let builder = builder.min_idle(Some(0)).idle_timeout(Some(unused_max)).max_lifetime(None);
         // The caller checks the connection it gets, so a check does not count as waiting for one.
         let builder = builder.test_on_check_out(false);
-        let opening = Opening::default();
-        let builder = builder.error_handler(Box::new(opening.clone()));
-        let builder = builder.connection_customizer(Box::new(opening.clone()));
+        // The manager itself notes why it could not connect.
+        let builder = builder.error_handler(Box::new(r2d2::NopErrorHandler));
+        let opening = Arc::clone(&manager.opening);
         let pool = builder.build_unchecked(manager);
         Db { pool, health, waiting: AtomicUsize::new(0), opening }
     }
@@ -108,22 +109,17 @@ impl Db {
     /// a connection, and makes any pool keep one idle. Does not wait for the server.
     pub fn lack(&self) -> Option<Lack> {
         self.drop_those_that_may_have_ended();
-        if self.pool.state().connections > 0 {
-            *self.opening.asked.lock() = None;
-            return None;
-        }
-        let asked = *self.opening.asked.lock();
-        if asked.is_none() {
-            *self.opening.asked.lock() = Some(Instant::now());
-            // This makes the pool try to connect in the background until it has succeeded.
-            if self.pool.get_timeout(TRY_PAUSE).is_ok() {
-                *self.opening.asked.lock() = None;
-                return None;
+        if self.pool.state().connections == 0 {
+            let now = Instant::now();
+            let asked = *self.opening.lock().asked.get_or_insert(now);
+            // The first call makes the pool try to connect in the background until it succeeds.
+            if asked != now || self.pool.get_timeout(TRY_PAUSE).is_err() {
+                let failure = self.opening.lock().last_failure.clone();
+                return Some(failure.map_or(Lack::UnderWay(asked.elapsed()), Lack::Refused));
             }
         }
-        let time = asked.map_or(Duration::ZERO, |asked| asked.elapsed());
-        let failure = self.opening.last_failure.lock().clone();
-        Some(failure.map_or(Lack::UnderWay(time), Lack::Refused))
+        self.opening.lock().asked = None;
+        None
     }
 
     /// Without this the pool counts a dead connection as open until a thread takes it. Taking a
@@ -160,7 +156,10 @@ impl Db {
     /// Waits for a session that is open, not mixed with another, and not of a demoted server.
     fn session(&self, deadline: &Deadline) -> Result<r2d2::PooledConnection<Manager>, Error> {
         loop {
-            let mut session = self.free_session(deadline)?;
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let free = self.free_session(deadline);
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            let mut session = free?;
             let looked = match self.health.may_be_demoted(session.opened()) {
                 true => Err(Error::unsent("the server takes no changes any more")),
                 false => session.look(IDLE),
@@ -174,7 +173,6 @@ impl Db {
     }
 
     fn free_session(&self, deadline: &Deadline) -> Result<r2d2::PooledConnection<Manager>, Error> {
-        let _waiting = Waiting::new(&self.waiting);
         loop {
             let lets_through = self.health.lets_through(deadline);
             if !lets_through.map_err(|trouble| Error::unsent(trouble.to_string()))? {
@@ -190,22 +188,6 @@ impl Db {
                 return Err(Error::unsent(reason));
             }
         }
-    }
-}
-
-/// Counts a thread as waiting for a connection until this value is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Waiting<'_> {
-    fn new(waiting: &AtomicUsize) -> Waiting<'_> {
-        waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -259,30 +241,5 @@ impl Connection<'_> {
                 Err(error) => return Err(error),
             }
         }
-    }
-}
-
-/// What is known of the pool's tries to connect. The log has them at level debug only, because the
-/// probe reports an unreachable database once, and the pool tries often.
-#[derive(Clone, Debug, Default)]
-struct Opening {
-    /// When a connection was first asked for; None once one was opened.
-    asked: Arc<Mutex<Option<Instant>>>,
-    /// Why the last try failed; None if it succeeded.
-    last_failure: Arc<Mutex<Option<String>>>,
-}
-
-impl r2d2::HandleError<Error> for Opening {
-    fn handle_error(&self, error: Error) {
-        debug!("event=pool_connection_lost reason={:?}", error.reason());
-        *self.last_failure.lock() = Some(error.reason().to_owned());
-    }
-}
-
-impl r2d2::CustomizeConnection<Session, Error> for Opening {
-    fn on_acquire(&self, _: &mut Session) -> Result<(), Error> {
-        *self.last_failure.lock() = None;
-        *self.asked.lock() = None;
-        Ok(())
     }
 }

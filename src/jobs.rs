@@ -61,7 +61,8 @@ fn paced(
         let pace = Pace { context, least };
         let result = work(&pace);
         if result != Err(Failure::Cancelled) {
-            while let Some(left) = pace.time_left() {
+            while context.elapsed() < least {
+                let left = least.saturating_sub(context.elapsed());
                 context.wait(left.min(TICK))?;
                 pace.report(1.0);
             }
@@ -71,26 +72,10 @@ fn paced(
 }
 
 impl Pace<'_> {
-    /// Reports the share of the work that is done, from 0 to 1. An error if the run is cancelled.
-    fn done(&self, share: f64) -> Result<(), Failure> {
-        self.report(share);
-        self.context.check()
-    }
-
-    /// Waits for this part of `least`, so that the steps are spread over it.
-    fn rest(&self, part: f64) -> Result<(), Failure> {
-        self.context.wait(self.least.mul_f64(part))
-    }
-
     /// Sets the progress to the share of the work or of `least` that has passed, the smaller one.
     fn report(&self, share: f64) {
         let elapsed = self.context.elapsed();
         let time = elapsed.as_secs_f64() / self.least.as_secs_f64().max(f64::MIN_POSITIVE);
         self.context.set_progress(share.min(time).min(1.0));
-    }
-
-    fn time_left(&self) -> Option<Duration> {
-        let left = self.least.saturating_sub(self.context.elapsed());
-        (!left.is_zero()).then_some(left)
     }
 }

@@ -140,7 +140,6 @@ const LINE_BYTES: usize = 4_096;
 /// Adds what every line has.
 struct Signed {
     lines: Box<WriteLogger<LineWriter<Stderr>>>,
-    level: LevelFilter,
     server: String,
 }
 
@@ -161,7 +160,7 @@ pub fn init(level: LevelFilter, server: &str) -> Result<(), SetLoggerError> {
     // lines of replicas that share a pipe would be mixed, and each cost some 40 system calls.
     let whole_lines = LineWriter::with_capacity(LINE_BYTES, stderr());
     let lines = WriteLogger::new(level, format, whole_lines);
-    log::set_boxed_logger(Box::new(Signed { lines, level, server: server.to_owned() }))?;
+    log::set_boxed_logger(Box::new(Signed { lines, server: server.to_owned() }))?;
     log::set_max_level(level);
     Ok(())
 }
@@ -169,9 +168,8 @@ pub fn init(level: LevelFilter, server: &str) -> Result<(), SetLoggerError> {
 impl Signed {
     fn write(&self, record: &Record<'_>, text: std::fmt::Arguments<'_>) {
         let server = &self.server;
-        let metadata = record.metadata().clone();
         let mut signed = Record::builder();
-        signed.metadata(metadata);
+        signed.metadata(record.metadata().clone());
         self.lines.log(&signed.args(format_args!("{text} server={server}")).build());
     }
 }
@@ -185,7 +183,7 @@ impl Log for Signed {
         let (source, text) = (record.target(), record.args());
         if source.split("::").next() == Some(env!("CARGO_PKG_NAME")) {
             self.write(record, *text);
-        } else if record.level() <= Level::Info || self.level == LevelFilter::Trace {
+        } else if record.level() <= Level::Info || log::max_level() == LevelFilter::Trace {
             let text = text.to_string();
             self.write(record, format_args!("event=library source={source} text={text:?}"));
         }

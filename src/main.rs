@@ -1,10 +1,11 @@
 //! One replica: settings, log, listen, serve, migrate, run jobs, wait for the signal, drain.
 
+use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use balanced::config::{Config, SETTINGS};
+use balanced::config::{Config, Faults, SETTINGS};
 use balanced::cron::{self, Cron, Functions};
 use balanced::db::{Db, Health, Limits, Manager, Probe, Target};
 use balanced::http::{
@@ -41,38 +42,32 @@ fn main() -> ExitCode {
         }
         other => {
             let other = other.join(" ");
-            Err(Failure::Usage(format!("there is no command `{other}`; see balanced --help")))
+            eprintln!("balanced: there is no command `{other}`; see balanced --help");
+            return ExitCode::from(USAGE);
         }
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(reason)) => fail(USAGE, &reason),
-        Err(Failure::Run(reason)) => fail(1, &reason),
-    }
-}
-
-enum Failure {
-    Usage(String),
-    Run(String),
-}
-
-fn fail(code: u8, reason: &str) -> ExitCode {
+    let Err(reason) = result else {
+        return ExitCode::SUCCESS;
+    };
     eprintln!("balanced: {reason}");
-    ExitCode::from(code)
+    ExitCode::from(if reason.is::<Faults>() { USAGE } else { 1 })
 }
+
+/// Why the program cannot do what it was told; [`Faults`] if the settings are the reason.
+type Failure = Box<dyn Error>;
 
 fn serve() -> Result<(), Failure> {
     let config = settings()?;
     let shutdown = shutdown_on_signal()?;
     let capacity = take_capacity()?;
     let listener = listen(&config)?;
-    let addr = listener.local_addr().map_err(|error| Failure::Run(error.to_string()))?;
+    let addr = listener.local_addr()?;
     let name = &config.replica_name;
     info!("event=started version={} listen={addr}", env!("CARGO_PKG_VERSION"));
 
     let target = target(&config)?;
     let limits = Limits::for_requests(config.request_timeout);
-    let metrics = Arc::new(Metrics::new().map_err(|error| Failure::Run(error.to_string()))?);
+    let metrics = Arc::new(Metrics::new()?);
     let health = Arc::new(Health::untried());
     let readiness = Arc::new(Readiness::new(Arc::clone(&health), shutdown.clone()));
     let options =
@@ -93,10 +88,11 @@ fn serve() -> Result<(), Failure> {
         capacity,
         shutdown: shutdown.clone(),
     };
-    let server = serve_http(listener, &options, &health, &metrics, api)?;
+    let server = listener.serve(&options, Arc::clone(&health), Arc::clone(&metrics), Arc::new(api));
+    let server = server.map_err(no_thread)?;
     target.watch(&health, &shutdown).map_err(no_thread)?;
-    let probed = (target.clone(), Arc::clone(&health));
-    Probe::start(probed.0, limits, probed.1, shutdown.clone()).map_err(no_thread)?;
+    let probe = Probe::start(target.clone(), limits, Arc::clone(&health), shutdown.clone());
+    probe.map_err(no_thread)?;
     let cron = match migrate::run_until_done(&target, MIGRATIONS, &shutdown) {
         Ok(()) => {
             let cron = start_cron(&config, functions, &target, &health, &metrics, &shutdown)?;
@@ -108,11 +104,11 @@ fn serve() -> Result<(), Failure> {
             cron
         }
         Err(migrate::Fault::Stopped) => None,
-        Err(fault) => return Err(Failure::Run(fault.to_string())),
+        Err(fault) => return Err(fault.into()),
     };
     drain(&config, server, cron);
     match shutdown.has_failed() {
-        true => Err(Failure::Run("it could not go on; the log says why".to_owned())),
+        true => Err("it could not go on; the log says why".into()),
         false => Ok(()),
     }
 }
@@ -129,20 +125,8 @@ fn target(config: &Config) -> Result<Target, Failure> {
         warn!("event=password_file_ignored reason={reason:?}");
     }
     let passwords = &database.passwords.of_hosts;
-    let target =
-        Target::new(&database.parameters, passwords, database.proof.clone(), &config.replica_name);
-    target.map_err(|error| Failure::Run(error.to_string()))
-}
-
-fn serve_http(
-    listener: Listener,
-    options: &ServerOptions,
-    health: &Arc<Health>,
-    metrics: &Arc<Metrics>,
-    api: Api,
-) -> Result<Server, Failure> {
-    let (health, metrics) = (Arc::clone(health), Arc::clone(metrics));
-    listener.serve(options, health, metrics, Arc::new(api)).map_err(no_thread)
+    let proof = database.proof.clone();
+    Ok(Target::new(&database.parameters, passwords, proof, &config.replica_name)?)
 }
 
 fn start_cron(
@@ -153,15 +137,15 @@ fn start_cron(
     metrics: &Arc<Metrics>,
     shutdown: &Signal,
 ) -> Result<Option<Cron>, Failure> {
-    if !config.cron.enabled {
+    if !config.cron_enabled {
         info!("event=cron_off hint=\"this replica runs no jobs: CRON_ENABLED=false\"");
         return Ok(None);
     }
     let options = cron::CronOptions {
         server: config.replica_name.clone(),
-        lease: config.cron.lease,
-        handicap: config.cron.handicap,
-        poll: config.cron.poll,
+        lease: config.cron_lease,
+        handicap: config.cron_handicap,
+        poll: config.cron_poll,
     };
     let cron = Cron::start(&options, functions, target, health, metrics, shutdown);
     cron.map(Some).map_err(no_thread)
@@ -188,24 +172,21 @@ fn migrate_only() -> Result<(), Failure> {
     let shutdown = shutdown_on_signal()?;
     let target = target(&config)?;
     target.watch(&Arc::new(Health::untried()), &shutdown).map_err(no_thread)?;
-    migrate::run(&target, MIGRATIONS, &shutdown).map_err(|fault| Failure::Run(fault.to_string()))
+    Ok(migrate::run(&target, MIGRATIONS, &shutdown)?)
 }
 
 fn health() -> Result<(), Failure> {
     // Only the address matters here; the other settings are the replica's business.
     let addr = std::env::var("LISTEN_ADDR").ok().filter(|addr| !addr.trim().is_empty());
     let addr = addr.as_deref().map_or("127.0.0.1:3001", str::trim);
-    let wrong = |_| Failure::Run(format!("LISTEN_ADDR={addr}: must be an address and a port"));
-    let answer = self_check(addr.parse().map_err(wrong)?).map_err(Failure::Run)?;
-    println!("{answer}");
+    let wrong = |_| format!("LISTEN_ADDR={addr}: must be an address and a port");
+    println!("{}", self_check(addr.parse().map_err(wrong)?)?);
     Ok(())
 }
 
 fn settings() -> Result<Config, Failure> {
-    let config = Config::read(|name| std::env::var(name).ok())
-        .map_err(|faults| Failure::Usage(faults.to_string()))?;
-    logger::init(config.log_level, &config.replica_name)
-        .map_err(|error| Failure::Run(error.to_string()))?;
+    let config = Config::read(|name| std::env::var(name).ok())?;
+    logger::init(config.log_level, &config.replica_name)?;
     std::panic::set_hook(Box::new(|panic| {
         let (thread, text) = (std::thread::current(), panic.to_string().replace('\n', " "));
         let name = thread.name().unwrap_or("without a name").to_owned();
@@ -222,27 +203,25 @@ fn shutdown_on_signal() -> Result<Signal, Failure> {
     let shutdown = Signal::new();
     let on_signal = shutdown.clone();
     ctrlc::set_handler(move || on_signal.begin())
-        .map_err(|error| Failure::Run(format!("signals cannot be handled: {error}")))?;
+        .map_err(|error| format!("signals cannot be handled: {error}"))?;
     Ok(shutdown)
 }
 
 fn listen(config: &Config) -> Result<Listener, Failure> {
     let addr = config.listen_addr;
-    Listener::bind(addr).map_err(|error| {
-        Failure::Run(match error.kind() {
-            std::io::ErrorKind::AddrInUse => format!(
-                "{addr} is taken: another program (or another replica) listens there; set \
-                 LISTEN_ADDR to a free port"
-            ),
-            _ => format!("cannot listen at {addr}: {error}; see LISTEN_ADDR"),
-        })
+    Listener::bind(addr).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "{addr} is taken: another program (or another replica) listens there; set \
+             LISTEN_ADDR to a free port"
+        )
+        .into(),
+        _ => format!("cannot listen at {addr}: {error}; see LISTEN_ADDR").into(),
     })
 }
 
 fn take_capacity() -> Result<Capacity, Failure> {
-    let capacity = Capacity::take().map_err(|error| {
-        Failure::Run(format!("the limit of open files cannot be read or set: {error}"))
-    })?;
+    let capacity = Capacity::take()
+        .map_err(|error| format!("the limit of open files cannot be read or set: {error}"))?;
     let Capacity { connections, descriptors, .. } = capacity;
     debug!("event=capacity connections={connections} descriptors={descriptors}");
     if connections < 200 {
@@ -255,7 +234,7 @@ fn take_capacity() -> Result<Capacity, Failure> {
 }
 
 fn no_thread(error: std::io::Error) -> Failure {
-    Failure::Run(format!("cannot start a thread: {error}"))
+    format!("cannot start a thread: {error}").into()
 }
 
 fn help() -> String {

@@ -11,14 +11,12 @@ mod changes;
 mod requests;
 mod runs;
 
+use prometheus::proto::MetricFamily;
 use prometheus::{
-    Gauge, IntGauge, IntGaugeVec, Registry, Result, TextEncoder, register_gauge_vec_with_registry,
-    register_gauge_with_registry, register_int_gauge_vec_with_registry,
-    register_int_gauge_with_registry,
+    Registry, Result, TextEncoder, register_gauge_vec_with_registry, register_gauge_with_registry,
 };
 
 pub use changes::Changes;
-pub use prometheus::Error;
 pub use requests::{Busy, Requests};
 pub use runs::Runs;
 
@@ -30,7 +28,6 @@ pub struct Metrics {
     pub changes: Changes,
     /// Jobs and their runs.
     pub runs: Runs,
-    looked_at: LookedAt,
     registry: Registry,
 }
 
@@ -57,17 +54,6 @@ pub struct Readings {
     pub pool_waiting: usize,
 }
 
-struct LookedAt {
-    database_up: IntGauge,
-    ready: IntGauge,
-    jobs_ready: Gauge,
-    clock_skew: Gauge,
-    durable: Gauge,
-    pool: IntGaugeVec,
-    pool_max: IntGauge,
-    pool_waiting: IntGauge,
-}
-
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -89,7 +75,6 @@ impl Metrics {
             requests: Requests::new(&registry)?,
             changes: Changes::new(&registry)?,
             runs: Runs::new(&registry)?,
-            looked_at: LookedAt::new(&registry)?,
             registry,
         })
     }
@@ -99,79 +84,67 @@ impl Metrics {
     /// # Errors
     /// Those of the library, which writes into memory only.
     pub fn text(&self, readings: &Readings) -> Result<String> {
-        self.looked_at.set(readings);
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        let mut families = self.registry.gather();
+        families.extend(readings.families()?);
+        families.sort_by(|one, other| one.name().cmp(other.name()));
+        TextEncoder::new().encode_to_string(&families)
     }
 }
 
-impl LookedAt {
-    fn new(registry: &Registry) -> Result<LookedAt> {
-        Ok(LookedAt {
-            database_up: register_int_gauge_with_registry!(
-                "database_up",
-                "Whether the database works, as readiness has it: 1 or 0.",
-                registry
-            )?,
-            ready: register_int_gauge_with_registry!(
-                "balanced_ready",
-                "Whether this replica should get requests: 1 or 0.",
-                registry
-            )?,
-            jobs_ready: register_gauge_with_registry!(
-                "balanced_jobs_ready",
-                "Whether this replica can claim jobs: 1 or 0, NaN where it is told to run none.",
-                registry
-            )?,
-            clock_skew: register_gauge_with_registry!(
-                "database_clock_skew_seconds",
-                "This machine's clock minus the database's, NaN while that is unknown; nothing is \
-                 decided by it.",
-                registry
-            )?,
-            durable: register_gauge_with_registry!(
-                "database_durable",
-                "Whether the database keeps what it has committed if its machine crashes: 0 with \
-                 fsync or full_page_writes off, NaN while that is unknown.",
-                registry
-            )?,
-            pool: register_int_gauge_vec_with_registry!(
-                "db_pool_connections",
-                "Connections to the database that requests share.",
-                &["state"],
-                registry
-            )?,
-            pool_max: register_int_gauge_with_registry!(
-                "db_pool_connections_max",
-                "The most such connections there can be.",
-                registry
-            )?,
-            pool_waiting: register_int_gauge_with_registry!(
-                "db_pool_waiting",
-                "Requests that wait for such a connection.",
-                registry
-            )?,
-        })
+impl Readings {
+    /// The families of these values alone: none of them outlives the text that it is read for.
+    fn families(&self) -> Result<Vec<MetricFamily>> {
+        let registry = Registry::new();
+        let gauge = |name, help, value: f64| {
+            register_gauge_with_registry!(name, help, registry).map(|gauge| gauge.set(value))
+        };
+        gauge(
+            "database_up",
+            "Whether the database works, as readiness has it: 1 or 0.",
+            f64::from(self.database_up),
+        )?;
+        gauge(
+            "balanced_ready",
+            "Whether this replica should get requests: 1 or 0.",
+            f64::from(self.ready),
+        )?;
+        gauge(
+            "balanced_jobs_ready",
+            "Whether this replica can claim jobs: 1 or 0, NaN where it is told to run none.",
+            self.jobs_ready.map_or(f64::NAN, f64::from),
+        )?;
+        gauge(
+            "database_clock_skew_seconds",
+            "This machine's clock minus the database's, NaN while that is unknown; nothing is \
+             decided by it.",
+            self.clock_skew_seconds.unwrap_or(f64::NAN),
+        )?;
+        gauge(
+            "database_durable",
+            "Whether the database keeps what it has committed if its machine crashes: 0 with \
+             fsync or full_page_writes off, NaN while that is unknown.",
+            self.database_durable.map_or(f64::NAN, f64::from),
+        )?;
+        gauge(
+            "db_pool_connections_max",
+            "The most such connections there can be.",
+            f64::from(self.pool_max),
+        )?;
+        gauge(
+            "db_pool_waiting",
+            "Requests that wait for such a connection.",
+            self.pool_waiting as f64,
+        )?;
+        let pool = register_gauge_vec_with_registry!(
+            "db_pool_connections",
+            "Connections to the database that requests share.",
+            &["state"],
+            registry
+        )?;
+        pool.with_label_values(&["in_use"]).set(f64::from(self.pool_in_use));
+        pool.with_label_values(&["idle"]).set(f64::from(self.pool_idle));
+        Ok(registry.gather())
     }
-
-    fn set(&self, readings: &Readings) {
-        self.database_up.set(i64::from(readings.database_up));
-        self.ready.set(i64::from(readings.ready));
-        self.jobs_ready.set(truth(readings.jobs_ready));
-        self.clock_skew.set(readings.clock_skew_seconds.unwrap_or(f64::NAN));
-        self.durable.set(truth(readings.database_durable));
-        self.pool.with_label_values(&["in_use"]).set(i64::from(readings.pool_in_use));
-        self.pool.with_label_values(&["idle"]).set(i64::from(readings.pool_idle));
-        self.pool_max.set(i64::from(readings.pool_max));
-        self.pool_waiting.set(whole(readings.pool_waiting));
-    }
-}
-
-fn truth(known: Option<bool>) -> f64 {
-    known.map_or(f64::NAN, |known| f64::from(u8::from(known)))
-}
-
-fn whole(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -96,13 +96,11 @@ pub fn run_until_done(
     let mut told = String::new();
     loop {
         match run(target, migrations, stop) {
-            Err(Fault::Away(_)) => {}
-            Err(Fault::Unreachable(reason)) => {
-                if told != reason {
-                    warn!("event=migrations_waiting reason={reason:?}");
-                    told = reason;
-                }
+            Err(Fault::Unreachable(reason)) if reason != told => {
+                warn!("event=migrations_waiting reason={reason:?}");
+                told = reason;
             }
+            Err(Fault::Away(_) | Fault::Unreachable(_)) => {}
             result => return result,
         }
         if stop.wait_for(CONNECT_RETRY) {
@@ -116,7 +114,7 @@ pub fn run_until_done(
 /// # Errors
 /// Any [`Fault`].
 pub fn run(target: &Target, migrations: &[Migration], stop: &Signal) -> Result<(), Fault> {
-    let numbered = number(migrations)?;
+    check_numbers(migrations)?;
     let client = target.open(Limits::FOR_MIGRATIONS, 0);
     let mut client = client.map_err(|error| Fault::Away(error.reason().to_owned()))?;
     let mut waited = false;
@@ -124,7 +122,7 @@ pub fn run(target: &Target, migrations: &[Migration], stop: &Signal) -> Result<(
         let mut transaction = client.transaction().map_err(|error| unreachable(&error))?;
         let row = transaction.query_one(TRY_LOCK, &[&LOCK]).map_err(|error| unreachable(&error))?;
         if row.get(0) {
-            apply(&mut transaction, &numbered)?;
+            apply(&mut transaction, migrations)?;
             transaction.commit().map_err(|error| unreachable(&error))?;
             return may_work(&mut client);
         }
@@ -152,9 +150,8 @@ fn may_work(client: &mut Client) -> Result<(), Fault> {
     }
 }
 
-/// Reads the numbers in the names, which must be 1, 2, 3 …
-fn number(migrations: &[Migration]) -> Result<Vec<(i32, Migration)>, Fault> {
-    let mut numbered = Vec::new();
+/// Checks the numbers in the names, which must be 1, 2, 3 …
+fn check_numbers(migrations: &[Migration]) -> Result<(), Fault> {
     for (expected, migration) in (1..).zip(migrations) {
         let number = migration.name.split_once('_').and_then(|(number, _)| number.parse().ok());
         if number != Some(expected) {
@@ -164,12 +161,11 @@ fn number(migrations: &[Migration]) -> Result<Vec<(i32, Migration)>, Fault> {
                  doubled or out of order"
             )));
         }
-        numbered.push((expected, *migration));
     }
-    Ok(numbered)
+    Ok(())
 }
 
-fn apply(transaction: &mut Transaction<'_>, migrations: &[(i32, Migration)]) -> Result<(), Fault> {
+fn apply(transaction: &mut Transaction<'_>, migrations: &[Migration]) -> Result<(), Fault> {
     let no_list = |error: postgres::Error| {
         refused(
             &error,
@@ -183,24 +179,23 @@ fn apply(transaction: &mut Transaction<'_>, migrations: &[(i32, Migration)]) -> 
     let applied: Vec<(i32, String, String)> =
         applied.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
     for (number, name, _) in &applied {
-        if migrations.iter().all(|(known, _)| known != number) {
+        if (1..).zip(migrations).all(|(known, _)| known != *number) {
             warn!(
                 "event=schema_newer migration={name} hint=\"a newer program has migrated this \
                  database; this one goes on with what it knows\""
             );
         }
     }
-    for (number, migration) in migrations {
+    for (number, migration) in (1..).zip(migrations) {
         let checksum: String =
             transaction.query_one(CHECKSUM, &[&migration.sql]).map_err(no_list)?.get(0);
-        match applied.iter().find(|(known, ..)| known == number) {
+        match applied.iter().find(|(known, ..)| *known == number) {
             Some((_, name, known)) => unchanged(migration, &checksum, name, known)?,
             None => {
-                in_order(*number, migration, &applied)?;
+                in_order(number, migration, &applied)?;
                 execute(transaction, migration)?;
-                transaction
-                    .execute(RECORD, &[number, &migration.name, &checksum])
-                    .map_err(no_list)?;
+                let recorded = transaction.execute(RECORD, &[&number, &migration.name, &checksum]);
+                recorded.map_err(no_list)?;
                 info!("event=migration_applied migration={}", migration.name);
             }
         }

@@ -7,7 +7,7 @@ use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::error;
 use parking_lot::{Condvar, Mutex};
@@ -18,10 +18,9 @@ const LAST_WORDS: Duration = Duration::from_millis(50);
 const STACK_BYTES: usize = 128 * 1024;
 
 /// How far the shutdown has come. The phases follow each other, and none comes back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// No shutdown has begun.
-    #[default]
     Going,
     /// The signal came: no job is claimed, runs are cancelled, each answer closes its connection.
     Draining,
@@ -39,9 +38,11 @@ pub struct Signal(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     failed: AtomicBool,
-    phase: Mutex<Phase>,
-    /// The same phase, to be read without the lock, because each request reads it.
-    seen: AtomicU8,
+    /// A [`Phase`], of which the first is 0. It is read without the lock, because each request
+    /// reads it.
+    phase: AtomicU8,
+    /// Held while the phase changes, so that nobody who is about to wait misses it.
+    turn: Mutex<()>,
     changed: Condvar,
 }
 
@@ -69,9 +70,8 @@ impl Signal {
 
     /// Goes on to `phase` and wakes all threads that wait; does nothing if a later one was reached.
     pub fn advance(&self, phase: Phase) {
-        let mut now = self.0.phase.lock();
-        *now = phase.max(*now);
-        self.0.seen.store(*now as u8, Ordering::SeqCst);
+        let _turn = self.0.turn.lock();
+        self.0.phase.fetch_max(phase as u8, Ordering::SeqCst);
         self.0.changed.notify_all();
     }
 
@@ -82,15 +82,12 @@ impl Signal {
 
     /// Whether the phase is `phase` or a later one; takes no lock.
     pub fn has_reached(&self, phase: Phase) -> bool {
-        self.0.seen.load(Ordering::SeqCst) >= phase as u8
+        self.0.phase.load(Ordering::SeqCst) >= phase as u8
     }
 
     /// Waits until the shutdown begins, without a limit.
     pub fn wait(&self) {
-        let mut now = self.0.phase.lock();
-        while *now < Phase::Draining {
-            self.0.changed.wait(&mut now);
-        }
+        self.0.changed.wait_while(&mut self.0.turn.lock(), |()| !self.has_begun());
     }
 
     /// Waits until the shutdown begins, but no longer than `limit`; true if it has begun.
@@ -100,14 +97,9 @@ impl Signal {
 
     /// Waits until `phase` is reached, but no longer than `limit`; true if it was reached.
     pub fn wait_for_phase(&self, phase: Phase, limit: Duration) -> bool {
-        let until = Instant::now() + limit;
-        let mut now = self.0.phase.lock();
-        while *now < phase {
-            if self.0.changed.wait_until(&mut now, until).timed_out() {
-                break;
-            }
-        }
-        *now >= phase
+        let mut turn = self.0.turn.lock();
+        self.0.changed.wait_while_for(&mut turn, |()| !self.has_reached(phase), limit);
+        self.has_reached(phase)
     }
 }
 

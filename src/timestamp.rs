@@ -4,12 +4,12 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serializer;
 
-/// Writes an instant; for `#[serde(serialize_with = …)]`.
+/// Writes an instant, such as `2026-03-01T12:00:00.000000Z`; for `#[serde(serialize_with = …)]`.
 ///
 /// # Errors
 /// Those of the serializer.
 pub fn as_text<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&text(at))
+    serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 /// Like [`as_text`], but None becomes `null`.
@@ -24,9 +24,4 @@ pub fn as_text_or_null<S: Serializer>(
         Some(at) => as_text(at, serializer),
         None => serializer.serialize_none(),
     }
-}
-
-/// The instant as text, such as `2026-03-01T12:00:00.000000Z`.
-pub fn text(at: &DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

@@ -1,7 +1,5 @@
 //! Users: to create, read and list them, and to list a user's changes.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use postgres::error::SqlState;
 use serde::Serialize;
@@ -19,7 +17,7 @@ pub struct User {
     pub balance: i64,
 }
 
-/// The result of a request to create a user under an idempotency key.
+/// The result of a request to create a user, perhaps under an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Creation {
     /// A new user was created.
@@ -54,23 +52,11 @@ pub struct Page {
     pub limit: i64,
 }
 
-/// Reads and creates the users of one database.
-pub struct Users {
-    db: Arc<Db>,
-}
-
-/// The ledger records an opening balance as a change, unless it is zero.
+/// The ledger records an opening balance as a change, unless it is zero. Two concurrent requests
+/// with one key do not see each other's row. The second waits at the unique index until the first
+/// commits; then its whole statement fails, so its new user is undone. A key of null finds nothing
+/// and is not kept.
 const CREATE: &str = "\
-with created as (
-    insert into users (balance) values ($1) returning id, balance
-), recorded as (
-    insert into balance_changes (user_id, amount, balance_after)
-    select id, balance, balance from created where balance <> 0
-)
-select id, balance from created";
-/// Two concurrent requests with one key do not see each other's row. The second waits at the unique
-/// index until the first commits; then its whole statement fails, so its new user is undone.
-const CREATE_ONCE: &str = "\
 with found as (
     select user_id, balance from creation_keys where key = $2
 ), created as (
@@ -80,7 +66,8 @@ with found as (
     insert into balance_changes (user_id, amount, balance_after)
     select id, balance, balance from created where balance <> 0
 ), kept as (
-    insert into creation_keys (key, user_id, balance) select $2, id, balance from created
+    insert into creation_keys (key, user_id, balance)
+    select $2, id, balance from created where $2 is not null
 )
 select user_id as id, balance, true as replayed from found
 union all
@@ -99,94 +86,75 @@ from users left join lateral (
 where users.id = $1
 order by page.id desc";
 
-impl Users {
-    /// Users in the database of this pool.
-    pub fn new(db: Arc<Db>) -> Users {
-        Users { db }
-    }
-
-    /// Creates a user; the opening balance must not be negative.
-    ///
-    /// # Errors
-    /// Those of the database; [`Error::effect`] says whether the user may have been created.
-    pub fn create(&self, deadline: &Deadline, balance: i64) -> Result<User, Error> {
-        self.db.run(deadline, |session| {
-            let rows = session.query(CREATE, &[&balance])?;
-            Ok(user(&rows[0]))
+/// Creates a user with this opening balance, which must not be negative; at most one for each key.
+///
+/// # Errors
+/// Those of the database; [`Error::effect`] says whether the user may have been created. A request
+/// that is sent again with its key creates no second user.
+pub fn create(
+    db: &Db,
+    deadline: &Deadline,
+    balance: i64,
+    key: Option<&str>,
+) -> Result<Creation, Error> {
+    db.run(deadline, |session| {
+        let rows = match session.query(CREATE, &[&balance, &key]) {
+            // Another request with this key has just committed, and now its user is found.
+            Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+                session.query(CREATE, &[&balance, &key])?
+            }
+            rows => rows?,
+        };
+        Ok(match user(&rows[0]) {
+            created if !rows[0].get::<_, bool>("replayed") => Creation::Created(created),
+            found if found.balance == balance => Creation::Replayed(found),
+            _ => Creation::KeyReused,
         })
-    }
+    })
+}
 
-    /// Like [`Users::create`], but creates at most one user for each key.
-    ///
-    /// # Errors
-    /// Those of the database; a request that is sent again with its key creates no second user.
-    pub fn create_once(
-        &self,
-        deadline: &Deadline,
-        balance: i64,
-        key: &str,
-    ) -> Result<Creation, Error> {
-        self.db.run(deadline, |session| {
-            let rows = match session.query(CREATE_ONCE, &[&balance, &key]) {
-                // Another request with this key has just committed, and now its user is found.
-                Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-                    session.query(CREATE_ONCE, &[&balance, &key])?
-                }
-                rows => rows?,
-            };
-            Ok(match user(&rows[0]) {
-                created if !rows[0].get::<_, bool>("replayed") => Creation::Created(created),
-                found if found.balance == balance => Creation::Replayed(found),
-                _ => Creation::KeyReused,
+/// Reads one user; None if no user has this id.
+///
+/// # Errors
+/// Those of the database.
+pub fn read(db: &Db, deadline: &Deadline, user_id: i64) -> Result<Option<User>, Error> {
+    db.run(deadline, |session| Ok(session.query_opt(READ, &[&user_id])?.map(|row| user(&row))))
+}
+
+/// Lists users by rising id; `page.from` is the id before the first of them.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(db: &Db, deadline: &Deadline, page: Page) -> Result<Vec<User>, Error> {
+    let after = page.from.unwrap_or(i64::MIN);
+    db.run(deadline, |session| {
+        Ok(session.query(LIST, &[&after, &page.limit])?.iter().map(user).collect())
+    })
+}
+
+/// Lists a user's changes, newest first; None if no user has this id.
+///
+/// # Errors
+/// Those of the database.
+pub fn changes(
+    db: &Db,
+    deadline: &Deadline,
+    user_id: i64,
+    page: Page,
+) -> Result<Option<Vec<RecordedChange>>, Error> {
+    let before = page.from.unwrap_or(i64::MAX);
+    db.run(deadline, |session| {
+        let rows = session.query(CHANGES, &[&user_id, &before, &page.limit])?;
+        let changes = rows.iter().filter_map(|row| {
+            Some(RecordedChange {
+                id: row.get::<_, Option<i64>>("id")?,
+                amount: row.get("amount"),
+                balance_after: row.get("balance_after"),
+                created_at: row.get("created_at"),
             })
-        })
-    }
-
-    /// Reads one user; None if no user has this id.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub fn read(&self, deadline: &Deadline, user_id: i64) -> Result<Option<User>, Error> {
-        self.db.run(deadline, |session| {
-            Ok(session.query_opt(READ, &[&user_id])?.map(|row| user(&row)))
-        })
-    }
-
-    /// Lists users by rising id; `page.from` is the id before the first of them.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub fn list(&self, deadline: &Deadline, page: Page) -> Result<Vec<User>, Error> {
-        let after = page.from.unwrap_or(i64::MIN);
-        self.db.run(deadline, |session| {
-            Ok(session.query(LIST, &[&after, &page.limit])?.iter().map(user).collect())
-        })
-    }
-
-    /// Lists a user's changes, newest first; None if no user has this id.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub fn changes(
-        &self,
-        deadline: &Deadline,
-        user_id: i64,
-        page: Page,
-    ) -> Result<Option<Vec<RecordedChange>>, Error> {
-        let before = page.from.unwrap_or(i64::MAX);
-        self.db.run(deadline, |session| {
-            let rows = session.query(CHANGES, &[&user_id, &before, &page.limit])?;
-            let changes = rows.iter().filter_map(|row| {
-                Some(RecordedChange {
-                    id: row.get::<_, Option<i64>>("id")?,
-                    amount: row.get("amount"),
-                    balance_after: row.get("balance_after"),
-                    created_at: row.get("created_at"),
-                })
-            });
-            Ok((!rows.is_empty()).then(|| changes.collect()))
-        })
-    }
+        });
+        Ok((!rows.is_empty()).then(|| changes.collect()))
+    })
 }
 
 fn user(row: &postgres::Row) -> User {

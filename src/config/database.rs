@@ -8,7 +8,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::fault::{reason_without_secret, without_secret};
+use super::fault::{chain, reason_without_secret, without_secret};
 use super::password::Passwords;
 use super::tls::{Check, Demand};
 use super::words::{Words, is_url};
@@ -46,7 +46,7 @@ impl Database {
         let words = Words::take(text)?;
         let mut parameters = words.rest.parse::<postgres::Config>().map_err(|error| {
             let shown = without_secret("DATABASE_URL", text);
-            let reason = reason_without_secret(&super::chain(&error), &shown);
+            let reason = reason_without_secret(&chain(&error), &shown);
             // If a password contains '@' and '?', its end is read as part of the query.
             let hint = match is_url(text) && text.matches('@').count() > 1 {
                 true => "; an '@' of a password? percent-encode it: %40",

@@ -1,5 +1,6 @@
 //! What is wrong with a setting, said so that it can be corrected, and without any secret.
 
+use std::error::Error;
 use std::fmt;
 
 /// One setting that breaks its rule.
@@ -34,7 +35,7 @@ impl fmt::Display for Faults {
     }
 }
 
-impl std::error::Error for Faults {}
+impl Error for Faults {}
 
 const HIDDEN: &str = "****";
 
@@ -56,6 +57,17 @@ pub(super) fn reason_without_secret(reason: &str, shown: &str) -> String {
         }
         _ => reason.to_owned(),
     }
+}
+
+/// An error with its sources, outermost first, on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
 }
 
 fn without_password(address: &str) -> String {

@@ -23,7 +23,7 @@ const URL: (&str, &str) = ("DATABASE_URL", "postgresql://me@localhost/x");
 fn every_default_is_valid() {
     let config = read(&[URL, ("LISTEN_ADDR", "127.0.0.1:4000")]).expect("defaults");
     assert_eq!(config.request_timeout, Duration::from_secs(30));
-    assert_eq!(config.cron.lease, Duration::from_secs(15));
+    assert_eq!(config.cron_lease, Duration::from_secs(15));
     assert!(config.replica_name.ends_with(":4000"), "{}", config.replica_name);
     assert!(config.api_token.is_none());
 }

@@ -6,28 +6,29 @@
 
 mod wave;
 
+use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-use super::Replica;
-use super::lease::{Clock, End, Leases, Leave, Outcome};
-use super::run::Runner;
-use super::running::{Running, TrustWindow};
-use crate::db::{Dedicated, Error, Health, Lack};
-use crate::random;
+use super::function::{Context, Functions};
+use super::held::Replica;
+use super::lease::{Clock, End, Leases, Outcome};
+use super::running::Running;
+use crate::db::{Db, Dedicated, Error, Lack};
 use crate::shutdown::Signal;
 use wave::Wave;
 
 pub(super) struct Claims {
     pub(super) replica: Arc<Replica>,
-    pub(super) health: Arc<Health>,
     /// Begun after the first poll. Connections for steps wait for it: the poll's own comes first.
     pub(super) looked: Signal,
-    pub(super) runner: Runner,
+    pub(super) functions: Functions,
+    /// The connections for the functions' steps.
+    pub(super) steps: Arc<Db>,
     pub(super) handicap: Duration,
-    pub(super) trust: TrustWindow,
     /// The database's clock; none before the first poll.
     pub(super) clock: Option<Clock>,
     /// True when the database's clock has jumped forward, so that leases may have run out early.
@@ -35,9 +36,7 @@ pub(super) struct Claims {
     /// Whether rows may be left that were written before the database's clock was set back.
     pub(super) perhaps_set_back: bool,
     /// Why there is no connection for steps; none when there is one.
-    pub(super) lack: Option<String>,
-    /// Whether a connection for steps is being opened.
-    pub(super) is_connecting: bool,
+    pub(super) lack: Option<Lack>,
     /// When the system last refused a thread for a run.
     pub(super) no_thread: Option<Instant>,
     pub(super) told: Logged,
@@ -51,12 +50,14 @@ pub(super) struct Logged {
     unknown: Vec<String>,
     /// True when the last poll failed.
     failing: bool,
-    /// True when it was logged that there is no connection for steps.
+    /// True when it was logged that there is no connection for steps, and not yet that there is.
     lack: bool,
     /// How many writes were refused since the last poll without a refusal.
     refusals: u64,
 }
 
+/// The stack of a run's thread.
+const STACK_BYTES: usize = 512 * 1024;
 /// After the system has refused a thread, nothing is claimed for this long.
 const THREAD_RETRY: Duration = Duration::from_secs(5);
 
@@ -74,11 +75,11 @@ impl Claims {
         match self.try_to_poll(connection, until) {
             Ok(interrupted) => {
                 self.told.failing = false;
-                self.health.note_claimable(self.obstacle().map_or(Ok(()), Err));
+                self.steps.health().note_claimable(self.obstacle().map_or(Ok(()), Err));
                 interrupted
             }
             Err(error) => {
-                self.health.note_claimable(Err(error.reason().to_owned()));
+                self.rest(error.reason());
                 self.replica.metrics.runs.due_unknown();
                 if !std::mem::replace(&mut self.told.failing, true) {
                     warn!("event=poll_failed reason={:?}", error.reason());
@@ -100,7 +101,9 @@ impl Claims {
         let mut interrupted =
             !is_over() && self.perhaps_set_back && self.mend(connection, until)?;
         for job_id in offers.orphaned.iter().take_while(|_| !is_over()) {
-            self.free(connection, *job_id)?;
+            let freed = connection.run(|session| Leases::free(session, *job_id));
+            let orphan = self.unless_refused(freed)?.flatten();
+            orphan.into_iter().for_each(|orphan| orphan.tell(&self.replica.metrics));
         }
         let (mut left, mut refused) = (offers.due, 0);
         self.check_step_connection();
@@ -115,14 +118,11 @@ impl Claims {
                 self.told.wave.tell_wait(left, self.replica.held.count(), handicap - age);
                 break;
             }
-            match self.claim(connection, handicap, refused) {
-                Ok(true) => self.told.wave.claimed += 1,
-                Ok(false) => break,
-                Err(error) if !error.is_passing() => {
-                    self.tell_refused(&error);
-                    refused += 1;
-                }
-                Err(error) => return Err(error),
+            let claimed = self.claim(connection, handicap, refused);
+            match self.unless_refused(claimed)? {
+                Some(true) => self.told.wave.claimed += 1,
+                Some(false) => break,
+                None => refused += 1,
             }
             left -= 1;
             self.check_step_connection();
@@ -147,20 +147,19 @@ impl Claims {
     ) -> Result<bool, Error> {
         let held: Vec<i64> =
             self.replica.held.list().iter().map(|run| run.claimed.job_id).collect();
-        let (leave, nonce) = (Leave { held: &held, first: refused }, random::bits());
         let attempted = Instant::now();
-        let claim = |session: &mut _| self.replica.leases.claim(session, handicap, leave, nonce);
+        let claim = |session: &mut _| self.replica.leases.claim(session, handicap, &held, refused);
         let Some(claimed) = connection.run(claim)? else {
             return Ok(false);
         };
         if let Some(orphan) = &claimed.taken_from {
-            self.replica.metrics.runs.taken_over();
+            self.replica.metrics.runs.takeovers.inc();
             self.replica.metrics.runs.abandoned(&orphan.job);
         }
         self.replica.metrics.runs.claimed(&claimed.job, claimed.late_seconds);
-        let running = Arc::new(Running::new(claimed, attempted, self.trust));
+        let running = Arc::new(Running::new(claimed, attempted, self.replica.leases.term));
         self.replica.held.add(Arc::clone(&running));
-        if let Err(error) = self.runner.start(&running) {
+        if let Err(error) = self.start(&running) {
             self.no_thread = Some(Instant::now());
             let (job, run) = (&running.claimed.job, running.claimed.run_id);
             error!(
@@ -176,51 +175,55 @@ impl Claims {
         Ok(true)
     }
 
-    /// False when a pooler on the way to the database may mix sessions: then nothing may be sent.
-    pub(super) fn may_ask(&self) -> bool {
-        self.health.is_fit()
+    /// Starts the thread of a run, which has to be in `held` already.
+    fn start(&self, running: &Arc<Running>) -> io::Result<()> {
+        let (functions, replica) = (self.functions.clone(), Arc::clone(&self.replica));
+        let context = Context { running: Arc::clone(running), db: Arc::clone(&self.steps) };
+        let name = format!("run {}", running.claimed.job);
+        let run = move || {
+            let end = functions.call(&context, &replica.leases.server);
+            replica.held.ended(&context.running, end);
+        };
+        thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(run).map(drop)
     }
 
     fn may_claim(&self) -> bool {
-        self.obstacle().is_none() && self.may_ask() && !self.replica.held.is_draining()
+        let is_fit = self.steps.health().is_fit();
+        self.obstacle().is_none() && is_fit && !self.replica.held.is_draining()
     }
 
     /// Why no further run can be started at present; none when one can.
     fn obstacle(&self) -> Option<String> {
         let no_thread = self.no_thread.is_some_and(|since| since.elapsed() < THREAD_RETRY);
-        self.lack.clone().or(no_thread.then(|| "no thread is left for another run".to_owned()))
+        match &self.lack {
+            Some(Lack::Refused(reason)) => Some(reason.clone()),
+            Some(Lack::UnderWay(_)) => Some("a connection for steps is being opened".to_owned()),
+            None => no_thread.then(|| "no thread is left for another run".to_owned()),
+        }
     }
 
     /// Checks for a connection for steps. Without one, a run would only keep its job from others.
     fn check_step_connection(&mut self) {
-        let before = self.lack.take();
-        let lack = self.runner.steps.lack();
-        self.is_connecting = matches!(lack, Some(Lack::UnderWay(_)));
-        match lack {
-            Some(Lack::Refused(reason)) => {
-                if before.as_ref() != Some(&reason) {
-                    warn!(
-                        "event=claims_stop reason={reason:?} hint=\"a run needs a connection for \
-                         its steps: no job is claimed before there is one\""
-                    );
-                }
+        let lack = self.steps.lack();
+        match &lack {
+            Some(Lack::Refused(reason)) if lack != self.lack => {
+                warn!(
+                    "event=claims_stop reason={reason:?} hint=\"a run needs a connection for its \
+                     steps: no job is claimed before there is one\""
+                );
                 self.told.lack = true;
-                self.lack = Some(reason);
             }
-            Some(Lack::UnderWay(_)) => {
-                self.lack = Some("a connection for steps is being opened".to_owned());
+            None if std::mem::take(&mut self.told.lack) => {
+                info!("event=claims_go_on reason=\"there is a connection for steps\"");
             }
-            None => {
-                if std::mem::take(&mut self.told.lack) {
-                    info!("event=claims_go_on reason=\"there is a connection for steps\"");
-                }
-            }
+            _ => {}
         }
+        self.lack = lack;
     }
 
     /// Notes in `health` why this replica does not poll at present.
     pub(super) fn rest(&self, reason: &str) {
-        self.health.note_claimable(Err(reason.to_owned()));
+        self.steps.health().note_claimable(Err(reason.to_owned()));
     }
 
     fn note_a_jump(&mut self, jump: Option<f64>) {
@@ -238,34 +241,24 @@ impl Claims {
     /// Corrects some rows that were written before the database's clock was set back. True when it
     /// has corrected any, so that there may be more; a refused write is tried at the next poll.
     fn mend(&mut self, connection: &mut Dedicated, until: Instant) -> Result<bool, Error> {
-        match connection.run(|session| Leases::mend(session, until)) {
-            Ok(mended) => {
-                for (job, seconds) in &mended.jobs {
-                    info!("event=job_mended job={job} seconds={seconds:.1}");
-                }
-                self.perhaps_set_back = mended.are_left;
-                Ok(!mended.jobs.is_empty())
-            }
-            Err(error) if !error.is_passing() => {
-                self.tell_refused(&error);
-                Ok(false)
-            }
-            Err(error) => Err(error),
+        let result = connection.run(|session| Leases::mend(session, until));
+        let Some(mended) = self.unless_refused(result)? else {
+            return Ok(false);
+        };
+        for (job, seconds) in &mended.jobs {
+            info!("event=job_mended job={job} seconds={seconds:.1}");
         }
+        self.perhaps_set_back = mended.are_left;
+        Ok(!mended.jobs.is_empty())
     }
 
-    /// Closes the run that a dead replica left open of a job that may never be taken over.
-    fn free(&mut self, connection: &mut Dedicated, job_id: i64) -> Result<(), Error> {
-        match connection.run(|session| self.replica.leases.free(session, job_id)) {
-            Ok(orphan) => orphan.into_iter().for_each(|orphan| orphan.tell(&self.replica.metrics)),
-            Err(error) if !error.is_passing() => self.tell_refused(&error),
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    fn tell_refused(&mut self, error: &Error) {
-        self.replica.metrics.runs.write_refused();
+    /// None when the database refuses the write itself: the other jobs do not wait for that.
+    fn unless_refused<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
+        let error = match result {
+            Err(error) if !error.is_passing() => error,
+            result => return result.map(Some),
+        };
+        self.replica.metrics.runs.writes_refused.inc();
         self.told.refusals += 1;
         if self.told.refusals == 1 {
             error!(
@@ -274,6 +267,7 @@ impl Claims {
                 error.reason()
             );
         }
+        Ok(None)
     }
 
     fn tell_unknown(&mut self, unknown: &[String]) {

@@ -6,39 +6,29 @@ use std::time::{Duration, Instant};
 
 use log::{Level, error, log, warn};
 
-use super::Replica;
+use super::held::Replica;
 use super::lease::{Claimed, Clock, End, Ended, Outcome};
 use super::running::{Reason, Running};
 use crate::db::{Dedicated, Error, Stage};
 
 /// The ends that this replica still has to write.
 pub(super) struct Ends {
-    pub(super) replica: Arc<Replica>,
-    pub(super) all: Vec<Ending>,
+    replica: Arc<Replica>,
+    all: Vec<Ending>,
 }
 
 /// The end of a run whose function has returned, and the tries to write it.
-pub(super) struct Ending {
+struct Ending {
     run: Arc<Running>,
     end: End,
-    seconds: f64,
     refusals: u32,
     /// Whether the metrics have counted that the run lost its lease.
     is_counted: bool,
     /// Whether it was logged that this end could not be written yet.
     told: bool,
-    returned: Instant,
-    pause: Duration,
+    /// When the first try was due.
+    since: Instant,
     try_at: Instant,
-}
-
-/// Whether the end of a run got into the history.
-#[derive(Debug)]
-enum Record {
-    /// The history has the end, written at this time in seconds since 1970.
-    Written(f64),
-    /// Nothing was written: somebody else has closed the run, or the job was deleted.
-    Lost,
 }
 
 /// The pause between two tries. While the job is locked it doubles from `PAUSE_MIN` up to this.
@@ -52,25 +42,17 @@ const REFUSALS_MAX: u32 = 240;
 const REFUSALS_OF_A_LASTING_ONE: u32 = 12;
 
 impl Ending {
-    pub(super) fn new(run: &Arc<Running>, end: End) -> Ending {
+    fn new(run: Arc<Running>, end: End) -> Ending {
         let now = Instant::now();
-        let seconds = now.saturating_duration_since(run.started).as_secs_f64();
-        let run = Arc::clone(run);
-        Ending {
-            run,
-            end,
-            seconds,
-            refusals: 0,
-            is_counted: false,
-            told: false,
-            returned: now,
-            pause: PAUSE_MIN,
-            try_at: now,
-        }
+        Ending { run, end, refusals: 0, is_counted: false, told: false, since: now, try_at: now }
     }
 }
 
 impl Ends {
+    pub(super) fn new(replica: Arc<Replica>) -> Ends {
+        Ends { replica, all: Vec::new() }
+    }
+
     /// When the next try is due; none when there is nothing to write.
     pub(super) fn next(&self) -> Option<Instant> {
         self.all.iter().map(|ending| ending.try_at).min()
@@ -85,7 +67,8 @@ impl Ends {
         until: Option<Instant>,
     ) -> bool {
         let held = self.replica.held.count();
-        for mut ending in self.replica.held.take_ended() {
+        for (run, end) in self.replica.held.take_ended() {
+            let mut ending = Ending::new(run, end);
             self.count_a_loss(&mut ending, false);
             self.all.push(ending);
         }
@@ -102,26 +85,14 @@ impl Ends {
             match connection.run(|session| self.replica.leases.end(session, run, end, clock.now()))
             {
                 Ok(Ended::Busy) => {
-                    if ending.returned.elapsed() > LOCKED_MAX {
+                    let waited = ending.since.elapsed();
+                    if waited > LOCKED_MAX {
                         tell_that_it_waits(&mut ending, "somebody has locked the job");
                     }
-                    ending.pause = (ending.pause * 2).min(RETRY);
-                    let pause = ending.pause;
-                    self.again(ending, pause);
+                    self.again(ending, waited.clamp(PAUSE_MIN, RETRY));
                 }
-                Ok(Ended::Written(at)) => self.done(ending, &Record::Written(at)),
-                Ok(Ended::Last(at, schedule)) => {
-                    let (job, run) = (&run.job, run.run_id);
-                    error!(
-                        "event=job_paused job={job} run={run} schedule={schedule:?} \
-                         reason=\"the schedule names no further instant\""
-                    );
-                    self.done(ending, &Record::Written(at));
-                }
-                Ok(Ended::Gone(closed)) => {
-                    let own = closed.filter(|closed| end.is(closed));
-                    self.done(ending, &own.map_or(Record::Lost, |own| Record::Written(own.at)));
-                }
+                Ok(Ended::Written(at)) => self.done(ending, Some(at)),
+                Ok(Ended::Lost) => self.done(ending, None),
                 Err(error) => {
                     tell_that_it_waits(&mut ending, error.reason());
                     self.refused(ending, &error);
@@ -141,7 +112,7 @@ impl Ends {
         let before = ending.refusals;
         if !error.is_passing() {
             ending.refusals += REFUSALS_OF_A_LASTING_ONE;
-            self.replica.metrics.runs.write_refused();
+            self.replica.metrics.runs.writes_refused.inc();
         } else if error.stage() == Stage::Refused {
             ending.refusals += 1;
         }
@@ -168,14 +139,19 @@ impl Ends {
         self.let_go(&ending.run);
     }
 
-    fn done(&self, mut ending: Ending, record: &Record) {
-        self.count_a_loss(&mut ending, matches!(record, Record::Lost));
-        log_end(&ending, record);
+    /// The end was written `at` this time in seconds since 1970; none if the lease is lost.
+    fn done(&self, mut ending: Ending, at: Option<f64>) {
+        self.count_a_loss(&mut ending, at.is_none());
+        log_end(&ending, at.is_some());
         let (job, outcome) = (&ending.run.claimed.job, ending.end.outcome);
-        if let Record::Written(at) = record {
-            self.replica.metrics.runs.ended(job, outcome.name(), ending.seconds);
+        if let Some(at) = at {
+            self.replica.metrics.runs.ended(
+                job,
+                outcome.name(),
+                ending.run.elapsed().as_secs_f64(),
+            );
             if outcome == Outcome::Succeeded {
-                self.replica.metrics.runs.succeeded(job, *at);
+                self.replica.metrics.runs.succeeded(job, at);
             }
         }
         self.let_go(&ending.run);
@@ -185,7 +161,7 @@ impl Ends {
     fn count_a_loss(&self, ending: &mut Ending, is_lost: bool) {
         let is_expelled = matches!(ending.run.reason(), Some(Reason::Expired | Reason::Lost));
         if (is_expelled || is_lost) && !std::mem::replace(&mut ending.is_counted, true) {
-            self.replica.metrics.runs.lease_lost();
+            self.replica.metrics.runs.leases_lost.inc();
         }
     }
 
@@ -210,21 +186,21 @@ fn ascii(text: &str) -> String {
 }
 
 /// Logs the end. Why a run was cancelled or abandoned was logged when its function returned.
-fn log_end(ending: &Ending, record: &Record) {
+fn log_end(ending: &Ending, is_written: bool) {
     let Claimed { job, run_id: run, .. } = &ending.run.claimed;
     let End { outcome, detail, .. } = &ending.end;
-    let (outcome_text, seconds) = (outcome.name(), ending.seconds);
-    let level = match (record, outcome) {
-        (Record::Lost, _) => {
-            warn!(
-                "event=run_lost job={job} run={run} outcome={outcome_text} \
-                 duration_seconds={seconds:.3} reason=\"the lease was not held any more: nothing \
-                 written\""
-            );
-            return;
-        }
-        (Record::Written(_), Outcome::Succeeded | Outcome::Cancelled) => Level::Info,
-        (Record::Written(_), Outcome::Failed | Outcome::Abandoned) => Level::Warn,
+    let (outcome_text, seconds) = (outcome.name(), ending.run.elapsed().as_secs_f64());
+    if !is_written {
+        warn!(
+            "event=run_lost job={job} run={run} outcome={outcome_text} \
+             duration_seconds={seconds:.3} reason=\"the lease was not held any more: nothing \
+             written\""
+        );
+        return;
+    }
+    let level = match outcome {
+        Outcome::Succeeded | Outcome::Cancelled => Level::Info,
+        Outcome::Failed | Outcome::Abandoned => Level::Warn,
     };
     log!(
         level,

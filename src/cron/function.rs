@@ -1,14 +1,16 @@
 //! The functions that jobs call, and what each function is given.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use log::warn;
+use log::{info, warn};
 
-use super::Replica;
+use super::lease::{Claimed, End, Leases, Orphan, Outcome};
 use super::running::{Reason, Running};
-use crate::db::{self, Db, Deadline, Session};
+use crate::db::{Db, Deadline, Session};
 
 /// Does a job's work. Each call starts from the beginning.
 ///
@@ -33,7 +35,6 @@ pub struct Functions(BTreeMap<String, Function>);
 /// What a function is given: its run, and the way to make steps in the database.
 pub struct Context {
     pub(super) running: Arc<Running>,
-    pub(super) replica: Arc<Replica>,
     pub(super) db: Arc<Db>,
 }
 
@@ -63,8 +64,25 @@ impl Functions {
         self.0.keys().cloned().collect()
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<Function> {
-        self.0.get(name).cloned()
+    /// Calls the function of a run, and returns the run's end. A panic in the function makes the
+    /// run fail, and nothing else. `server` is this replica's name.
+    pub(super) fn call(&self, context: &Context, server: &str) -> End {
+        let result = panic::catch_unwind(AssertUnwindSafe(|| self.result(context)));
+        let failed = |panic: Box<dyn Any + Send>| Err(Failure::Failed(text_of(panic.as_ref())));
+        end_of(result.unwrap_or_else(failed), &context.running, server)
+    }
+
+    fn result(&self, context: &Context) -> Result<String, Failure> {
+        let running = &context.running;
+        log_start(running);
+        let name = &running.claimed.function;
+        // The trust window may have ended before the claim was answered.
+        let result = context.check().and_then(|()| match self.0.get(name) {
+            Some(function) => function(context),
+            None => Err(Failure::Failed(format!("this build has no function `{name}`"))),
+        });
+        log_cancelled(running);
+        result
     }
 }
 
@@ -87,7 +105,7 @@ impl Context {
 
     /// How long ago this process started the run, by its own clock.
     pub fn elapsed(&self) -> Duration {
-        Instant::now().saturating_duration_since(self.running.started)
+        self.running.elapsed()
     }
 
     /// A function has to call this before each step, and to return on an error.
@@ -138,20 +156,20 @@ impl Context {
             self.check()?;
             let fenced = |session: &mut Session| {
                 session.transaction(|session| {
-                    match self.replica.leases.hold(session, &self.running.claimed)? {
-                        Some(true) => work(session).map(Step::Done),
-                        Some(false) => Ok(Step::Expired),
-                        None => Ok(Step::Lost),
+                    match Leases::hold(session, &self.running.claimed)? {
+                        Some(true) => return work(session).map(Some),
+                        // The database's clock has jumped forward: the lease can still be renewed.
+                        Some(false) => {}
+                        None => self.running.cancel(Reason::Lost),
                     }
+                    Ok(None)
                 })
             };
             match connection.and_then(|mut connection| connection.run(&deadline, fenced)) {
-                Ok(Step::Done(done)) => return Ok(done),
-                Ok(Step::Lost) => self.running.cancel(Reason::Lost),
-                // The database's clock has jumped forward: the lease can still be renewed.
-                Ok(Step::Expired) => {}
+                Ok(Some(done)) => return Ok(done),
+                Ok(None) => {}
                 Err(error) if !error.is_passing() || error.is_too_long() => {
-                    return Err(error.into());
+                    return Err(Failure::Failed(error.to_string()));
                 }
                 Err(error) if !told => {
                     let (job, run, reason) = (self.job(), self.run_id(), error.reason());
@@ -169,17 +187,57 @@ impl Context {
     }
 }
 
-/// The result of a step's transaction.
-enum Step<T> {
-    Done(T),
-    /// The lease has run out, and nobody has taken the job over yet.
-    Expired,
-    /// This process does not hold the job any more.
-    Lost,
+/// The end of the run, from the function's result and the reason for which it was cancelled.
+fn end_of(result: Result<String, Failure>, running: &Running, server: &str) -> End {
+    let progress = running.progress();
+    let end = |outcome, detail| End { outcome, detail, progress };
+    match (result, running.reason()) {
+        (Ok(detail), _) => End { outcome: Outcome::Succeeded, detail, progress: 1.0 },
+        (Err(Failure::Failed(text)), _) => end(Outcome::Failed, text),
+        (Err(Failure::Cancelled), Some(Reason::Drained)) => {
+            end(Outcome::Cancelled, format!("{server} was shut down"))
+        }
+        (Err(Failure::Cancelled), Some(Reason::Expired | Reason::Lost)) => {
+            end(Outcome::Abandoned, format!("{server} could not renew its lease in time"))
+        }
+        (Err(Failure::Cancelled), None) => {
+            end(Outcome::Failed, "the function stopped although nobody had told it to".to_owned())
+        }
+    }
 }
 
-impl From<db::Error> for Failure {
-    fn from(error: db::Error) -> Failure {
-        Failure::Failed(error.to_string())
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", text.unwrap_or("without a text"))
+}
+
+fn log_start(running: &Running) {
+    let Claimed { job, run_id: run, late_seconds: late, taken_from, .. } = &running.claimed;
+    match taken_from {
+        None => info!("event=run_started job={job} run={run} late_seconds={late:.3}"),
+        Some(Orphan { run_id: from_run, server: from_server, .. }) => warn!(
+            "event=run_taken_over job={job} run={run} late_seconds={late:.3} from_run={from_run} \
+             from_server={from_server} reason=\"its lease ran out\""
+        ),
+    }
+}
+
+fn log_cancelled(running: &Running) {
+    let Claimed { job, run_id: run, .. } = &running.claimed;
+    match running.reason() {
+        None => {}
+        Some(Reason::Drained) => info!(
+            "event=run_cancelled job={job} run={run} reason=\"this replica is shut down\" \
+             hint=\"another one runs the job\""
+        ),
+        Some(Reason::Expired) => warn!(
+            "event=run_cancelled job={job} run={run} reason=\"its lease could not be renewed in \
+             time\" hint=\"whoever reaches the database first runs the job\""
+        ),
+        Some(Reason::Lost) => warn!(
+            "event=run_cancelled job={job} run={run} reason=\"the database has given its lease to \
+             somebody else\""
+        ),
     }
 }

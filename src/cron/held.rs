@@ -5,10 +5,17 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::ends::Ending;
-use super::lease::End;
+use super::lease::{End, Leases};
 use super::running::{Reason, Running};
+use crate::metrics::Metrics;
 use crate::shutdown::Signal;
+
+/// What the parts of one replica share.
+pub(super) struct Replica {
+    pub(super) leases: Leases,
+    pub(super) held: Held,
+    pub(super) metrics: Arc<Metrics>,
+}
 
 pub(super) struct Held {
     shutdown: Signal,
@@ -20,9 +27,9 @@ pub(super) struct Held {
 struct All {
     runs: Vec<Arc<Running>>,
     /// The ends of runs whose functions have returned, until `take_ended` takes them.
-    ended: Vec<Ending>,
-    /// True while the scheduler claims, and so may be about to add a run.
-    claiming: bool,
+    ended: Vec<(Arc<Running>, End)>,
+    /// True when this replica has drained: it holds no run, and none can be added any more.
+    drained: bool,
 }
 
 impl Held {
@@ -52,12 +59,12 @@ impl Held {
     /// Notes that a function has returned. Its run stays held until its end is written.
     pub(super) fn ended(&self, run: &Arc<Running>, end: End) {
         run.returned();
-        self.all.lock().ended.push(Ending::new(run, end));
+        self.all.lock().ended.push((Arc::clone(run), end));
         self.changed.notify_all();
     }
 
     /// Returns the ends of runs whose functions have returned since the last call.
-    pub(super) fn take_ended(&self) -> Vec<Ending> {
+    pub(super) fn take_ended(&self) -> Vec<(Arc<Running>, End)> {
         std::mem::take(&mut self.all.lock().ended)
     }
 
@@ -71,43 +78,31 @@ impl Held {
         self.changed.notify_all();
     }
 
-    /// Has to be asked before a claim. False while draining: then nothing may be claimed.
-    pub(super) fn begin_claiming(&self) -> bool {
-        let mut all = self.all.lock();
-        all.claiming = !self.shutdown.has_begun();
-        all.claiming
-    }
-
-    pub(super) fn end_claiming(&self) {
-        self.all.lock().claiming = false;
-        self.changed.notify_all();
-    }
-
+    /// Whether the drain has begun. Then nothing may be claimed.
     pub(super) fn is_draining(&self) -> bool {
         self.shutdown.has_begun()
     }
 
     /// Waits until a function returns or this replica begins to drain, but not longer than `until`.
-    pub(super) fn wait_for_an_end(&self, until: Instant) {
-        let drains = self.shutdown.has_begun();
+    /// False when it has drained. Only the thread that claims may call it, since no run may be
+    /// added from then on.
+    pub(super) fn wait_for_an_end(&self, until: Instant) -> bool {
+        let drains = self.is_draining();
         let mut all = self.all.lock();
-        while all.ended.is_empty() && self.shutdown.has_begun() == drains {
-            if self.changed.wait_until(&mut all, until).timed_out() {
-                break;
-            }
+        if !(drains && all.runs.is_empty()) {
+            let is_calm = |all: &mut All| all.ended.is_empty() && self.is_draining() == drains;
+            self.changed.wait_while_until(&mut all, is_calm, until);
         }
+        all.drained = self.is_draining() && all.runs.is_empty();
+        self.changed.notify_all();
+        !all.drained
     }
 
-    /// Waits until there is a run. False when this replica drains and no run can be added.
+    /// Waits until there is a run. False when this replica has drained.
     pub(super) fn wait_for_a_run(&self) -> bool {
         let mut all = self.all.lock();
-        while all.runs.is_empty() {
-            if self.shutdown.has_begun() && !all.claiming {
-                return false;
-            }
-            self.changed.wait(&mut all);
-        }
-        true
+        self.changed.wait_while(&mut all, |all| all.runs.is_empty() && !all.drained);
+        !all.drained
     }
 
     /// Begins to drain: no further claim may begin, and every run is cancelled.
@@ -120,16 +115,12 @@ impl Held {
         self.changed.notify_all();
     }
 
-    /// Waits until no run is held and none can be added. Returns how many runs are left at `until`;
-    /// a claim that is still under way counts as one.
-    pub(super) fn wait_until_empty(&self, until: Instant) -> usize {
+    /// Waits until this replica has drained. Returns how many runs are left at `until`; a claim
+    /// that is still under way counts as one.
+    pub(super) fn wait_until_drained(&self, until: Instant) -> usize {
         let mut all = self.all.lock();
-        while all.claiming || !all.runs.is_empty() {
-            if self.changed.wait_until(&mut all, until).timed_out() {
-                break;
-            }
-        }
-        all.runs.len() + usize::from(all.claiming)
+        self.changed.wait_while_until(&mut all, |all| !all.drained, until);
+        if all.drained { 0 } else { all.runs.len().max(1) }
     }
 }
 
@@ -138,28 +129,28 @@ mod tests {
     use std::time::Duration;
 
     use super::super::lease::Claimed;
-    use super::super::running::TrustWindow;
     use super::*;
 
     fn run(attempted: Instant) -> Arc<Running> {
-        let trust = TrustWindow::of_lease(Duration::from_secs(10));
-        Arc::new(Running::new(Claimed::default(), attempted, trust))
+        Arc::new(Running::new(Claimed::default(), attempted, Duration::from_secs(10)))
     }
 
     #[test]
     fn a_run_that_comes_while_draining_is_cancelled_and_waited_for() {
         let held = Held::new(Signal::new());
-        assert!(held.begin_claiming());
+        assert!(held.wait_for_an_end(Instant::now()));
         held.drain();
         assert!(held.is_draining());
-        assert_eq!(held.wait_until_empty(Instant::now()), 1, "none yet, but one may come");
+        assert_eq!(held.wait_until_drained(Instant::now()), 1, "none yet, but one may come");
         let late = run(Instant::now());
         held.add(Arc::clone(&late));
-        held.end_claiming();
         assert_eq!(late.cancelled(), Some(Reason::Drained));
-        assert_eq!(held.wait_until_empty(Instant::now()), 1);
+        assert!(held.wait_for_an_end(Instant::now()));
+        assert_eq!(held.wait_until_drained(Instant::now()), 1);
         held.remove(&late);
-        assert!(!held.begin_claiming());
+        let soon = Instant::now() + Duration::from_secs(60);
+        assert!(!held.wait_for_an_end(soon), "there is nothing to wait for");
+        assert_eq!(held.wait_until_drained(soon), 0);
         assert!(!held.wait_for_a_run());
     }
 }

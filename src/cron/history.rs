@@ -1,12 +1,12 @@
 //! Reads the runs that have ended, newest first.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use log::warn;
 use serde::Serialize;
 
+use super::job::Jobs;
 use super::status::to_millis;
 use crate::db::{Db, Deadline, Error, Session};
 use crate::metrics::Metrics;
@@ -56,11 +56,6 @@ pub struct Filter {
     pub limit: i64,
 }
 
-/// Reads the runs of all replicas from the database.
-pub struct History {
-    db: Arc<Db>,
-}
-
 const HISTORY: &str = "\
 select id, job, function, server, outcome, scheduled_at, started_at, finished_at, detail,
     greatest(0, extract(epoch from finished_at - started_at))::float8 as seconds
@@ -71,9 +66,10 @@ where id < $1 and finished_at is not null
     and ($4::text is null or outcome = $4)
 order by id desc limit $5";
 
-/// When each job last succeeded. Only its last thousand runs are read, so that a job without a
-/// recent success costs no more than others. The name is not compared by `=`: then the planner
-/// would take the order from the primary key, and read all jobs' runs to find those of a rare job.
+/// When each job last succeeded, in seconds since 1970; null if it has not lately. Only its last
+/// thousand runs are read, so that a job without a recent success costs no more than others. The
+/// name is not compared by `=`: then the planner would take the order from the primary key, and
+/// read all jobs' runs to find those of a rare job.
 const LAST_SUCCESSES: &str = "\
 select name, (
     select extract(epoch from finished_at)::float8
@@ -90,34 +86,25 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(1);
 
 /// Sets the metric of last successes, once: only the history knows those before this process.
 pub(super) fn read_last_successes(db: &Db, metrics: &Metrics) {
-    match db.run(&Deadline::within(CONNECTION_WAIT), last_successes) {
-        Ok(jobs) => {
-            for (job, at) in jobs {
-                metrics.runs.know(&job);
-                at.into_iter().for_each(|at| metrics.runs.succeeded(&job, at));
+    let read = |session: &mut Session| session.query(LAST_SUCCESSES, &[]);
+    match db.run(&Deadline::within(CONNECTION_WAIT), read) {
+        Ok(rows) => {
+            for row in &rows {
+                let (job, at): (&str, Option<f64>) = (row.get("name"), row.get("at"));
+                metrics.runs.know(job);
+                at.into_iter().for_each(|at| metrics.runs.succeeded(job, at));
             }
         }
         Err(error) => warn!("event=last_successes_not_read reason={:?}", error.reason()),
     }
 }
 
-/// Each job, and when it last succeeded, in seconds since 1970; none if it has not lately.
-fn last_successes(session: &mut Session) -> Result<Vec<(String, Option<f64>)>, postgres::Error> {
-    let rows = session.query(LAST_SUCCESSES, &[])?;
-    Ok(rows.iter().map(|row| (row.get("name"), row.get("at"))).collect())
-}
-
-impl History {
-    /// Reads over this pool. Sends nothing yet.
-    pub fn new(db: Arc<Db>) -> History {
-        History { db }
-    }
-
+impl Jobs {
     /// Reads the runs that the filter selects, those with the largest ids first.
     ///
     /// # Errors
     /// When the database is away, refuses the query, or does not answer by the deadline.
-    pub fn page(&self, deadline: &Deadline, filter: &Filter) -> Result<Vec<FinishedRun>, Error> {
+    pub fn runs(&self, deadline: &Deadline, filter: &Filter) -> Result<Vec<FinishedRun>, Error> {
         let Filter { job, server, outcome, before, limit } = filter;
         let before = before.unwrap_or(i64::MAX);
         self.db.run(deadline, |session| {

@@ -2,7 +2,7 @@
 //!
 //! Nothing here affects a run that is going on: a change takes effect with the job's next slot.
 
-mod current;
+mod save;
 
 use std::sync::Arc;
 use std::thread;
@@ -10,82 +10,69 @@ use std::time::Duration;
 
 use postgres::Row;
 
+use super::function::Functions;
 use super::lease::Orphan;
 use super::name::Name;
 use super::precondition::Precondition;
 use super::schedule::Schedule;
 use crate::db::{Db, Deadline, Error};
 use crate::metrics::Metrics;
-use current::{apply, create, current};
 
-/// All that people can change about a job.
+/// New values for what people can change about a job; the others stay.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// The function that the job calls. This build may lack it: a replica of another build runs it.
-    pub function: Name,
-    /// When the job runs, by the database's clock.
-    pub schedule: Schedule,
-    /// False while the job is paused.
-    pub enabled: bool,
-}
-
-/// New values for some of a job's [`Settings`]; the others stay.
-#[derive(Clone, Debug, Default)]
 pub struct SettingsChange {
-    /// The new function; none to keep the old one.
+    /// The function that the job calls. This build may lack it: a replica of another build runs it.
     pub function: Option<Name>,
-    /// The new schedule; none to keep the old one.
+    /// When the job runs, by the database's clock.
     pub schedule: Option<Schedule>,
-    /// False to pause the job, true to resume it; none to keep it as it is.
+    /// False to pause the job, true to resume it.
     pub enabled: Option<bool>,
+    /// Whether the job is created if there is none: then it needs all of the above.
+    pub creates: bool,
 }
 
-/// The result of [`Jobs::put`] and [`Jobs::patch`].
+/// What people can do with a job.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Create it, or change some of its settings. A new job first runs one interval after now, or
+    /// at the cron expression's next instant. A new schedule counts from now. A job that was paused
+    /// goes on with its next slot; the slots that it missed are not run.
+    Save(SettingsChange),
+    /// Make it due at once. The slots of its schedule stay where they are.
+    RunNow,
+    /// Delete it, unless it runs. Its history stays.
+    Delete,
+}
+
+/// What became of an action: it was done, or why it was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Saved {
+pub enum ActionResult {
     /// There was no job of this name, and now there is one.
     Created,
     /// The job has these settings now, or had them already.
     Changed,
-    /// There is no job of this name to patch.
-    NotFound,
-    /// Nothing is saved: the schedule names no instant from now on.
-    NoInstant,
-    /// Nothing is saved: the precondition does not hold.
-    PreconditionFailed,
-}
-
-/// The result of [`Jobs::run_now`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunNow {
     /// The job is due, by this request or because it was already.
     Due,
+    /// The job is deleted. Its history stays.
+    Deleted,
+    /// Refused: there is no job of this name.
+    NotFound,
     /// Refused: the job runs already, or somebody has locked its row until the deadline.
     Running,
     /// Refused: the job is paused.
     Paused,
-    /// There is no job of this name.
-    NotFound,
+    /// Refused: the schedule names no instant from now on.
+    NoInstant,
     /// Refused: the precondition does not hold.
     PreconditionFailed,
 }
 
-/// The result of [`Jobs::delete`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deleted {
-    /// The job is deleted. Its history stays.
-    Done,
-    /// Refused: the job runs, or somebody has locked its row until the deadline.
-    Running,
-    /// There is no job of this name.
-    NotFound,
-    /// Refused: the precondition does not hold.
-    PreconditionFailed,
-}
-
-/// Creates, changes, starts and deletes jobs in the database, for all replicas.
+/// What people see of jobs and do with them, in the database, for all replicas.
 pub struct Jobs {
-    db: Arc<Db>,
+    pub(super) db: Arc<Db>,
+    /// The name of this replica, and the functions of its build, for the status.
+    pub(super) server: String,
+    pub(super) functions: Vec<String>,
     metrics: Arc<Metrics>,
 }
 
@@ -129,146 +116,80 @@ from cron_jobs seen left join job on true where seen.name = $1";
 const BUSY_RETRY: Duration = Duration::from_millis(20);
 
 impl Jobs {
-    /// Works over this pool. Sends nothing yet.
-    pub fn new(db: Arc<Db>, metrics: Arc<Metrics>) -> Jobs {
-        Jobs { db, metrics }
+    /// Works over this pool. `functions` are those of this build. Sends nothing yet.
+    pub fn new(db: &Arc<Db>, server: &str, functions: &Functions, metrics: &Arc<Metrics>) -> Jobs {
+        Jobs {
+            db: Arc::clone(db),
+            server: server.to_owned(),
+            functions: functions.names(),
+            metrics: Arc::clone(metrics),
+        }
     }
 
-    /// Creates a job, or gives an existing one these settings. A new job first runs one interval
-    /// after now, or at the cron expression's next instant.
+    /// Does this, if the precondition holds.
     ///
     /// # Errors
     /// When the database is away, refuses the write, or does not answer by the deadline.
-    pub fn put(
+    pub fn steer(
         &self,
         deadline: &Deadline,
         name: &Name,
-        settings: &Settings,
+        action: &Action,
         precondition: &Precondition,
-    ) -> Result<Saved, Error> {
-        let Settings { function, schedule, enabled } = settings.clone();
-        self.db.run(deadline, |session| {
-            loop {
-                let current = current(session, name)?;
-                if current.job.is_none() {
-                    if !precondition.met_without_a_job() {
-                        return Ok(Saved::PreconditionFailed);
-                    }
-                    let Some(slot) = schedule.first(current.now) else {
-                        return Ok(Saved::NoInstant);
-                    };
-                    if create(session, name, settings, slot)? {
-                        return Ok(Saved::Created);
-                    }
-                    continue;
-                }
-                let change = SettingsChange {
-                    function: Some(function.clone()),
-                    schedule: Some(schedule.clone()),
-                    enabled: Some(enabled),
-                };
-                if let Some(saved) = apply(session, &current, &change, precondition)? {
-                    return Ok(saved);
-                }
+    ) -> Result<ActionResult, Error> {
+        match action {
+            Action::Save(change) => self.save(deadline, name, change, precondition),
+            Action::RunNow => self.unless_running(deadline, RUN_NOW, name, precondition, requested),
+            Action::Delete => {
+                let deleted = |row: &Row| self.deleted(name, row);
+                self.unless_running(deadline, DELETE, name, precondition, deleted)
             }
-        })
-    }
-
-    /// Changes some settings of a job. A new schedule counts from now. A job that was paused goes
-    /// on with its next slot; the slots that it missed are not run.
-    ///
-    /// # Errors
-    /// As of [`Jobs::put`].
-    pub fn patch(
-        &self,
-        deadline: &Deadline,
-        name: &Name,
-        change: &SettingsChange,
-        precondition: &Precondition,
-    ) -> Result<Saved, Error> {
-        self.db.run(deadline, |session| {
-            loop {
-                let current = current(session, name)?;
-                if let Some(saved) = apply(session, &current, change, precondition)? {
-                    return Ok(saved);
-                }
-            }
-        })
-    }
-
-    /// Makes a job due at once. The slots of its schedule stay where they are.
-    ///
-    /// # Errors
-    /// As of [`Jobs::put`].
-    pub fn run_now(
-        &self,
-        deadline: &Deadline,
-        name: &Name,
-        precondition: &Precondition,
-    ) -> Result<RunNow, Error> {
-        let Some(row) = self.row_of(deadline, RUN_NOW, name, precondition)? else {
-            return Ok(RunNow::NotFound);
-        };
-        if is_running(&row) {
-            return Ok(RunNow::Running);
         }
-        Ok(match (row.get("enabled"), row.get("meets")) {
-            (false, _) => RunNow::Paused,
-            (true, false) => RunNow::PreconditionFailed,
-            (true, true) => RunNow::Due,
-        })
     }
 
-    /// Deletes a job, unless it runs. Its history stays.
-    ///
-    /// # Errors
-    /// As of [`Jobs::put`].
-    pub fn delete(
-        &self,
-        deadline: &Deadline,
-        name: &Name,
-        precondition: &Precondition,
-    ) -> Result<Deleted, Error> {
-        let Some(row) = self.row_of(deadline, DELETE, name, precondition)? else {
-            return Ok(Deleted::NotFound);
-        };
-        if is_running(&row) {
-            return Ok(Deleted::Running);
-        }
-        if !row.get::<_, bool>("meets") {
-            return Ok(Deleted::PreconditionFailed);
-        }
-        orphan(name, &row).into_iter().for_each(|orphan| orphan.tell(&self.metrics));
-        Ok(Deleted::Done)
-    }
-
-    /// Tries `RUN_NOW` or `DELETE` until the job is not locked, or runs, or the deadline is over.
-    fn row_of(
+    /// Tries `RUN_NOW` or `DELETE` until the job is not locked, or runs. A job that stays locked
+    /// until the deadline counts as running.
+    fn unless_running(
         &self,
         deadline: &Deadline,
         sql: &'static str,
         name: &Name,
         precondition: &Precondition,
-    ) -> Result<Option<Row>, Error> {
+        decide: impl FnOnce(&Row) -> ActionResult,
+    ) -> Result<ActionResult, Error> {
         loop {
             let row = self.db.run(deadline, |session| {
                 session.query_opt(sql, &[&name.as_str(), &precondition.tags()])
             })?;
-            let is_busy = |row: &Row| row.get("busy") && !row.get::<_, bool>("running");
-            if !row.as_ref().is_some_and(is_busy) || deadline.is_over() {
-                return Ok(row);
+            let Some(row) = row else {
+                return Ok(ActionResult::NotFound);
+            };
+            if !row.get::<_, bool>("busy") && !row.get::<_, bool>("running") {
+                return Ok(decide(&row));
+            }
+            if row.get("running") || deadline.is_over() {
+                return Ok(ActionResult::Running);
             }
             thread::sleep(BUSY_RETRY);
         }
     }
+
+    /// Counts and logs the run that a dead holder had left open, if there was one.
+    fn deleted(&self, name: &Name, row: &Row) -> ActionResult {
+        if !row.get::<_, bool>("meets") {
+            return ActionResult::PreconditionFailed;
+        }
+        if let Some((run_id, server)) = row.get::<_, Option<i64>>("run_id").zip(row.get("server")) {
+            Orphan { job: name.as_str().to_owned(), run_id, server }.tell(&self.metrics);
+        }
+        ActionResult::Deleted
+    }
 }
 
-/// Whether the job runs. One that stays locked until the deadline counts as running.
-fn is_running(row: &Row) -> bool {
-    row.get("running") || row.get("busy")
-}
-
-fn orphan(name: &Name, row: &Row) -> Option<Orphan> {
-    let (run_id, server) = row.get::<_, Option<i64>>("run_id").zip(row.get("server"))?;
-    Some(Orphan { job: name.as_str().to_owned(), run_id, server })
+fn requested(row: &Row) -> ActionResult {
+    match (row.get("enabled"), row.get("meets")) {
+        (false, _) => ActionResult::Paused,
+        (true, false) => ActionResult::PreconditionFailed,
+        (true, true) => ActionResult::Due,
+    }
 }

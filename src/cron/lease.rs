@@ -22,6 +22,7 @@ mod end;
 mod mend;
 mod offer;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -35,6 +36,7 @@ pub(super) use end::{End, Ended};
 
 use crate::db::Session;
 use crate::metrics::Metrics;
+use crate::random;
 
 /// Writes the leases of one replica.
 pub(super) struct Leases {
@@ -75,24 +77,6 @@ pub(super) struct Claimed {
     pub(super) late_seconds: f64,
     /// The run of the holder before, whose lease had run out, if this claim is a takeover.
     pub(super) taken_from: Option<Orphan>,
-}
-
-/// The jobs that a claim skips.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Leave<'a> {
-    /// The ids of jobs whose functions this process still runs, even if their leases are lost.
-    pub(super) held: &'a [i64],
-    /// How many of the oldest offers to skip.
-    pub(super) first: i64,
-}
-
-/// A lease that, by the database, still belongs to this process.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Own {
-    pub(super) job_id: i64,
-    pub(super) token: i64,
-    /// False when the row was locked by somebody else, so that the lease was not renewed.
-    pub(super) renewed: bool,
 }
 
 /// Claims one job, closes the run that its last holder left open, and opens a new run. `opened`
@@ -146,7 +130,7 @@ const RENEW: &str = "\
 with sign as (
     select * from unnest($1::bigint[], $2::bigint[], $3::text[]) as sign (job_id, token, holder)
 ), own as (
-    select id, cron_jobs.token from cron_jobs join sign
+    select id from cron_jobs join sign
         on id = job_id and cron_jobs.token = sign.token and cron_jobs.holder = sign.holder
 ), free as (
     select cron_jobs.id from cron_jobs join sign
@@ -158,7 +142,7 @@ with sign as (
     from free where cron_jobs.id = free.id
     returning cron_jobs.id
 )
-select own.id, own.token, renewed.id is not null as renewed
+select own.id, renewed.id is not null as renewed
 from own left join renewed on renewed.id = own.id";
 
 /// Writes the progress of runs into the history. It is not part of the renewal, so that a rule that
@@ -177,19 +161,20 @@ type Answer<T> = Result<T, postgres::Error>;
 
 impl Leases {
     /// Claims the job with the oldest offer that is not skipped, if the offer is at least as old as
-    /// the handicap. None if there is no such job, or if another replica was faster.
+    /// the handicap. None if there is no such job, or if another replica was faster. Skips the jobs
+    /// whose functions this process still runs (`held`), even if their leases are lost, and the
+    /// `refused` oldest offers.
     pub(super) fn claim(
         &self,
         session: &mut Session,
         handicap: Duration,
-        leave: Leave<'_>,
-        nonce: u64,
+        held: &[i64],
+        refused: i64,
     ) -> Answer<Option<Claimed>> {
         let (handicap, term) = (handicap.as_secs_f64(), self.term.as_secs_f64());
-        let holder = format!("{}#{nonce:016x}", self.server);
-        let Leave { held, first } = leave;
+        let holder = format!("{}#{:016x}", self.server, random::bits());
         let params: &[&(dyn postgres::types::ToSql + Sync)] =
-            &[&self.functions, &handicap, &holder, &self.server, &term, &held, &first];
+            &[&self.functions, &handicap, &holder, &self.server, &term, &held, &refused];
         match session.query_opt(CLAIM, params) {
             Ok(row) => Ok(row.map(|row| claimed(&row, holder))),
             Err(error) if is_somebody_faster(&error) => Ok(None),
@@ -199,32 +184,30 @@ impl Leases {
 
     /// Holds the lease of a run until the transaction ends. False when the lease has run out, but
     /// can still be renewed; none when the job is not this process's own any more.
-    pub(super) fn hold(&self, session: &mut Session, run: &Claimed) -> Answer<Option<bool>> {
+    pub(super) fn hold(session: &mut Session, run: &Claimed) -> Answer<Option<bool>> {
         let row = session.query_opt(HOLD, &[&run.job_id, &run.token, &run.holder])?;
         Ok(row.map(|row| row.get("is_alive")))
     }
 
-    /// Renews the leases of these runs, and returns those that still belong to this process. A run
-    /// that is missing from the result has lost its lease.
-    pub(super) fn renew(&self, session: &mut Session, runs: &[&Claimed]) -> Answer<Vec<Own>> {
-        let jobs: Vec<i64> = runs.iter().map(|run| run.job_id).collect();
-        let tokens: Vec<i64> = runs.iter().map(|run| run.token).collect();
-        let holders: Vec<&str> = runs.iter().map(|run| &*run.holder).collect();
+    /// Renews the leases of these runs. Returns, by the ids of their jobs, those that still belong
+    /// to this process; false when a lease was not renewed, because somebody has locked the row. A
+    /// run that is missing from the result has lost its lease.
+    pub(super) fn renew(
+        &self,
+        session: &mut Session,
+        runs: &[&Claimed],
+    ) -> Answer<BTreeMap<i64, bool>> {
+        let sign = |run: &&Claimed| (run.job_id, run.token, run.holder.clone());
+        let (jobs, tokens, holders): (Vec<_>, Vec<_>, Vec<_>) = runs.iter().map(sign).collect();
         let term = self.term.as_secs_f64();
         let rows = session.query(RENEW, &[&jobs, &tokens, &holders, &term])?;
-        let own = |row: &Row| Own {
-            job_id: row.get("id"),
-            token: row.get("token"),
-            renewed: row.get("renewed"),
-        };
-        Ok(rows.iter().map(own).collect())
+        Ok(rows.iter().map(|row| (row.get("id"), row.get("renewed"))).collect())
     }
 
     /// Writes the progress of these runs, each from 0 to 1.
     pub(super) fn tell(session: &mut Session, runs: &[(&Claimed, f64)]) -> Answer<()> {
-        let ids: Vec<i64> = runs.iter().map(|(run, _)| run.run_id).collect();
-        let tokens: Vec<i64> = runs.iter().map(|(run, _)| run.token).collect();
-        let done: Vec<f64> = runs.iter().map(|(_, done)| *done).collect();
+        let progress = |(run, done): &(&Claimed, f64)| (run.run_id, run.token, *done);
+        let (ids, tokens, done): (Vec<_>, Vec<_>, Vec<_>) = runs.iter().map(progress).collect();
         session.query(WRITE_PROGRESS, &[&ids, &tokens, &done]).map(drop)
     }
 }

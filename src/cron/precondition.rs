@@ -18,10 +18,6 @@ impl Precondition {
         matches!(self, Precondition::None | Precondition::Absent)
     }
 
-    pub(super) fn met_by(&self, tag: &str) -> bool {
-        self.tags().is_none_or(|tags| tags.iter().any(|one| one == tag))
-    }
-
     /// The tags that a job may have; none when any tag is allowed.
     pub(super) fn tags(&self) -> Option<&[String]> {
         match self {

@@ -1,4 +1,7 @@
-//! One run of this process, and for how long it may rely on its lease.
+//! One run of this process, and its trust window: how long it may rely on its lease, counted on its
+//! own clock from before the claim or the renewal was sent. The database counts the lease from
+//! later: it outlasts the window. After four fifths of its length the run is cancelled; after nine
+//! tenths the process ends, if the function has not returned.
 
 use std::time::{Duration, Instant};
 
@@ -7,28 +10,12 @@ use parking_lot::Mutex;
 use super::lease::Claimed;
 use crate::shutdown::Signal;
 
-/// The trust window: how long a holder may rely on a lease, counted on its own clock from before it
-/// sent the claim or the renewal. The database counts the lease from later: it outlasts the window.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TrustWindow {
-    /// After this time the run is cancelled.
-    pub(super) cancel_after: Duration,
-    /// After this time the process ends, if the function has not returned.
-    pub(super) exit_after: Duration,
-}
-
-impl TrustWindow {
-    pub(super) fn of_lease(term: Duration) -> TrustWindow {
-        TrustWindow { cancel_after: term * 4 / 5, exit_after: term * 9 / 10 }
-    }
-}
-
 /// The time that a cancelled function has to return when its lease is lost, or when the trust
 /// window had ended before anybody could see it, as after a pause of the whole process.
 pub(super) const RETURN_GRACE: Duration = Duration::from_millis(500);
 
 /// Why a run was cancelled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// This replica is shut down.
     Drained,
@@ -41,8 +28,9 @@ pub(super) enum Reason {
 /// A run, from its claim until its end is written.
 pub(super) struct Running {
     pub(super) claimed: Claimed,
-    pub(super) started: Instant,
-    trust: TrustWindow,
+    started: Instant,
+    /// The length of the lease after a claim or a renewal.
+    term: Duration,
     cancel: Signal,
     state: Mutex<Course>,
 }
@@ -53,23 +41,23 @@ struct Course {
     progress: f64,
     /// The progress that the history has.
     told: f64,
-    returned: bool,
+    returned: Option<Instant>,
     cancelled: Option<(Reason, Instant)>,
 }
 
 impl Running {
     /// A run whose claim was sent at `attempted`.
-    pub(super) fn new(claimed: Claimed, attempted: Instant, trust: TrustWindow) -> Running {
+    pub(super) fn new(claimed: Claimed, attempted: Instant, term: Duration) -> Running {
         Running {
             claimed,
             started: Instant::now(),
-            trust,
+            term,
             cancel: Signal::new(),
             state: Mutex::new(Course {
                 attempted,
                 progress: 0.0,
                 told: 0.0,
-                returned: false,
+                returned: None,
                 cancelled: None,
             }),
         }
@@ -78,8 +66,8 @@ impl Running {
     /// Tells the function to return. The first reason is kept, but `Lost` replaces any other.
     pub(super) fn cancel(&self, reason: Reason) {
         let cancelled = &mut self.state.lock().cancelled;
-        let known = cancelled.as_ref().map(|(known, _)| known);
-        if known.is_none() || (reason == Reason::Lost && known != Some(&Reason::Lost)) {
+        let known = cancelled.map(|(known, _)| known);
+        if known.is_none() || (reason == Reason::Lost && known != Some(Reason::Lost)) {
             *cancelled = Some((reason, Instant::now()));
         }
         self.cancel.begin();
@@ -88,7 +76,7 @@ impl Running {
     /// Why the run was cancelled, if it was. Cancels it first if the trust window has ended, so
     /// that no step begins after that, even when the lease watch is late.
     pub(super) fn cancelled(&self) -> Option<Reason> {
-        if !self.cancel.has_begun() && Instant::now() >= self.trusted_until() {
+        if !self.cancel.has_begun() && !self.is_trusted() {
             self.cancel(Reason::Expired);
         }
         self.reason()
@@ -96,7 +84,7 @@ impl Running {
 
     /// Why the run was cancelled, if it was. Does not look at the clock.
     pub(super) fn reason(&self) -> Option<Reason> {
-        self.state.lock().cancelled.as_ref().map(|(reason, _)| reason.clone())
+        self.state.lock().cancelled.map(|(reason, _)| reason)
     }
 
     /// Waits for `limit`, or until the run is cancelled; true when it is.
@@ -113,7 +101,13 @@ impl Running {
 
     /// Notes that the function has returned: it cannot outlive the lease any more.
     pub(super) fn returned(&self) {
-        self.state.lock().returned = true;
+        self.state.lock().returned = Some(Instant::now());
+    }
+
+    /// How long the function took, or has taken until now.
+    pub(super) fn elapsed(&self) -> Duration {
+        let returned = self.state.lock().returned;
+        returned.unwrap_or_else(Instant::now) - self.started
     }
 
     pub(super) fn set_progress(&self, progress: f64) {
@@ -144,24 +138,21 @@ impl Running {
 
     /// The end of the trust window.
     pub(super) fn trusted_until(&self) -> Instant {
-        self.state.lock().attempted + self.trust.cancel_after
+        self.state.lock().attempted + self.term * 4 / 5
     }
 
     /// When the process has to end because of this run; none if the run is not cancelled, or if its
     /// function has returned.
     pub(super) fn exit_at(&self) -> Option<Instant> {
         let state = self.state.lock();
-        if state.returned {
+        if state.returned.is_some() {
             return None;
         }
-        let (reason, since) = state.cancelled.as_ref()?;
-        let grace_ends = *since + RETURN_GRACE;
-        let lease_ends = state.attempted + self.trust.exit_after;
-        Some(match reason {
-            Reason::Lost => grace_ends,
-            Reason::Drained | Reason::Expired if *since < lease_ends => lease_ends,
-            Reason::Drained | Reason::Expired => grace_ends,
-        })
+        let (reason, since) = state.cancelled?;
+        let grace_ends = since + RETURN_GRACE;
+        let lease_ends = state.attempted + self.term * 9 / 10;
+        let has_time = reason != Reason::Lost && since < lease_ends;
+        Some(if has_time { lease_ends } else { grace_ends })
     }
 }
 
@@ -172,7 +163,7 @@ mod tests {
     const TERM: Duration = Duration::from_secs(10);
 
     fn run(attempted: Instant) -> Running {
-        Running::new(Claimed::default(), attempted, TrustWindow::of_lease(TERM))
+        Running::new(Claimed::default(), attempted, TERM)
     }
 
     fn seconds_ago(seconds: u64) -> Instant {

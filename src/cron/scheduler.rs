@@ -6,23 +6,29 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Replica;
+use log::{info, warn};
+
 use super::claims::Claims;
 use super::ends::Ends;
-use super::renewals::Renewals;
-use crate::db::Dedicated;
+use super::held::Replica;
+use super::lease::{Claimed, Leases};
+use super::running::{Reason, Running};
+use crate::db::{Dedicated, Error, Lack};
 use crate::random;
 
 pub(super) struct Scheduler {
     pub(super) replica: Arc<Replica>,
     pub(super) connection: Dedicated,
-    pub(super) renewals: Renewals,
     pub(super) ends: Ends,
     pub(super) claims: Claims,
     /// The mean time between two polls.
     pub(super) poll: Duration,
     /// When the next poll is due.
     pub(super) poll_at: Instant,
+    /// When the next renewal is due.
+    pub(super) renew_at: Instant,
+    /// Whether the last renewal failed. Only the first of several failures is logged.
+    pub(super) cannot_renew: bool,
 }
 
 /// The pause between two polls while a connection for steps is being opened.
@@ -31,15 +37,17 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(50);
 impl Scheduler {
     /// Returns when this replica has drained.
     pub(super) fn run(mut self) {
-        while !self.replica.held.is_draining() || self.replica.held.count() > 0 {
+        loop {
             self.turn();
-            self.replica.held.wait_for_an_end(self.next());
+            if !self.replica.held.wait_for_an_end(self.next()) {
+                return;
+            }
         }
     }
 
     fn turn(&mut self) {
-        self.renewals.renew(&mut self.connection);
-        let renewal = self.renewals.next();
+        self.renew();
+        let renewal = self.next_renewal();
         if let Some(clock) = &self.claims.clock
             && self.ends.write(&mut self.connection, clock, renewal)
         {
@@ -48,17 +56,16 @@ impl Scheduler {
         }
         if let Err(reason) = self.may_poll() {
             self.claims.rest(reason);
-        } else if Instant::now() >= self.poll_at && self.replica.held.begin_claiming() {
+        } else if Instant::now() >= self.poll_at {
             self.poll();
         }
     }
 
     fn poll(&mut self) {
-        let renewal = self.renewals.next().unwrap_or(Instant::now() + self.renewals.pause());
+        let renewal = self.next_renewal().unwrap_or(Instant::now() + self.renewal_pause());
         let interrupted = self.claims.poll(&mut self.connection, renewal);
-        self.replica.held.end_claiming();
         if std::mem::take(&mut self.claims.leases_have_ended) {
-            self.renewals.at = Instant::now();
+            self.renew_at = Instant::now();
         }
         // Without jitter two replicas would keep the order of their polls, and one of them would be
         // first to every job.
@@ -66,7 +73,9 @@ impl Scheduler {
         self.poll_at = Instant::now()
             + match interrupted {
                 true => Duration::ZERO,
-                false if self.claims.is_connecting => CONNECT_PAUSE.min(pause),
+                false if matches!(self.claims.lack, Some(Lack::UnderWay(_))) => {
+                    CONNECT_PAUSE.min(pause)
+                }
                 false => pause,
             };
     }
@@ -76,10 +85,10 @@ impl Scheduler {
         if self.replica.held.is_draining() {
             return Err("this replica is shutting down");
         }
-        if self.renewals.are_failing() {
+        if self.cannot_renew && self.replica.held.count() > 0 {
             return Err("leases cannot be renewed");
         }
-        if !self.claims.may_ask() {
+        if !self.claims.steps.health().is_fit() {
             return Err("on the way to the database sessions may not keep apart");
         }
         Ok(())
@@ -88,7 +97,83 @@ impl Scheduler {
     /// When there is something to do again.
     fn next(&self) -> Instant {
         let poll = self.may_poll().ok().map(|()| self.poll_at);
-        let all = [self.renewals.next(), self.ends.next(), poll];
+        let all = [self.next_renewal(), self.ends.next(), poll];
         all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + self.poll)
+    }
+
+    /// When the next renewal is due; none when no run is held.
+    fn next_renewal(&self) -> Option<Instant> {
+        (self.replica.held.count() > 0).then_some(self.renew_at)
+    }
+
+    /// The time from one renewal to the next.
+    fn renewal_pause(&self) -> Duration {
+        self.replica.leases.term / 3
+    }
+
+    /// Renews the leases, if that is due.
+    fn renew(&mut self) {
+        if self.next_renewal().is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        let begun = Instant::now();
+        match self.try_to_renew() {
+            Ok(all) => {
+                let soon = Instant::now() + self.replica.leases.term / 30;
+                self.renew_at = if all { begun + self.renewal_pause() } else { soon };
+                if std::mem::take(&mut self.cannot_renew) {
+                    let runs = self.replica.held.count();
+                    info!("event=leases_renewed_again runs={runs}");
+                }
+            }
+            Err(error) => {
+                // The try itself can take long, so the pause counts from its end.
+                self.renew_at = Instant::now() + self.replica.leases.term / 30;
+                self.replica.metrics.runs.heartbeat_failures.inc();
+                if !std::mem::replace(&mut self.cannot_renew, true) {
+                    let (runs, reason) = (self.replica.held.count(), error.to_string());
+                    warn!("event=leases_not_renewed runs={runs} reason={reason:?}");
+                }
+            }
+        }
+    }
+
+    /// False when some leases have to be tried again soon, because their rows were locked.
+    fn try_to_renew(&mut self) -> Result<bool, Error> {
+        // Opening the connection can take long: the runs and `attempted` are read after that.
+        let (runs, attempted, own) = self.connection.run(|session| {
+            let mut runs = self.replica.held.list();
+            runs.retain(|run| run.is_trusted());
+            let claimed: Vec<&Claimed> = runs.iter().map(|run| &run.claimed).collect();
+            let attempted = Instant::now();
+            let own = self.replica.leases.renew(session, &claimed)?;
+            Ok((runs, attempted, own))
+        })?;
+        for run in &runs {
+            match own.get(&run.claimed.job_id) {
+                Some(true) => run.renewed(attempted),
+                Some(false) => {}
+                None => run.cancel(Reason::Lost),
+            }
+        }
+        self.tell(&runs);
+        Ok(own.values().all(|is_renewed| *is_renewed))
+    }
+
+    /// Writes the progress that has changed. Nothing depends on it, so errors are ignored.
+    fn tell(&mut self, runs: &[Arc<Running>]) {
+        let news = |run: &Arc<Running>| run.news().map(|done| (Arc::clone(run), done));
+        let news: Vec<(Arc<Running>, f64)> = runs.iter().filter_map(news).collect();
+        let mut send = |some: &[(Arc<Running>, f64)]| {
+            let done: Vec<(&Claimed, f64)> =
+                some.iter().map(|(run, done)| (&run.claimed, *done)).collect();
+            self.connection.run(|session| Leases::tell(session, &done))?;
+            some.iter().for_each(|(run, done)| run.told(*done));
+            Ok::<(), Error>(())
+        };
+        if !news.is_empty() && send(&news).is_err_and(|error| !error.is_passing()) {
+            // One refused progress must not keep the others from being written.
+            news.chunks(1).for_each(|one| drop(send(one)));
+        }
     }
 }

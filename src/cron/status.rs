@@ -1,17 +1,15 @@
 //! The state of every job. One query reads it from the rows that the replicas write, so that each
 //! replica gives the same answer.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use postgres::Row;
 use postgres::types::ToSql;
 use serde::Serialize;
 
-use super::function::Functions;
+use super::job::Jobs;
 use super::name::Name;
 use super::schedule::Schedule;
-use crate::db::{Db, Deadline, Error};
+use crate::db::{Deadline, Error};
 use crate::timestamp;
 
 /// All jobs, as one statement has read them.
@@ -29,35 +27,19 @@ pub struct Status {
     pub jobs: Vec<Job>,
 }
 
-/// The number of jobs by [`State`].
+/// The number of jobs by [`Job::state`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Jobs that are [`State::Running`].
+    /// Jobs that a replica runs, and whose lease has not run out.
     pub running: usize,
-    /// Jobs that are [`State::Waiting`].
+    /// Jobs whose next slot is in the future.
     pub waiting: usize,
-    /// Jobs that are [`State::Due`].
+    /// Jobs whose slot has passed, and that no replica has claimed yet.
     pub due: usize,
-    /// Jobs that are [`State::Paused`].
+    /// Jobs that do not run until they are enabled.
     pub paused: usize,
-    /// Jobs that are [`State::Stalled`].
+    /// Jobs whose lease has run out, and that no replica has taken over yet.
     pub stalled: usize,
-}
-
-/// What a job does or waits for, by the database's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// A replica runs the job, and its lease has not run out.
-    Running,
-    /// The job's next slot is in the future.
-    Waiting,
-    /// The job's slot has passed, and no replica has claimed the job yet.
-    Due,
-    /// The job does not run until it is enabled.
-    Paused,
-    /// The lease has run out, and no replica has taken the job over yet.
-    Stalled,
 }
 
 /// A job and its runs. Its instants are by the database's clock.
@@ -74,8 +56,8 @@ pub struct Job {
     pub schedule: String,
     /// False when the job is paused; a run that is open goes on.
     pub enabled: bool,
-    /// The state at [`Status::now`].
-    pub state: State,
+    /// `running`, `waiting`, `due`, `paused` or `stalled` at [`Status::now`], as [`Counts`] says.
+    pub state: String,
     /// The name of the replica that has the open run; none when no run is open.
     pub server: Option<String>,
     /// The id of the open run; none when no run is open.
@@ -122,20 +104,13 @@ pub struct LastRun {
     pub detail: Option<String>,
 }
 
-/// Reads the status of jobs, for one replica to answer with.
-pub struct StatusReader {
-    db: Arc<Db>,
-    replica_name: String,
-    functions: Vec<String>,
-}
-
 /// Reads the jobs that meet the condition. A row without a name says that there is none.
 macro_rules! status_where {
     ($condition:literal) => {
         concat!(
             "\
 select clock.now, job.name, job.function, job.schedule, job.enabled, job.slot, job.requested_at,
-    settings_tag(job.*) as settings_tag,
+    settings_tag(job.*) as settings_tag, job.holder is not null as is_held,
     case
         when job.holder is not null and job.locked_until >= clock.now then 'running'
         when job.holder is not null then 'stalled'
@@ -167,24 +142,19 @@ order by job.name"
 const STATUS: &str = status_where!("true");
 const STATUS_OF_ONE: &str = status_where!("job.name = $1");
 
-impl StatusReader {
-    /// Reads over this pool. `functions` are those of this build, for [`Job::function_known`].
-    pub fn new(db: Arc<Db>, replica_name: &str, functions: &Functions) -> StatusReader {
-        StatusReader { db, replica_name: replica_name.to_owned(), functions: functions.names() }
-    }
-
+impl Jobs {
     /// Reads all jobs with one statement.
     ///
     /// # Errors
     /// When the database is away, refuses the query, or does not answer by the deadline.
-    pub fn all(&self, deadline: &Deadline) -> Result<Status, Error> {
+    pub fn status(&self, deadline: &Deadline) -> Result<Status, Error> {
         self.read(deadline, STATUS, &[])
     }
 
     /// Reads one job; none if there is no job of this name.
     ///
     /// # Errors
-    /// As of [`StatusReader::all`].
+    /// As of [`Jobs::status`].
     pub fn one(&self, deadline: &Deadline, name: &Name) -> Result<Option<Job>, Error> {
         Ok(self.read(deadline, STATUS_OF_ONE, &[&name.as_str()])?.jobs.pop())
     }
@@ -199,14 +169,13 @@ impl StatusReader {
             let rows = session.query(sql, params)?;
             let now = rows[0].get("now");
             let jobs: Vec<Job> = rows.iter().filter_map(|row| self.job(row, now)).collect();
-            Ok(Status { now, served_by: self.replica_name.clone(), counts: count(&jobs), jobs })
+            Ok(Status { now, served_by: self.server.clone(), counts: count(&jobs), jobs })
         })
     }
 
     fn job(&self, row: &Row, now: DateTime<Utc>) -> Option<Job> {
         let name: String = row.get::<_, Option<_>>("name")?;
         let function: String = row.get("function");
-        let state = state(row.get("state"));
         let started_at: Option<DateTime<Utc>> = row.get("started_at");
         Some(Job {
             name,
@@ -214,33 +183,31 @@ impl StatusReader {
             function,
             schedule: row.get("schedule"),
             enabled: row.get("enabled"),
-            state,
+            state: row.get("state"),
             server: row.get("server"),
             run_id: row.get("run_id"),
             scheduled_at: row.get("scheduled_at"),
             started_at,
             elapsed_seconds: started_at.and(row.get::<_, Option<f64>>("elapsed")).map(to_millis),
             progress: row.get::<_, Option<f64>>("progress").map(to_millis),
-            next_run_at: next_run_at(row, state, now),
+            next_run_at: next_run_at(row, now),
             last_run: last_run(row),
             settings_tag: row.get("settings_tag"),
         })
     }
 }
 
-fn next_run_at(row: &Row, state: State, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+fn next_run_at(row: &Row, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     if !row.get::<_, bool>("enabled") {
         return None;
     }
     let slot: DateTime<Utc> = row.get("slot");
-    match state {
-        State::Running | State::Stalled => {
-            let asked_for: Option<DateTime<Utc>> = row.get("requested_at");
-            let schedule = Schedule::parse_kept(row.get("schedule")).ok()?;
-            if asked_for.is_some() { schedule.next(slot, now) } else { schedule.after(slot, now) }
-        }
-        _ => Some(row.get::<_, Option<_>>("requested_at").unwrap_or(slot)),
+    let asked_for: Option<DateTime<Utc>> = row.get("requested_at");
+    if !row.get::<_, bool>("is_held") {
+        return Some(asked_for.unwrap_or(slot));
     }
+    let schedule = Schedule::parse(row.get("schedule")).ok()?;
+    if asked_for.is_some() { schedule.next(slot, now) } else { schedule.after(slot, now) }
 }
 
 fn last_run(row: &Row) -> Option<LastRun> {
@@ -255,28 +222,15 @@ fn last_run(row: &Row) -> Option<LastRun> {
     })
 }
 
-fn state(text: &str) -> State {
-    match text {
-        "running" => State::Running,
-        "stalled" => State::Stalled,
-        "paused" => State::Paused,
-        "waiting" => State::Waiting,
-        _ => State::Due,
-    }
-}
-
 fn count(jobs: &[Job]) -> Counts {
-    let mut counts = Counts::default();
-    for job in jobs {
-        *match job.state {
-            State::Running => &mut counts.running,
-            State::Waiting => &mut counts.waiting,
-            State::Due => &mut counts.due,
-            State::Paused => &mut counts.paused,
-            State::Stalled => &mut counts.stalled,
-        } += 1;
+    let of = |state| jobs.iter().filter(|job| job.state == state).count();
+    Counts {
+        running: of("running"),
+        waiting: of("waiting"),
+        due: of("due"),
+        paused: of("paused"),
+        stalled: of("stalled"),
     }
-    counts
 }
 
 /// Rounds to three decimal places.

@@ -33,7 +33,7 @@ impl Dedicated {
         work: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {
         // A connection opened before a host was left may lead to that host, if `cut` missed it.
-        let left = |session: &mut Session| self.target.has_left_since(session.opened());
+        let left = |session: &mut Session| self.target.primaries.has_left_since(session.opened());
         self.session.take_if(left);
         let looked = self.session.as_mut().map_or(Ok(()), |session| session.look(LOOK_PAUSE));
         if let Err(error) = looked {
@@ -63,8 +63,8 @@ impl Dedicated {
     pub(super) fn try_whether_sessions_keep_apart(&mut self) -> Result<(), Error> {
         self.run(|_| Ok(()))?;
         match &mut self.session {
-            Some(session) if !session.is_proven() => session.prove(&self.target, self.limits),
-            _ => Ok(()),
+            Some(session) => session.prove(&self.target, self.limits),
+            None => Ok(()),
         }
     }
 

@@ -27,25 +27,15 @@ pub enum Stage {
     Unanswered,
 }
 
-/// Whether the connection can be used after an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ConnectionState {
-    Usable,
-    Broken,
-    /// The server takes no changes any more; the connection leads to it until it is closed.
-    Demoted,
-    /// A pooler has mixed this session with another one.
-    Mixed,
-}
-
 /// A failed piece of work: how far it had come, and why it failed.
 #[derive(Debug)]
 pub struct Error {
     stage: Stage,
     reason: String,
-    connection: ConnectionState,
     /// The SQLSTATE, if the server refused the work.
     code: Option<SqlState>,
+    /// Whether a pooler has mixed the session with another one.
+    mixed: bool,
     /// Whether no server listened at the address.
     nobody: bool,
 }
@@ -54,13 +44,7 @@ impl Error {
     /// The work was given up before anything was sent; `reason` is for the log.
     pub fn unsent(reason: impl Into<String>) -> Error {
         let reason = reason.into();
-        Error {
-            stage: Stage::Unsent,
-            reason,
-            connection: ConnectionState::Usable,
-            code: None,
-            nobody: false,
-        }
+        Error { stage: Stage::Unsent, reason, code: None, mixed: false, nobody: false }
     }
 
     pub(super) fn not_connected(error: &postgres::Error) -> Error {
@@ -70,21 +54,12 @@ impl Error {
         Error { code: error.code().cloned(), nobody, ..Error::unsent(reason) }
     }
 
-    /// The thread that had to send the work ended without an answer, so the effect is unknown.
-    pub fn unanswered(reason: impl Into<String>) -> Error {
-        Error {
-            stage: Stage::Unanswered,
-            connection: ConnectionState::Broken,
-            ..Error::unsent(reason)
-        }
-    }
-
     /// A pooler has mixed this session with another: its statements may run in the other session,
     /// or the other's in this one.
     pub(super) fn mixed() -> Error {
         let reason = "a pooler between here and the database mixes sessions: let it pool by \
                       session (PgBouncer: pool_mode = session), or leave it out";
-        Error { connection: ConnectionState::Mixed, ..Error::unsent(reason) }
+        Error { mixed: true, ..Error::unsent(reason) }
     }
 
     /// How far the work had come; [`Error::effect`] follows from this.
@@ -103,8 +78,7 @@ impl Error {
     /// Whether the same work may succeed later, because the cause is temporary. Otherwise the
     /// database refuses the work itself, or its owner forbids it, and a later try fails, too.
     pub fn is_passing(&self) -> bool {
-        let passing = self.code.as_ref().is_some_and(is_passing);
-        self.stage != Stage::Refused || self.breaks_connection() || passing
+        self.breaks_connection() || self.code.as_ref().is_some_and(is_passing)
     }
 
     /// Whether the server cancelled the statement because it took too long; the next may succeed.
@@ -117,9 +91,19 @@ impl Error {
         &self.reason
     }
 
-    /// Whether the connection must not be used again.
+    /// Whether the connection must not be used again after this error of a statement: it has
+    /// broken, its server takes no changes any more, or a prepared statement of the session is
+    /// missing or is not what it was.
     pub(super) fn breaks_connection(&self) -> bool {
-        self.connection != ConnectionState::Usable
+        let of_the_session = [
+            SqlState::READ_ONLY_SQL_TRANSACTION,
+            SqlState::INVALID_SQL_STATEMENT_NAME,
+            SqlState::DUPLICATE_PSTATEMENT,
+            SqlState::PROTOCOL_VIOLATION,
+            SqlState::FEATURE_NOT_SUPPORTED,
+        ];
+        let of_the_session = self.code.as_ref().is_some_and(|code| of_the_session.contains(code));
+        self.stage != Stage::Refused || of_the_session
     }
 
     /// Whether no server answered, or one that is starting or stopping.
@@ -146,42 +130,25 @@ impl Error {
     }
 
     pub(super) fn is_of_mixed_sessions(&self) -> bool {
-        self.connection == ConnectionState::Mixed
+        self.mixed
     }
 
     pub(super) fn is_of_a_demoted_server(&self) -> bool {
-        self.connection == ConnectionState::Demoted
+        self.code == Some(SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 }
 
 impl From<postgres::Error> for Error {
     fn from(error: postgres::Error) -> Error {
-        let reason = explain(&error);
-        if is_wrong_type(&error) {
-            return Error { stage: Stage::Refused, ..Error::unsent(reason) };
-        }
-        let Some(refusal) = error.as_db_error() else {
-            let stage = if is_broken_pipe(&error) { Stage::Unsent } else { Stage::Unanswered };
-            return Error { stage, connection: ConnectionState::Broken, ..Error::unsent(reason) };
+        let stage = match error.as_db_error() {
+            // A FATAL message can follow a commit, when a backend that waits for a standby is told
+            // to end. An ERROR says that the statement was rolled back.
+            Some(refusal) if refusal.parsed_severity() == Some(Severity::Error) => Stage::Refused,
+            None if is_wrong_type(&error) => Stage::Refused,
+            None if is_broken_pipe(&error) => Stage::Unsent,
+            _ => Stage::Unanswered,
         };
-        // A FATAL message can follow a commit, when a backend that waits for a standby is told to
-        // end. An ERROR says that the statement was rolled back.
-        let refused = refusal.parsed_severity() == Some(Severity::Error);
-        let demoted = *refusal.code() == SqlState::READ_ONLY_SQL_TRANSACTION;
-        // With these codes a prepared statement of the session is missing or is not what it was.
-        let forgetful = [
-            SqlState::INVALID_SQL_STATEMENT_NAME,
-            SqlState::DUPLICATE_PSTATEMENT,
-            SqlState::PROTOCOL_VIOLATION,
-            SqlState::FEATURE_NOT_SUPPORTED,
-        ];
-        let connection = match (demoted, refused && !forgetful.contains(refusal.code())) {
-            (true, _) => ConnectionState::Demoted,
-            (false, true) => ConnectionState::Usable,
-            (false, false) => ConnectionState::Broken,
-        };
-        let stage = if refused { Stage::Refused } else { Stage::Unanswered };
-        Error { stage, connection, code: Some(refusal.code().clone()), ..Error::unsent(reason) }
+        Error { stage, code: error.code().cloned(), ..Error::unsent(explain(&error)) }
     }
 }
 

@@ -1,15 +1,13 @@
 //! The health of the database, kept in memory: whether the database answers, and since when no
 //! statement has returned. So nobody has to wait for the database to learn that.
 
-mod trouble;
-
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::Deadline;
-pub use trouble::Trouble;
 
 /// The database hangs if the probe waits for its answer and no statement of any thread has returned
 /// for this long.
@@ -30,6 +28,7 @@ pub struct Health {
     known: Mutex<Known>,
 }
 
+#[derive(Default)]
 struct Known {
     way: Way,
     answered: Option<Instant>,
@@ -45,10 +44,11 @@ struct Known {
 }
 
 /// Whether sessions are kept apart, or mixed by a pooler that does not pool by session.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 enum Way {
     /// The probe has not tested it yet.
     Untried,
+    #[default]
     Fit,
     /// Sessions are mixed; the reason for the log.
     Unfit(String),
@@ -62,23 +62,26 @@ struct Outage {
     reason: String,
 }
 
+/// Why a request should not wait for the database now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The database cannot be reached, or cannot do the work.
+    Away {
+        /// When the last failed try began: a request that began later may succeed.
+        tried: Instant,
+        /// Why that try failed, for the log.
+        reason: String,
+    },
+    /// The probe waits for an answer, and no statement has returned for this long.
+    Silent(Duration),
+    /// A pooler mixes sessions: a statement may run in another session; the reason for the log.
+    Unfit(String),
+}
+
 impl Default for Health {
     fn default() -> Health {
-        Health {
-            started: Instant::now(),
-            asked_ms: AtomicU64::new(0),
-            returned_ms: AtomicU64::new(0),
-            known: Mutex::new(Known {
-                way: Way::Fit,
-                answered: None,
-                outage: None,
-                demoted: None,
-                failed: None,
-                clock_skew_seconds: None,
-                durable: None,
-                jobs: None,
-            }),
-        }
+        let (asked_ms, returned_ms) = (AtomicU64::default(), AtomicU64::default());
+        Health { started: Instant::now(), asked_ms, returned_ms, known: Mutex::default() }
     }
 }
 
@@ -143,21 +146,18 @@ impl Health {
         since.is_none()
     }
 
-    /// Notes this machine's clock minus the database's, as the probe has measured it.
-    pub(super) fn clocks_differ(&self, seconds: f64) {
-        self.known.lock().clock_skew_seconds = Some(seconds);
-    }
-
     /// This machine's clock minus the database's, in seconds, as exact as the probe's round trip;
     /// None while the database is away. It is for people: no code may decide by it.
     pub fn clock_skew_seconds(&self) -> Option<f64> {
         self.known.lock().clock_skew_seconds
     }
 
-    /// Notes whether commits survive a crash of the database's machine; returns what was known
-    /// before.
-    pub(super) fn durable(&self, durable: bool) -> Option<bool> {
-        self.known.lock().durable.replace(durable)
+    /// Notes what the probe has measured: this machine's clock minus the database's, and whether
+    /// commits survive a crash of the database's machine; returns what was known of that before.
+    pub(super) fn measured(&self, skew_seconds: f64, durable: bool) -> Option<bool> {
+        let mut known = self.known.lock();
+        known.clock_skew_seconds = Some(skew_seconds);
+        known.durable.replace(durable)
     }
 
     /// Whether commits survive a crash of the database's machine, as its settings say; None while
@@ -264,6 +264,28 @@ impl Known {
                 Some(Trouble::Away { tried: *tried, reason: reason.clone() })
             }
             _ => None,
+        }
+    }
+}
+
+impl Trouble {
+    /// Whether to answer a request with this trouble. If the database is away, work already sent
+    /// returns by itself, and a request younger than the last failed try may succeed.
+    pub fn concerns(&self, deadline: &Deadline) -> bool {
+        match self {
+            Trouble::Silent(_) | Trouble::Unfit(_) => true,
+            Trouble::Away { tried, .. } => *tried >= deadline.begun() && !deadline.is_sent(),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Away { reason, .. } | Trouble::Unfit(reason) => f.write_str(reason),
+            Trouble::Silent(time) => {
+                write!(f, "no statement has returned for {:.1} s", time.as_secs_f32())
+            }
         }
     }
 }

@@ -4,15 +4,15 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use postgres::Client;
 use postgres::config::{Host as Named, SslMode, TargetSessionAttrs};
 use postgres::error::SqlState;
@@ -42,39 +42,27 @@ const REST_MAX: Duration = Duration::from_millis(800);
 pub(super) struct Host {
     parameters: postgres::Config,
     tls: MakeRustlsConnect,
-    hanging: Arc<AtomicUsize>,
-    rest: Mutex<Option<Rest>>,
-    /// When a login last succeeded.
-    opened: Mutex<Option<Instant>>,
+    /// Tries that no thread waits for any more.
+    hanging: AtomicUsize,
+    rest: Mutex<Rest>,
     /// The addresses to which its connections may lead.
     places: Mutex<BTreeSet<Place>>,
 }
 
-/// The pause between two tries while they fail.
+/// The pause between two tries while they fail; of no length while they succeed.
 struct Rest {
     length: Duration,
+    /// When the try ended that decided it.
     begun: Instant,
     until: Instant,
     reason: String,
 }
 
-/// A try to connect; the thread that waits for it may stop waiting.
-struct Try {
-    state: Mutex<Progress>,
-    ended: Condvar,
-}
-
-enum Progress {
-    UnderWay,
-    Ended(Box<Result<Client, Error>>),
-    Abandoned,
-}
-
 impl Host {
     /// `parameters` must name exactly one host.
     pub(super) fn new(parameters: postgres::Config, tls: MakeRustlsConnect) -> Host {
-        let (rest, opened, places) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Host { parameters, tls, hanging: Arc::default(), rest, opened, places }
+        let (rest, places) = (Mutex::new(Rest::none()), Mutex::default());
+        Host { parameters, tls, hanging: AtomicUsize::default(), rest, places }
     }
 
     /// The same host, but a standby is accepted, too.
@@ -87,11 +75,10 @@ impl Host {
     /// The host and port, or the socket's path, as the URL names them.
     pub(super) fn name(&self) -> String {
         let port = self.port();
-        match (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first()) {
-            (Some(Named::Tcp(name)), _) => format!("{name}:{port}"),
-            (Some(Named::Unix(folder)), _) => socket_in(folder, port).display().to_string(),
-            (None, Some(address)) => format!("{address}:{port}"),
-            (None, None) => String::new(),
+        match self.parameters.get_hosts().first() {
+            Some(Named::Tcp(name)) => format!("{name}:{port}"),
+            Some(Named::Unix(folder)) => socket_in(folder, port).display().to_string(),
+            None => String::new(),
         }
     }
 
@@ -100,23 +87,20 @@ impl Host {
     /// driver is left to report that.
     fn located(&self) -> Vec<postgres::Config> {
         let port = self.port();
-        let mut located = Vec::new();
-        let named = (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first());
-        let found: Vec<Place> = match named {
-            (_, Some(address)) => vec![Place::Address(*address, port)],
-            (Some(Named::Unix(folder)), _) => vec![Place::of_file(&socket_in(folder, port))],
+        let (mut located, mut found) = (Vec::new(), Vec::new());
+        match (self.parameters.get_hosts().first(), self.parameters.get_hostaddrs().first()) {
+            (_, Some(address)) => found.push(Place::Address(*address, port)),
+            (Some(Named::Unix(folder)), _) => found.push(Place::of_file(&socket_in(folder, port))),
             (Some(Named::Tcp(name)), _) => {
-                let found = (name.as_str(), port).to_socket_addrs().into_iter().flatten();
-                let addresses: Vec<IpAddr> = found.map(|found| found.ip()).collect();
-                for address in &addresses {
+                for address in (name.as_str(), port).to_socket_addrs().into_iter().flatten() {
                     let mut one = self.parameters.clone();
-                    one.hostaddr(*address);
+                    one.hostaddr(address.ip());
                     located.push(one);
+                    found.push(Place::Address(address.ip(), port));
                 }
-                addresses.into_iter().map(|address| Place::Address(address, port)).collect()
             }
-            (None, None) => Vec::new(),
-        };
+            (None, None) => {}
+        }
         // The lock is taken only now, because the search for an address may take long.
         self.places.lock().extend(found);
         if located.is_empty() { vec![self.parameters.clone()] } else { located }
@@ -144,31 +128,26 @@ impl Host {
     /// # Errors
     /// Those of the driver and the system; also if the server stays silent.
     pub(super) fn open(self: &Arc<Host>, pinned: String) -> Result<Client, Error> {
-        if let Some(rest) = self.rest.lock().as_mut() {
-            if Instant::now() < rest.until {
-                return Err(Error::unsent(rest.reason.clone()));
-            }
-            rest.until = Instant::now() + rest.length;
-        }
+        let mut rest = self.rest.lock();
         let begun = Instant::now();
+        if begun < rest.until {
+            return Err(Error::unsent(rest.reason.clone()));
+        }
+        rest.until = begun + rest.length;
+        drop(rest);
         let result = self.try_to_open(pinned);
         self.note(begun, result.as_ref().err());
         result
     }
 
     fn note(&self, begun: Instant, error: Option<&Error>) {
-        let (mut rest, mut opened) = (self.rest.lock(), self.opened.lock());
-        match error {
-            None => {
-                *opened = Some(Instant::now());
-                *rest = None;
-            }
+        let mut rest = self.rest.lock();
+        match error.filter(|error| error.is_of_a_server_that_is_away()) {
             // A running server that is full can accept a login as soon as another client leaves.
-            Some(error) if !error.is_of_a_server_that_is_away() => *rest = None,
+            None => *rest = Rest::none(),
             // Another try has succeeded, or failed later, since this try began.
-            Some(_) if opened.is_some_and(|opened| opened > begun) => {}
-            Some(_) if rest.as_ref().is_some_and(|rest| rest.begun > begun) => {}
-            Some(error) => *rest = Some(Rest::after(rest.as_ref(), error.reason())),
+            Some(_) if rest.begun > begun => {}
+            Some(error) => *rest = rest.after(error.reason()),
         }
     }
 
@@ -177,16 +156,24 @@ impl Host {
         if self.hanging.load(Ordering::Acquire) >= HANGING_MAX {
             return Err(silent());
         }
-        let connecting =
-            Arc::new(Try { state: Mutex::new(Progress::UnderWay), ended: Condvar::new() });
-        let (host, theirs) = (Arc::clone(self), Arc::clone(&connecting));
+        // Without room in the channel, a result is sent only to a thread that takes it.
+        let (ended, is_ended) = mpsc::sync_channel(0);
+        let host = Arc::clone(self);
         let started = thread::Builder::new().name("connect".to_owned()).spawn(move || {
             let result = guarded(|| host.connect(&pinned));
-            theirs.end(result, &host.hanging);
+            // If no thread waits for the try any more, its connection is closed.
+            if let Err(unwanted) = ended.send(result) {
+                host.hanging.fetch_sub(1, Ordering::AcqRel);
+                drop(unwanted);
+            }
         });
         started.map_err(|error| Error::unsent(format!("cannot connect: {error}")))?;
         let limit = self.parameters.get_connect_timeout().copied().unwrap_or_default();
-        connecting.wait(Instant::now() + limit + HANDSHAKE_MAX, &self.hanging)
+        is_ended.recv_timeout(limit + HANDSHAKE_MAX).unwrap_or_else(|_| {
+            // Counted before the channel closes, because the try counts itself out after that.
+            self.hanging.fetch_add(1, Ordering::AcqRel);
+            Err(silent())
+        })
     }
 
     /// Connects to the first address that accepts us; else the error is of the first that answered.
@@ -229,40 +216,16 @@ impl Host {
 }
 
 impl Rest {
-    fn after(last: Option<&Rest>, reason: &str) -> Rest {
-        let length = last.map_or(REST_MIN, |last| REST_MAX.min(last.length * 2));
+    fn none() -> Rest {
+        let now = Instant::now();
+        Rest { length: Duration::ZERO, begun: now, until: now, reason: String::new() }
+    }
+
+    fn after(&self, reason: &str) -> Rest {
+        let length = (self.length * 2).clamp(REST_MIN, REST_MAX);
         let part = random::fraction() / 2.0;
         let begun = Instant::now();
         Rest { length, begun, until: begun + length.mul_f64(1.0 - part), reason: reason.to_owned() }
-    }
-}
-
-impl Try {
-    fn wait(&self, until: Instant, hanging: &AtomicUsize) -> Result<Client, Error> {
-        let mut state = self.state.lock();
-        while matches!(*state, Progress::UnderWay) {
-            if self.ended.wait_until(&mut state, until).timed_out() {
-                break;
-            }
-        }
-        match std::mem::replace(&mut *state, Progress::Abandoned) {
-            Progress::Ended(result) => *result,
-            Progress::UnderWay | Progress::Abandoned => {
-                hanging.fetch_add(1, Ordering::AcqRel);
-                Err(silent())
-            }
-        }
-    }
-
-    /// If no thread waits for the try any more, its connection is closed.
-    fn end(&self, result: Result<Client, Error>, hanging: &AtomicUsize) {
-        let mut state = self.state.lock();
-        if matches!(*state, Progress::Abandoned) {
-            hanging.fetch_sub(1, Ordering::AcqRel);
-            return;
-        }
-        *state = Progress::Ended(Box::new(result));
-        self.ended.notify_one();
     }
 }
 

@@ -7,32 +7,29 @@
 //! left: connections to them are ended at once, from outside of the driver, which may be waiting
 //! for a frozen one. If the timelines do not decide, no host is used until an operator decides.
 
-mod watch;
-
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use parking_lot::{Condvar, Mutex};
 
 use super::Error;
-pub(super) use watch::Watch;
 
 /// At the start no connection is opened before all hosts were asked, or this time is over.
 const FIRST_LOOK_MAX: Duration = Duration::from_secs(3);
 
 /// A server that takes changes, so it is no standby.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Server {
+pub(super) struct Server {
     /// The system identifier of its data directory; a standby has that of its primary.
-    system: i64,
-    timeline: u32,
+    pub(super) system: i64,
+    pub(super) timeline: u32,
     /// When it was started: two hosts with the same instant are one server with two names.
-    started: DateTime<Utc>,
+    pub(super) started: DateTime<Utc>,
 }
 
 /// What a host's answers say of its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HostState {
+pub(super) enum HostState {
     Unasked,
     /// It is a standby, has never answered, or refuses to say.
     Nothing,
@@ -66,16 +63,8 @@ struct Knowledge {
     left_at: Option<Instant>,
 }
 
-/// What follows from the answers of all hosts.
-enum Verdict {
-    /// By host, why no connection may be opened to it.
-    Outdated(Vec<Option<String>>),
-    /// These two take changes, and their timelines do not decide which is right.
-    Undecided([usize; 2]),
-}
-
 /// By host, why its connections are ended, or None if it may be used again.
-type Changes = Vec<(usize, Option<String>)>;
+pub(super) type Changes = Vec<(usize, Option<String>)>;
 
 impl Primaries {
     pub(super) fn new(names: Vec<String>) -> Primaries {
@@ -129,7 +118,7 @@ impl Primaries {
     }
 
     /// Notes a host's answer, and returns what it changes for each host.
-    fn note(&self, host: usize, known: HostState) -> Changes {
+    pub(super) fn note(&self, host: usize, known: HostState) -> Changes {
         let mut state = self.state.lock();
         state.known[host] = known;
         let left = state.settle(host, &self.names);
@@ -147,14 +136,14 @@ impl Primaries {
     }
 
     /// What is known of a host that does not answer; `has_ended` if no server listens there.
-    fn last_known(&self, host: usize, has_ended: bool) -> HostState {
-        match self.state.lock().known[host] {
-            HostState::Ended(server) => HostState::Ended(server),
-            HostState::Takes(server) | HostState::Took(server) if has_ended => {
+    pub(super) fn last_known(&self, host: usize, has_ended: bool) -> HostState {
+        let known = self.state.lock().known[host];
+        match known.server() {
+            Some(server) if has_ended || known == HostState::Ended(server) => {
                 HostState::Ended(server)
             }
-            HostState::Takes(server) | HostState::Took(server) => HostState::Took(server),
-            HostState::Unasked | HostState::Nothing => HostState::Nothing,
+            Some(server) => HostState::Took(server),
+            None => HostState::Nothing,
         }
     }
 }
@@ -164,36 +153,33 @@ impl Knowledge {
     /// connections are to be ended. In a doubt both hosts are asked again first: if they are two
     /// names of one server that was just restarted, one answer may be older than the restart.
     fn settle(&mut self, host: usize, names: &[String]) -> Vec<Option<String>> {
-        match self.judge() {
-            Verdict::Outdated(reasons) => {
-                self.doubt = None;
-                self.confirmed.clear();
-                self.barred.clone_from(&reasons);
-                reasons
-            }
-            Verdict::Undecided(two) => {
-                let [one, other] = two.map(|host| &names[host]);
-                let reason = format!(
-                    "{one} and {other} both take changes, and neither was promoted after the \
-                     other: stop one of them, or take it out of DATABASE_URL; where its machine is \
-                     switched off, restart the replicas, too"
-                );
-                self.barred = vec![Some(reason); names.len()];
-                let takes = matches!(self.known[host], HostState::Takes(_));
-                if self.doubt.replace(two) != Some(two) {
-                    self.confirmed.clear();
-                } else if takes && !self.confirmed.contains(&host) {
-                    self.confirmed.push(host);
-                }
-                match two.iter().all(|host| self.confirmed.contains(host)) {
-                    true => self.barred.clone(),
-                    false => self.left.clone(),
-                }
-            }
+        let Some(two) = self.undecided() else {
+            self.doubt = None;
+            self.confirmed.clear();
+            self.barred = self.known.iter().map(|known| self.outdated(known)).collect();
+            return self.barred.clone();
+        };
+        let [one, other] = two.map(|host| &names[host]);
+        let reason = format!(
+            "{one} and {other} both take changes, and neither was promoted after the other: stop \
+             one of them, or take it out of DATABASE_URL; where its machine is switched off, \
+             restart the replicas, too"
+        );
+        self.barred = vec![Some(reason); names.len()];
+        let takes = matches!(self.known[host], HostState::Takes(_));
+        if self.doubt.replace(two) != Some(two) {
+            self.confirmed.clear();
+        } else if takes && !self.confirmed.contains(&host) {
+            self.confirmed.push(host);
+        }
+        match two.iter().all(|host| self.confirmed.contains(host)) {
+            true => self.barred.clone(),
+            false => self.left.clone(),
         }
     }
 
-    fn judge(&self) -> Verdict {
+    /// Two hosts that take changes, and whose timelines do not decide which is right.
+    fn undecided(&self) -> Option<[usize; 2]> {
         // A host that stops answering does not end a doubt.
         let doubted = |host| self.doubt.is_some_and(|two| two.contains(&host));
         let taking = self.known.iter().enumerate().filter_map(|(host, known)| match known {
@@ -211,10 +197,10 @@ impl Knowledge {
         for (place, (host, one)) in best.iter().enumerate() {
             let is_another = |(_, other): &&&(usize, Server)| one.started != other.started;
             if let Some((other, _)) = best[place + 1..].iter().find(is_another) {
-                return Verdict::Undecided([*host, *other]);
+                return Some([*host, *other]);
             }
         }
-        Verdict::Outdated(self.known.iter().map(|known| self.outdated(known)).collect())
+        None
     }
 
     /// Why the server is outdated: another has a higher timeline, and is not known to be a standby.

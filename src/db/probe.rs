@@ -88,19 +88,15 @@ impl Probe {
             }
             _ => {}
         }
-        let answer = self.connection.run(|session| {
+        let (row, clock) = self.connection.run(|session| {
             let (clock, asked) = (SystemTime::now(), Instant::now());
-            let row = session.query_opt(READ_ONLY, &[])?;
+            let row = session.query_one(READ_ONLY, &[])?;
             // The best guess is that the database read its clock in the middle of the round trip.
-            Ok(row.map(|row| (row, clock + asked.elapsed() / 2)))
-        });
-        let Some((row, clock)) = answer? else {
-            return Ok(());
-        };
+            Ok((row, clock + asked.elapsed() / 2))
+        })?;
         let seconds = clock.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        self.health.clocks_differ(seconds - row.get::<_, f64>("now"));
-        let durable = row.get("durable");
-        if self.health.durable(durable) != Some(durable) && !durable {
+        let (clock_skew, durable) = (seconds - row.get::<_, f64>("now"), row.get("durable"));
+        if self.health.measured(clock_skew, durable) != Some(durable) && !durable {
             warn!(
                 "event=database_not_durable hint=\"fsync or full_page_writes is off: if the \
                  database's machine crashes, what was acknowledged can be lost\""

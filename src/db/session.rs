@@ -1,8 +1,11 @@
 //! One session: its settings, its prepared statements, and the check before use that finds a
 //! session that is dead, or that a pooler has mixed with another.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use log::debug;
+use parking_lot::Mutex;
 use postgres::error::SqlState;
 use postgres::types::ToSql;
 use postgres::{Client, Row, SimpleQueryMessage, Statement};
@@ -47,13 +50,16 @@ impl Session {
         })
     }
 
-    /// Tests whether a pooler runs this session's statements in others, or theirs in this one. It
-    /// opens a second session and looks at its own mark, lets the second set its mark during a
-    /// transaction of this one, and then looks at both marks.
+    /// Tests, once for each session, whether a pooler runs its statements in others, or theirs in
+    /// it. It opens a second session and looks at its own mark, lets the second set its mark during
+    /// a transaction of this one, and then looks at both marks.
     ///
     /// # Errors
     /// Those of the database and the driver; [`Error::mixed`] if sessions are mixed for certain.
     pub(super) fn prove(&mut self, target: &Target, limits: Limits) -> Result<(), Error> {
+        if self.proven {
+            return Ok(());
+        }
         let mut other = Session::open(target, limits)?;
         // A pooler that lends the last returned connection first has given this one's to the other.
         self.look_at_the_mark()?;
@@ -71,10 +77,6 @@ impl Session {
         self.look_at_the_mark()?;
         self.proven = true;
         Ok(())
-    }
-
-    pub(super) fn is_proven(&self) -> bool {
-        self.proven
     }
 
     /// Returns all rows: one round trip, and one more when `sql` is first used on this connection.
@@ -196,12 +198,22 @@ pub struct Manager {
     target: Target,
     limits: Limits,
     turn: Option<Signal>,
+    pub(super) opening: Arc<Mutex<Opening>>,
+}
+
+/// What is known of a pool's tries to connect.
+#[derive(Default)]
+pub(super) struct Opening {
+    /// When a connection was first asked for; None once one was opened.
+    pub(super) asked: Option<Instant>,
+    /// Why the last try failed; None if it succeeded.
+    pub(super) last_failure: Option<String>,
 }
 
 impl Manager {
     /// Connections go to `target`, and their sessions have these limits.
     pub fn new(target: Target, limits: Limits) -> Manager {
-        Manager { target, limits, turn: None }
+        Manager { target, limits, turn: None, opening: Arc::default() }
     }
 
     /// Opens no connection before `turn` begins, so that more important ones are opened first.
@@ -216,7 +228,14 @@ impl ManageConnection for Manager {
 
     fn connect(&self) -> Result<Session, Error> {
         self.turn.iter().for_each(Signal::wait);
-        Session::open(&self.target, self.limits)
+        let session = Session::open(&self.target, self.limits).inspect_err(|error| {
+            // At level debug only: the probe reports an unreachable database once, and a pool tries
+            // often.
+            debug!("event=pool_connection_lost reason={:?}", error.reason());
+            self.opening.lock().last_failure = Some(error.reason().to_owned());
+        })?;
+        *self.opening.lock() = Opening::default();
+        Ok(session)
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), Error> {

@@ -1,29 +1,20 @@
 //! Where the database is and how to connect to it: hosts, TLS, and a time limit for each step.
 
-use std::cmp::max;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postgres::Client;
 use postgres::config::{Host as Place, LoadBalanceHosts};
 
-use super::dedicated::Dedicated;
 use super::error::Error;
-use super::health::Health;
 use super::host::Host;
 use super::limits::Limits;
-use super::primary::{Primaries, Watch};
+use super::primary::Primaries;
 use super::tls::connector;
 use crate::config::Proof;
-use crate::shutdown::{Signal, spawn_vital};
+use crate::random;
 
-/// How long a host may take to say which server it is.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
-const STACK_BYTES: usize = 256 * 1024;
 /// The driver's own value if the URL has none.
 const DRIVERS_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -31,10 +22,10 @@ const DRIVERS_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 #[derive(Clone)]
 pub struct Target {
     /// In the order of the URL; at least one.
-    hosts: Arc<[Arc<Host>]>,
+    pub(super) hosts: Arc<[Arc<Host>]>,
     any_order: bool,
     /// To which of the hosts no connection may be opened.
-    primaries: Arc<Primaries>,
+    pub(super) primaries: Arc<Primaries>,
 }
 
 impl Target {
@@ -77,7 +68,7 @@ impl Target {
             }
         }
         let tls = connector(proof).map_err(|error| Error::unsent(error.to_string()))?;
-        let count = max(parameters.get_hosts().len(), parameters.get_hostaddrs().len());
+        let count = parameters.get_hosts().len();
         let host = |index| {
             let own = passwords.get(index).and_then(Option::as_deref);
             Arc::new(Host::new(alone(&parameters, own, index), tls.clone()))
@@ -91,37 +82,9 @@ impl Target {
         Target { hosts, any_order, primaries: Arc::new(Primaries::new(names)) }
     }
 
-    /// Starts a thread for each host that asks whether it is the primary; none for a single host.
-    ///
-    /// # Errors
-    /// If the system has no thread left.
-    pub fn watch(&self, health: &Arc<Health>, shutdown: &Signal) -> std::io::Result<()> {
-        if self.hosts.len() == 1 {
-            return Ok(());
-        }
-        self.primaries.begin();
-        let told: Arc<AtomicBool> = Arc::default();
-        for (host, asked) in self.hosts.iter().enumerate() {
-            let alone = Target::of([Arc::new(asked.standby_or_not())].into(), false);
-            let watch = Watch {
-                host,
-                connection: Dedicated::new(alone, Limits::within(ANSWER_MAX)),
-                primaries: Arc::clone(&self.primaries),
-                health: Arc::clone(health),
-                told: Arc::clone(&told),
-                refusals: 0,
-                told_of_this: false,
-            };
-            let (hosts, shutdown) = (Arc::clone(&self.hosts), shutdown.clone());
-            spawn_vital("primary", STACK_BYTES, move || {
-                watch.run(&shutdown, |host| hosts[host].cut());
-            })?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn has_left_since(&self, opened: Instant) -> bool {
-        self.primaries.has_left_since(opened)
+    /// One of the hosts, be it a primary or a standby.
+    pub(super) fn only(&self, host: usize) -> Target {
+        Target::of([Arc::new(self.hosts[host].standby_or_not())].into(), false)
     }
 
     /// Opens a connection outside of the pool, to the first host that accepts it, and sets its
@@ -132,7 +95,7 @@ impl Target {
     pub fn open(&self, limits: Limits, mark: u64) -> Result<Client, Error> {
         self.primaries.wait_for_the_first_look();
         let first = match self.any_order {
-            true => RandomState::new().hash_one(()) as usize % self.hosts.len(),
+            true => random::bits() as usize % self.hosts.len(),
             false => 0,
         };
         let mut hosts: Vec<usize> = (first..self.hosts.len()).chain(0..first).collect();
@@ -163,7 +126,6 @@ fn alone(all: &postgres::Config, own: Option<&[u8]>, index: usize) -> postgres::
     one.ssl_mode(all.get_ssl_mode()).ssl_negotiation(all.get_ssl_negotiation());
     match all.get_hosts().get(index) {
         Some(Place::Tcp(name)) => one.host(name),
-        #[cfg(unix)]
         Some(Place::Unix(folder)) => one.host_path(folder),
         None => &mut one,
     };

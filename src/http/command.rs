@@ -5,7 +5,7 @@ use super::call::Call;
 use super::input::{Fields, Query};
 use super::problem::Problem;
 use crate::balance::{Change, IdempotencyKey};
-use crate::cron::{self, Filter, InvalidSchedule, Name, Precondition, Schedule, Settings};
+use crate::cron::{self, Action, Filter, InvalidSchedule, Name, Precondition, Schedule};
 use crate::users::Page;
 
 /// Everything that can be asked for, validated.
@@ -39,14 +39,8 @@ pub enum Command {
     CronHistory(Filter),
     /// One job.
     ReadJob(Name),
-    /// To create a job, or give it these settings.
-    PutJob(Name, Settings, Precondition),
-    /// To change some of a job's settings.
-    PatchJob(Name, cron::SettingsChange, Precondition),
-    /// To delete a job.
-    DeleteJob(Name, Precondition),
-    /// To run a job now.
-    RunJob(Name, Precondition),
+    /// To do something with a job.
+    SteerJob(Name, Action, Precondition),
 }
 
 const PAGE_DEFAULT: i64 = 100;
@@ -105,13 +99,12 @@ impl Command {
 
     pub(super) fn put_job(call: &Call, name: &str) -> Result<Command, Problem> {
         let name = read_name("name", name)?;
-        let cron::SettingsChange { function, schedule, enabled } = read_job_change(call)?;
-        let settings = Settings {
-            function: function.ok_or_else(|| Problem::missing("function"))?,
-            schedule: schedule.ok_or_else(|| Problem::missing("schedule"))?,
-            enabled: enabled.ok_or_else(|| Problem::missing("enabled"))?,
-        };
-        Ok(Command::PutJob(name, settings, read_precondition(call)?))
+        let change = read_job_change(call)?;
+        change.function.as_ref().ok_or_else(|| Problem::missing("function"))?;
+        change.schedule.as_ref().ok_or_else(|| Problem::missing("schedule"))?;
+        change.enabled.ok_or_else(|| Problem::missing("enabled"))?;
+        let change = cron::SettingsChange { creates: true, ..change };
+        Ok(Command::SteerJob(name, Action::Save(change), read_precondition(call)?))
     }
 
     pub(super) fn patch_job(call: &Call, name: &str) -> Result<Command, Problem> {
@@ -120,15 +113,15 @@ impl Command {
             let rule = "give at least one of `function`, `schedule` and `enabled`";
             return Err(Problem::invalid_request("body", rule));
         }
-        Ok(Command::PatchJob(existing(name)?, change, read_precondition(call)?))
+        Ok(Command::SteerJob(existing(name)?, Action::Save(change), read_precondition(call)?))
     }
 
     pub(super) fn delete_job(call: &Call, name: &str) -> Result<Command, Problem> {
-        Ok(Command::DeleteJob(existing(name)?, read_precondition(call)?))
+        Ok(Command::SteerJob(existing(name)?, Action::Delete, read_precondition(call)?))
     }
 
     pub(super) fn run_job(call: &Call, name: &str) -> Result<Command, Problem> {
-        Ok(Command::RunJob(existing(name)?, read_precondition(call)?))
+        Ok(Command::SteerJob(existing(name)?, Action::RunNow, read_precondition(call)?))
     }
 }
 
@@ -142,9 +135,8 @@ pub fn read_change(call: &Call) -> Result<Change, Problem> {
     let amount = fields.take_integer("amount")?;
     fields.end()?;
     let key = read_key(call)?;
-    let change = Change::new(user_id, amount)
-        .map_err(|_| Problem::invalid_request("amount", "`amount` must not be 0"))?;
-    Ok(change.with_key(key))
+    Change::new(user_id, amount, key)
+        .ok_or_else(|| Problem::invalid_request("amount", "`amount` must not be 0"))
 }
 
 /// What `PUT` and `PATCH` of a job ask for. Pure.
@@ -162,7 +154,7 @@ pub fn read_job_change(call: &Call) -> Result<cron::SettingsChange, Problem> {
     let schedule = schedule.map_err(|fault: InvalidSchedule| {
         Problem::invalid_request("schedule", fault.to_string())
     })?;
-    Ok(cron::SettingsChange { function, schedule, enabled })
+    Ok(cron::SettingsChange { function, schedule, enabled, creates: false })
 }
 
 /// Which runs `GET /api/cron/history` asks for. Pure.

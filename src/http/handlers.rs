@@ -14,14 +14,14 @@ use super::readiness::{HealthBody, Readiness};
 use super::reply::Reply;
 use super::route::{Reach, Route};
 use super::{Application, Asked};
-use crate::balance::{Answer, Balances, Change, Decision};
+use crate::balance::{self, Answer, Change, Decision};
 use crate::config::Token;
-use crate::cron::{Functions, History, Jobs, StatusReader};
+use crate::cron::{Functions, Jobs};
 use crate::db::{self, Db, Lack, Stage};
 use crate::logger::Seldom;
 use crate::metrics::{CONTENT_TYPE, Metrics, Readings};
 use crate::shutdown::say;
-use crate::users::{User, Users};
+use crate::users::User;
 
 /// Outcome, for the metrics, of a change that an earlier request with the same key had made.
 pub(super) const REPLAYED: &str = "replayed";
@@ -30,15 +30,11 @@ const OPENING_MAX: Duration = Duration::from_secs(2);
 
 /// The application that a replica serves. All workers share it.
 pub struct Api {
-    balances: Balances,
-    pub(super) users: Users,
     pub(super) jobs: Jobs,
-    pub(super) status: StatusReader,
-    pub(super) history: History,
     token: Option<Token>,
     denials: Mutex<Seldom>,
     readiness: Arc<Readiness>,
-    db: Arc<Db>,
+    pub(super) db: Arc<Db>,
     metrics: Arc<Metrics>,
 }
 
@@ -53,11 +49,7 @@ impl Api {
         metrics: &Arc<Metrics>,
     ) -> Api {
         Api {
-            balances: Balances::new(Arc::clone(db)),
-            users: Users::new(Arc::clone(db)),
-            jobs: Jobs::new(Arc::clone(db), Arc::clone(metrics)),
-            status: StatusReader::new(Arc::clone(db), replica_name, functions),
-            history: History::new(Arc::clone(db)),
+            jobs: Jobs::new(db, replica_name, functions, metrics),
             token,
             denials: Mutex::default(),
             readiness,
@@ -85,10 +77,7 @@ impl Api {
             Command::CronStatus => self.cron_status(asked),
             Command::CronHistory(filter) => self.cron_history(asked, filter),
             Command::ReadJob(name) => self.read_job(asked, name),
-            Command::PutJob(name, settings, demand) => self.put_job(asked, name, settings, demand),
-            Command::PatchJob(name, change, demand) => self.patch_job(asked, name, change, demand),
-            Command::DeleteJob(name, demand) => self.delete_job(asked, name, demand),
-            Command::RunJob(name, demand) => self.run_job(asked, name, demand),
+            Command::SteerJob(name, action, demand) => self.steer_job(asked, name, action, demand),
         }
     }
 
@@ -158,7 +147,7 @@ impl Api {
     }
 
     fn change_balance(&self, asked: &Asked<'_>, change: &Change) -> Result<Reply, Fault> {
-        let answer = self.balances.change(asked.deadline, change)?;
+        let answer = balance::apply(&self.db, asked.deadline, change)?;
         let reply = balance_reply(change.user_id(), change.amount(), answer);
         Ok(match answer.replayed && answer.outcome != Decision::KeyReused {
             true => replayed(reply).with_outcome(REPLAYED),

@@ -7,7 +7,7 @@ use super::handlers::{Api, Fault, next_page, replayed};
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::balance::IdempotencyKey;
-use crate::users::{Creation, Page, RecordedChange, User};
+use crate::users::{self, Creation, Page, RecordedChange, User};
 
 #[derive(Serialize)]
 struct UserList {
@@ -29,15 +29,12 @@ impl Api {
         balance: i64,
         key: Option<&IdempotencyKey>,
     ) -> Result<Reply, Fault> {
-        let creation = match key {
-            Some(key) => self.users.create_once(asked.deadline, balance, key.as_str()),
-            None => self.users.create(asked.deadline, balance).map(Creation::Created),
-        };
+        let key = key.map(IdempotencyKey::as_str);
         let created = |user: User| {
             let location = format!("/api/users/{}", user.user_id);
             Reply::json(201, &user).with_header("Location", location)
         };
-        match creation? {
+        match users::create(&self.db, asked.deadline, balance, key)? {
             Creation::Created(user) => Ok(created(user)),
             Creation::Replayed(user) => Ok(replayed(created(user))),
             Creation::KeyReused => {
@@ -47,14 +44,14 @@ impl Api {
     }
 
     pub(super) fn read_user(&self, asked: &Asked<'_>, user_id: i64) -> Result<Reply, Fault> {
-        match self.users.read(asked.deadline, user_id)? {
+        match users::read(&self.db, asked.deadline, user_id)? {
             Some(user) => Ok(Reply::json(200, &user)),
             None => Err(Problem::user_not_found(user_id).into()),
         }
     }
 
     pub(super) fn list_users(&self, asked: &Asked<'_>, page: Page) -> Result<Reply, Fault> {
-        let users = self.users.list(asked.deadline, page)?;
+        let users = users::list(&self.db, asked.deadline, page)?;
         let next = next_page(&users, page.limit, |user| user.user_id);
         Ok(Reply::json(200, &UserList { users, next }))
     }
@@ -65,7 +62,7 @@ impl Api {
         user_id: i64,
         page: Page,
     ) -> Result<Reply, Fault> {
-        let changes = self.users.changes(asked.deadline, user_id, page)?;
+        let changes = users::changes(&self.db, asked.deadline, user_id, page)?;
         let changes = changes.ok_or_else(|| Problem::user_not_found(user_id))?;
         let next = next_page(&changes, page.limit, |change| change.id);
         Ok(Reply::json(200, &ChangeList { changes, next }))

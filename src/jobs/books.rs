@@ -68,7 +68,7 @@ insert into daily_totals (day, users, balance, taken_at)
 select (now() at time zone 'UTC')::date, count(*), coalesce(sum(balance), 0), now() from users
 on conflict (day) do update
 set users = excluded.users, balance = excluded.balance, taken_at = excluded.taken_at
-returning day::text, users, balance::text";
+returning format('%s: %s users with %s in all', day, users, balance)";
 
 const LARGEST: &str = "\
 with page as (
@@ -95,8 +95,7 @@ pub(super) fn reconcile(pace: &Pace<'_>) -> Result<String, Failure> {
                 wrong.push(user_id);
             }
         }
-        pace.done(share(after, last_user))?;
-        pace.context.wait(PAUSE)?;
+        pause(pace, after, last_user)?;
     }
     match wrong.iter().min() {
         None => Ok(format!("{users} balances are the sums of their changes")),
@@ -150,8 +149,7 @@ pub(super) fn audit(pace: &Pace<'_>) -> Result<String, Failure> {
         balance = row.get("balance_after");
         changes += row.get::<_, i64>("changes");
         wrong += wrong_here;
-        pace.done(share(user_id, last_user))?;
-        pace.context.wait(PAUSE)?;
+        pause(pace, user_id, last_user)?;
     }
     match page_of_wrong {
         None => Ok(format!("{changes} changes follow from one another")),
@@ -164,10 +162,7 @@ pub(super) fn audit(pace: &Pace<'_>) -> Result<String, Failure> {
 
 /// Writes the totals of the current day, in UTC.
 pub(super) fn snapshot(pace: &Pace<'_>) -> Result<String, Failure> {
-    let rows = pace.context.step(|session| session.query(SNAPSHOT, &[]))?;
-    let (day, users, balance): (String, i64, String) =
-        (rows[0].get(0), rows[0].get(1), rows[0].get(2));
-    Ok(format!("{day}: {users} users with {balance} in all"))
+    pace.context.step(|session| Ok(session.query_one(SNAPSHOT, &[])?.get(0)))
 }
 
 /// Finds the `RANKS` largest balances, page by page.
@@ -187,8 +182,7 @@ pub(super) fn rank(pace: &Pace<'_>) -> Result<String, Failure> {
         largest.extend(rows.iter().map(|row| (row.get("balance"), row.get("id"))));
         largest.sort_by_key(|(balance, id)| (std::cmp::Reverse(*balance), *id));
         largest.truncate(RANKS);
-        pace.done(share(after, last_user))?;
-        pace.context.wait(PAUSE)?;
+        pause(pace, after, last_user)?;
     }
     let ranks: Vec<String> =
         largest.iter().map(|(balance, id)| format!("user {id} has {balance}")).collect();
@@ -196,10 +190,11 @@ pub(super) fn rank(pace: &Pace<'_>) -> Result<String, Failure> {
 }
 
 fn last_user(pace: &Pace<'_>) -> Result<i64, Failure> {
-    pace.context.step(|session| Ok(session.query(LAST_USER, &[])?[0].get(0)))
+    pace.context.step(|session| Ok(session.query_one(LAST_USER, &[])?.get(0)))
 }
 
-/// The share of the ids up to `last` that are done at `at`.
-fn share(at: i64, last: i64) -> f64 {
-    if last <= 0 { 1.0 } else { at as f64 / last as f64 }
+/// Reports that the users up to the id `at` are done, and lets requests come first.
+fn pause(pace: &Pace<'_>, at: i64, last: i64) -> Result<(), Failure> {
+    pace.report(at as f64 / last as f64);
+    pace.context.wait(PAUSE)
 }

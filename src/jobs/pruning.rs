@@ -1,5 +1,7 @@
 //! Jobs that delete rows that are no longer needed, a thousand in each step.
 
+use postgres::types::ToSql;
+
 use super::Pace;
 use crate::cron::Failure;
 
@@ -50,31 +52,27 @@ select count(*) from gone";
 
 /// Deletes idempotency keys older than a day, both those of changes and those of new users.
 pub(super) fn idempotency_keys(pace: &Pace<'_>) -> Result<String, Failure> {
-    let mut gone = 0;
-    for keys in [KEYS, CREATION_KEYS] {
-        gone += in_steps(pace, |pace| {
-            pace.context.step(|session| Ok(session.query(keys, &[&ROWS_A_STEP])?[0].get(0)))
-        })?;
-    }
+    let gone = in_steps(pace, KEYS, &[&ROWS_A_STEP])?;
+    let gone = gone + in_steps(pace, CREATION_KEYS, &[&ROWS_A_STEP])?;
     Ok(format!("{gone} keys older than 24 hours deleted"))
 }
 
 /// Deletes runs that ended more than `days` days ago, except each job's last one.
 pub(super) fn runs(pace: &Pace<'_>, days: u32) -> Result<String, Failure> {
     let days = i32::try_from(days).unwrap_or(i32::MAX);
-    let gone = in_steps(pace, |pace| {
-        pace.context.step(|session| Ok(session.query(RUNS, &[&ROWS_A_STEP, &days])?[0].get(0)))
-    })?;
+    let gone = in_steps(pace, RUNS, &[&ROWS_A_STEP, &days])?;
     Ok(format!("{gone} runs older than {days} days deleted"))
 }
 
 fn in_steps(
     pace: &Pace<'_>,
-    step: impl Fn(&Pace<'_>) -> Result<i64, Failure>,
+    sql: &'static str,
+    params: &[&(dyn ToSql + Sync)],
 ) -> Result<i64, Failure> {
     let mut gone = 0;
     loop {
-        let now_gone = step(pace)?;
+        let now_gone: i64 =
+            pace.context.step(|session| Ok(session.query_one(sql, params)?.get(0)))?;
         gone += now_gone;
         if now_gone < ROWS_A_STEP {
             return Ok(gone);

@@ -4,8 +4,8 @@ use super::Pace;
 use crate::cron::Failure;
 
 const STEPS: u32 = 60;
-/// The part of the least time to wait after each step: in all, 95 % of it.
-const REST: f64 = 0.95 / STEPS as f64;
+/// The part of the least time to wait after all steps together.
+const REST: f64 = 0.95;
 
 const PRIMES_BELOW: u32 = 300_000;
 const TERMS_A_STEP: u32 = 100_000;
@@ -16,8 +16,7 @@ pub(super) fn count_primes(pace: &Pace<'_>) -> Result<String, Failure> {
     for step in 0..STEPS {
         let (from, to) = (PRIMES_BELOW / STEPS * step, PRIMES_BELOW / STEPS * (step + 1));
         primes += (from..to).filter(|number| is_prime(*number)).count();
-        pace.done(f64::from(step + 1) / f64::from(STEPS))?;
-        pace.rest(REST)?;
+        rest(pace, step)?;
     }
     Ok(format!("{primes} primes below {PRIMES_BELOW}"))
 }
@@ -30,10 +29,15 @@ pub(super) fn estimate_pi(pace: &Pace<'_>) -> Result<String, Failure> {
             let sign = if term % 2 == 0 { 4.0 } else { -4.0 };
             sum += sign / f64::from(2 * term + 1);
         }
-        pace.done(f64::from(step + 1) / f64::from(STEPS))?;
-        pace.rest(REST)?;
+        rest(pace, step)?;
     }
     Ok(format!("pi is about {sum:.6}, after {} terms", TERMS_A_STEP * STEPS))
+}
+
+/// Reports that a step is done, and waits, so that the steps are spread over the least time.
+fn rest(pace: &Pace<'_>, step: u32) -> Result<(), Failure> {
+    pace.report(f64::from(step + 1) / f64::from(STEPS));
+    pace.context.wait(pace.least.mul_f64(REST) / STEPS)
 }
 
 fn is_prime(number: u32) -> bool {

@@ -8,7 +8,8 @@ use prometheus::{
 /// Counts changes by what their clients were told; each request counts once.
 pub struct Changes {
     by_outcome: IntCounterVec,
-    replayed: IntCounter,
+    /// Requests that are told the result of an earlier one with the same key.
+    pub replayed: IntCounter,
 }
 
 /// What a client can be told of its change: `changed`, or the `outcome` or `code` of the problem. A
@@ -48,10 +49,5 @@ impl Changes {
         if OUTCOMES.contains(&outcome) {
             self.by_outcome.with_label_values(&[outcome]).inc();
         }
-    }
-
-    /// Counts a request that is told the result of an earlier one with the same key.
-    pub fn replayed(&self) {
-        self.replayed.inc();
     }
 }

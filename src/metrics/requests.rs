@@ -7,8 +7,6 @@ use prometheus::{
     register_int_counter_vec_with_registry, register_int_gauge_with_registry,
 };
 
-use super::whole;
-
 /// Counts requests, and measures the time from arrival to answer.
 pub struct Requests {
     total: IntCounterVec,
@@ -32,6 +30,7 @@ const BUCKETS: [f64; 15] =
 
 impl Requests {
     pub(super) fn new(registry: &Registry) -> Result<Requests> {
+        let gauge = |name, help| register_int_gauge_with_registry!(name, help, registry);
         Ok(Requests {
             total: register_int_counter_vec_with_registry!(
                 "http_requests_total",
@@ -46,41 +45,35 @@ impl Requests {
                 BUCKETS.to_vec(),
                 registry
             )?,
-            workers: register_int_gauge_with_registry!(
-                "http_workers",
-                "Threads that work on requests.",
-                registry
-            )?,
-            workers_busy: register_int_gauge_with_registry!(
+            workers: gauge("http_workers", "Threads that work on requests.")?,
+            workers_busy: gauge(
                 "http_workers_busy",
                 "Those that have a request in hand, perhaps this one.",
-                registry
             )?,
-            waiting: register_int_gauge_with_registry!(
+            waiting: gauge(
                 "http_requests_waiting",
                 "Requests that wait for a worker, or in the lane of their user.",
-                registry
             )?,
         })
     }
 
     /// Sets the number of workers of this replica.
     pub fn have_workers(&self, workers: usize) {
-        self.workers.set(whole(workers));
+        self.workers.set(workers as i64);
     }
 
     /// Makes the series of this method and route start at 0.
     pub fn expect(&self, method: &str, route: &'static str) {
         self.duration.with_label_values(&[route]);
         for status in UNEXPECTED {
-            self.total.with_label_values(&[method, route, digits_of(status, &mut [0; 3])]);
+            self.total.with_label_values(&[method, route, &status.to_string()]);
         }
     }
 
     /// Counts a request just before its answer is written; `time` is counted from its arrival.
     pub fn answered(&self, method: &str, route: &'static str, status: u16, time: Duration) {
         let method = METHODS.into_iter().find(|known| *known == method).unwrap_or(OTHER_METHOD);
-        self.total.with_label_values(&[method, route, digits_of(status, &mut [0; 3])]).inc();
+        self.total.with_label_values(&[method, route, &status.to_string()]).inc();
         self.duration.with_label_values(&[route]).observe(time.as_secs_f64());
     }
 
@@ -92,7 +85,7 @@ impl Requests {
 
     /// Sets the number of requests that wait for a worker now.
     pub fn wait(&self, requests: usize) {
-        self.waiting.set(whole(requests));
+        self.waiting.set(requests as i64);
     }
 }
 
@@ -100,11 +93,4 @@ impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// Writes a status without an allocation, because every request needs this.
-fn digits_of(status: u16, digits: &mut [u8; 3]) -> &str {
-    let digit = |power: u16| b'0' + u8::try_from(status / power % 10).unwrap_or_default();
-    *digits = [digit(100), digit(10), digit(1)];
-    std::str::from_utf8(digits).unwrap_or_default()
 }

@@ -11,8 +11,6 @@ use prometheus::{
     register_int_gauge_with_registry,
 };
 
-use super::whole;
-
 /// Counts runs. Each is counted by the replica that wrote its end, so the sum over all replicas
 /// agrees with the history.
 pub struct Runs {
@@ -22,10 +20,14 @@ pub struct Runs {
     /// A vector without labels, because it has no value unless this replica looks for due jobs.
     due: IntGaugeVec,
     lateness: Histogram,
-    leases_lost: IntCounter,
-    heartbeat_failures: IntCounter,
-    writes_refused: IntCounter,
-    takeovers: IntCounter,
+    /// Runs that lost their lease.
+    pub leases_lost: IntCounter,
+    /// Failed tries to renew leases.
+    pub heartbeat_failures: IntCounter,
+    /// Claims and ends of runs that the database refuses, and will refuse again.
+    pub writes_refused: IntCounter,
+    /// Claims that took a job over from a replica whose lease had run out.
+    pub takeovers: IntCounter,
     last_success: GaugeVec,
     jobs: Mutex<BTreeSet<String>>,
 }
@@ -117,11 +119,6 @@ impl Runs {
         self.lateness.observe(late_seconds);
     }
 
-    /// Counts a claim that took the job over from a replica whose lease had run out.
-    pub fn taken_over(&self) {
-        self.takeovers.inc();
-    }
-
     /// Notes that a claimed run does not run here any more, whether its end was recorded or not.
     pub fn let_go(&self) {
         self.running.dec();
@@ -150,24 +147,9 @@ impl Runs {
         last.set(last.get().max(at));
     }
 
-    /// Counts a run that lost its lease.
-    pub fn lease_lost(&self) {
-        self.leases_lost.inc();
-    }
-
-    /// Counts a failed try to renew leases.
-    pub fn heartbeat_failed(&self) {
-        self.heartbeat_failures.inc();
-    }
-
-    /// Counts a claim or an end of a run that the database refuses, and will refuse again.
-    pub fn write_refused(&self) {
-        self.writes_refused.inc();
-    }
-
     /// Sets the number of jobs that are due and that no replica holds.
     pub fn due(&self, jobs: usize) {
-        self.due.with_label_values::<&str>(&[]).set(whole(jobs));
+        self.due.with_label_values::<&str>(&[]).set(jobs as i64);
     }
 
     /// Removes the number of due jobs, because it is unknown: a 0 would say that there are none.

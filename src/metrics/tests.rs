@@ -102,7 +102,7 @@ fn a_worker_is_busy_until_it_lets_go_even_by_a_panic() {
 fn a_replayed_result_is_no_second_change() {
     let metrics = Metrics::new().unwrap();
     metrics.changes.told("changed");
-    metrics.changes.replayed();
+    metrics.changes.replayed.inc();
     let lines =
         ["balance_changes_total{outcome=\"changed\"} 1", "balance_changes_replayed_total 1"];
     assert_has(&metrics, &lines);

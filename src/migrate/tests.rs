@@ -10,13 +10,13 @@ fn an_error_names_its_line() {
 #[test]
 fn numbers_follow_each_other() {
     let file = |name| Migration { name, sql: "" };
-    assert!(number(&[file("0001_a.sql"), file("0002_b.sql")]).is_ok());
+    assert!(check_numbers(&[file("0001_a.sql"), file("0002_b.sql")]).is_ok());
     for wrong in [
         vec![file("0002_a.sql")],
         vec![file("0001_a.sql"), file("0003_b.sql")],
         vec![file("0001_a.sql"), file("0001_b.sql")],
         vec![file("first.sql")],
     ] {
-        assert!(matches!(number(&wrong), Err(Fault::Refused(_))));
+        assert!(matches!(check_numbers(&wrong), Err(Fault::Refused(_))));
     }
 }

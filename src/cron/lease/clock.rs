@@ -40,14 +40,12 @@ const LEASE_MAX: Duration = Duration::from_secs(3_600);
 impl Clock {
     /// Starts with the first poll, which was `sent` and answered (`known`) at these instants.
     pub(super) fn new(at: DateTime<Utc>, sent: Instant, known: Instant) -> Clock {
-        let mut clock = Clock {
+        Clock {
             first: (at, known),
             last: (at, known),
             marks: vec![Mark { since: known, low: 0.0 }],
-            high: 0.0,
-        };
-        clock.high = clock.offset(at, sent);
-        clock
+            high: (known - sent).as_secs_f64(),
+        }
     }
 
     /// What the database's clock shows now, if it has not jumped since the last poll.
@@ -91,11 +89,7 @@ impl Clock {
     }
 
     fn offset(&self, at: DateTime<Utc>, own: Instant) -> f64 {
-        let shown = (at - self.first.0).as_seconds_f64();
-        match own.checked_duration_since(self.first.1) {
-            Some(passed) => shown - passed.as_secs_f64(),
-            None => shown + (self.first.1 - own).as_secs_f64(),
-        }
+        (at - self.first.0).as_seconds_f64() - (own - self.first.1).as_secs_f64()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Writes the end of a run: its record in the history, and the next slot of its job.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use postgres::Row;
+use log::error;
 
 use super::{Answer, Claimed, Leases};
 use crate::cron::schedule::Schedule;
@@ -33,32 +33,11 @@ pub(in crate::cron) struct End {
 pub(in crate::cron) enum Ended {
     /// The history has this end, written at this time in seconds since 1970.
     Written(f64),
-    /// As `Written`, and the job is paused, because its schedule, this one, names no further slot.
-    Last(f64, String),
     /// Somebody has locked the job's row, for example a step of the run that the database still
     /// works at. The caller has to try again.
     Busy,
-    /// This process does not hold the job any more. How the run was closed, if it was.
-    Gone(Option<Closed>),
-}
-
-/// What the job waits for after its run has ended.
-#[derive(Clone, Copy, Debug)]
-enum Next {
-    Slot(DateTime<Utc>),
-    /// The slot of this run, which is due again at once.
-    SameSlot,
-    /// Nothing: its schedule has no further instant.
-    Paused,
-}
-
-/// The end of a run that the history already has.
-#[derive(Debug)]
-pub(in crate::cron) struct Closed {
-    outcome: String,
-    detail: String,
-    /// In seconds since 1970, by the database's clock.
-    pub(in crate::cron) at: f64,
+    /// Nothing was written: somebody else has closed the run, or the job was deleted.
+    Lost,
 }
 
 const DETAIL_CHARS_MAX: usize = 1_000;
@@ -112,13 +91,11 @@ impl Leases {
         now: DateTime<Utc>,
     ) -> Answer<Ended> {
         let (mut schedule, mut now) = (run.schedule.clone(), now);
+        // An unfinished run's slot is due again at once.
+        let again = matches!(end.outcome, Outcome::Cancelled | Outcome::Abandoned);
         for _ in 0..TRIES {
-            let next = next(run, end.outcome, &schedule, now);
-            let slot = match next {
-                Next::Slot(slot) => Some(slot),
-                Next::SameSlot | Next::Paused => None,
-            };
-            let (again, pause) = (matches!(next, Next::SameSlot), matches!(next, Next::Paused));
+            let slot = if again { None } else { next(run, &schedule, now) };
+            let pause = !again && slot.is_none();
             let params: &[&(dyn postgres::types::ToSql + Sync)] = &[
                 &run.job_id,
                 &run.token,
@@ -136,9 +113,16 @@ impl Leases {
             let row = session.query_one(END, params)?;
             let known: Option<String> = row.get("schedule");
             match (row.get("is_written"), known) {
-                (true, _) if pause => return Ok(Ended::Last(row.get("closed_at"), schedule)),
-                (true, _) => return Ok(Ended::Written(row.get("closed_at"))),
-                (false, None) => return Ok(Ended::Gone(closed(&row))),
+                (true, _) => {
+                    if pause {
+                        tell_pause(run, &schedule);
+                    }
+                    return Ok(Ended::Written(row.get("closed_at")));
+                }
+                (false, None) if end.is(row.get("outcome"), row.get("detail")) => {
+                    return Ok(Ended::Written(row.get("closed_at")));
+                }
+                (false, None) => return Ok(Ended::Lost),
                 (false, Some(known)) => {
                     let shown: DateTime<Utc> = row.get("now");
                     let is_right = (shown - now).abs() < TimeDelta::milliseconds(900);
@@ -153,30 +137,28 @@ impl Leases {
     }
 }
 
-fn next(run: &Claimed, outcome: Outcome, schedule: &str, now: DateTime<Utc>) -> Next {
-    if matches!(outcome, Outcome::Cancelled | Outcome::Abandoned) {
-        return Next::SameSlot;
-    }
-    let slot = Schedule::parse_kept(schedule).ok().and_then(|schedule| match run.is_requested {
+/// The slot after a finished run; none when the schedule names no further instant.
+fn next(run: &Claimed, schedule: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let schedule = Schedule::parse_kept(schedule).ok()?;
+    match run.is_requested {
         true => schedule.next(run.slot, now),
         false => schedule.after(run.slot, now),
-    });
-    slot.map_or(Next::Paused, Next::Slot)
+    }
 }
 
-fn closed(row: &Row) -> Option<Closed> {
-    Some(Closed {
-        outcome: row.get::<_, Option<String>>("outcome")?,
-        detail: row.get::<_, Option<String>>("detail").unwrap_or_default(),
-        at: row.get("closed_at"),
-    })
+fn tell_pause(run: &Claimed, schedule: &str) {
+    let Claimed { job, run_id: run, .. } = run;
+    error!(
+        "event=job_paused job={job} run={run} schedule={schedule:?} reason=\"the schedule names no \
+         further instant\""
+    );
 }
 
 impl End {
-    /// Whether `closed` is this end. The answer to an earlier try may have been lost although it
-    /// was written. A takeover writes `abandoned` too, but with another detail.
-    pub(in crate::cron) fn is(&self, closed: &Closed) -> bool {
-        closed.outcome == self.outcome.name() && closed.detail == self.detail_kept()
+    /// Whether the history has this end. The answer to an earlier try may have been lost although
+    /// it was written. A takeover writes `abandoned` too, but with another detail.
+    fn is(&self, outcome: Option<&str>, detail: Option<&str>) -> bool {
+        outcome == Some(self.outcome.name()) && detail == Some(&*self.detail_kept())
     }
 
     /// The detail as the history stores it, since PostgreSQL's `text` cannot hold a NUL.
@@ -205,18 +187,14 @@ impl Outcome {
 mod tests {
     use super::*;
 
-    fn closed(outcome: &str, detail: &str) -> Closed {
-        Closed { outcome: outcome.to_owned(), detail: detail.to_owned(), at: 0.0 }
-    }
-
     #[test]
     fn an_end_that_was_written_without_an_answer_is_known_again() {
         let own = "a could not renew its lease in time".to_owned();
         let end = End { outcome: Outcome::Abandoned, detail: own.clone(), progress: 0.5 };
-        assert!(end.is(&closed("abandoned", &own)));
-        assert!(!end.is(&closed("abandoned", "the lease of a ran out, and b took over")));
-        assert!(!end.is(&closed("cancelled", &own)));
+        assert!(end.is(Some("abandoned"), Some(&own)));
+        assert!(!end.is(Some("abandoned"), Some("the lease of a ran out, and b took over")));
+        assert!(!end.is(Some("cancelled"), Some(&own)));
         let odd = End { detail: "\0".repeat(2_000), ..end };
-        assert!(odd.is(&closed("abandoned", &"\u{fffd}".repeat(1_000))));
+        assert!(odd.is(Some("abandoned"), Some(&"\u{fffd}".repeat(1_000))));
     }
 }

@@ -17,12 +17,8 @@ pub(in crate::cron) struct Mended {
     pub(in crate::cron) are_left: bool,
 }
 
-/// A waiting job, and the slot that it gets.
-struct Waiting {
-    id: i64,
-    slot: DateTime<Utc>,
-    written_at: DateTime<Utc>,
-}
+/// The id of a waiting job, when its row was written, and the slot that it gets.
+type Waiting = (i64, DateTime<Utc>, DateTime<Utc>);
 
 /// The most rows per call, because a renewal may have to wait for the call.
 const LOOK_MAX: i64 = 100;
@@ -74,12 +70,10 @@ impl Leases {
     /// Corrects some of the rows that were written in the future; writes no slot after `until`.
     pub(in crate::cron) fn mend(session: &mut Session, until: Instant) -> Answer<Mended> {
         let rows = session.query(MEND, &[&LOOK_MAX])?;
-        let waiting: Vec<Waiting> = rows.iter().filter_map(waiting).collect();
+        let (ids, written, slots): (Vec<_>, Vec<_>, Vec<_>) =
+            rows.iter().filter_map(waiting).collect();
         let mut right: Vec<i64> = Vec::new();
-        if Instant::now() < until && !waiting.is_empty() {
-            let ids: Vec<i64> = waiting.iter().map(|job| job.id).collect();
-            let written: Vec<DateTime<Utc>> = waiting.iter().map(|job| job.written_at).collect();
-            let slots: Vec<DateTime<Utc>> = waiting.iter().map(|job| job.slot).collect();
+        if Instant::now() < until && !ids.is_empty() {
             let rows = session.query(MEND_SLOTS, &[&ids, &written, &slots])?;
             right.extend(rows.iter().map(|row| row.get::<_, i64>("id")));
         }
@@ -104,9 +98,5 @@ fn waiting(row: &Row) -> Option<Waiting> {
     let slot = row.get("slot");
     let schedule = Schedule::parse_kept(row.get("schedule")).ok();
     let anew = schedule.and_then(|schedule| schedule.anew(slot, row.get("now"), set_back(row)));
-    Some(Waiting {
-        id: row.get("id"),
-        slot: anew.unwrap_or(slot),
-        written_at: row.get("written_at"),
-    })
+    Some((row.get("id"), row.get("written_at"), anew.unwrap_or(slot)))
 }

@@ -6,8 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use postgres::Row;
-
 use super::clock::{Clock, Jump};
 use super::{Answer, Leases, Orphan};
 use crate::db::Session;
@@ -114,30 +112,23 @@ impl Leases {
                 None
             }
         };
-        Ok(offers(&row, jump))
+        Ok(Offers {
+            due: row.get("due"),
+            oldest: Duration::try_from_secs_f64(row.get("oldest")).unwrap_or_default(),
+            unknown: row.get("unknown"),
+            orphaned: row.get("orphaned"),
+            jump,
+        })
     }
 
-    /// Closes the run that a dead replica left open. None when there was none to close.
-    pub(in crate::cron) fn free(
-        &self,
-        session: &mut Session,
-        job_id: i64,
-    ) -> Answer<Option<Orphan>> {
+    /// Closes the run that a dead replica left open of a job that may never be taken over. None
+    /// when there was none to close.
+    pub(in crate::cron) fn free(session: &mut Session, job_id: i64) -> Answer<Option<Orphan>> {
         let row = session.query_opt(FREE, &[&job_id])?;
         Ok(row.map(|row| Orphan {
             job: row.get("job"),
             run_id: row.get("id"),
             server: row.get("server"),
         }))
-    }
-}
-
-fn offers(row: &Row, jump: Jump) -> Offers {
-    Offers {
-        due: row.get("due"),
-        oldest: Duration::try_from_secs_f64(row.get("oldest")).unwrap_or_default(),
-        unknown: row.get("unknown"),
-        orphaned: row.get("orphaned"),
-        jump,
     }
 }

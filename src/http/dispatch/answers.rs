@@ -81,7 +81,7 @@ impl Dispatch {
         self.metrics.requests.answered(method, path, reply.status(), time);
         match reply.outcome() {
             _ if !request.changes_a_balance() => {}
-            REPLAYED => self.metrics.changes.replayed(),
+            REPLAYED => self.metrics.changes.replayed.inc(),
             outcome => self.metrics.changes.told(outcome),
         }
     }

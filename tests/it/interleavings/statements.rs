@@ -43,7 +43,7 @@ pub(super) fn leases() -> Vec<Statement> {
     let offer = |name| text("src/cron/lease/offer.rs", name);
     let mend = |name| text("src/cron/lease/mend.rs", name);
     let job = |name| text("src/cron/job.rs", name);
-    let current = |name| text("src/cron/job/current.rs", name);
+    let save = |name| text("src/cron/job/save.rs", name);
     let statement = |name, sql, arguments| Statement { name, sql, arguments };
     let after = "insert into trial.steps select 7";
     vec![
@@ -77,16 +77,16 @@ pub(super) fn leases() -> Vec<Statement> {
              'succeeded', 'done', 1, clock_timestamp()"
                 .to_owned()
         }),
-        statement("PATCH", current("CHANGE"), |_| {
+        statement("PATCH", save("CHANGE"), |_| {
             "1, trial.tag(), 'quick', 'every 2h', true, clock_timestamp() + interval '2 h'"
                 .to_owned()
         }),
-        statement("PAUSE", current("CHANGE"), |_| {
+        statement("PAUSE", save("CHANGE"), |_| {
             "1, trial.tag(), 'quick', 'every 1h', false, null".to_owned()
         }),
         statement("RUN_NOW", job("RUN_NOW"), |_| "'job', null".to_owned()),
         statement("DELETE", job("DELETE"), |_| "'job', null".to_owned()),
-        statement("CREATE", current("CREATE"), |_| {
+        statement("CREATE", save("CREATE"), |_| {
             "'job', 'quick', 'every 1h', true, clock_timestamp() + interval '1 h'".to_owned()
         }),
     ]

@@ -1,15 +1,19 @@
 //! Asks a host which server it is, and ends the connections to hosts that are left.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::{HostState, Primaries, Server};
-use crate::db::{Dedicated, Error, Health, Stage};
-use crate::shutdown::{Phase, Signal};
+use super::primary::{HostState, Server};
+use super::{Dedicated, Error, Health, Limits, Stage, Target};
+use crate::shutdown::{Phase, Signal, spawn_vital};
 
+/// How long a host may take to say which server it is.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+const STACK_BYTES: usize = 256 * 1024;
 /// The pause between two questions to a host; each refusal in a row doubles it.
 const PAUSE: Duration = Duration::from_millis(500);
 /// So the pause is at most 8 s.
@@ -24,34 +28,62 @@ select (select system_identifier from pg_control_system()) as system,
 where not pg_is_in_recovery()";
 
 /// Asks one host, until the process ends.
-pub(in crate::db) struct Watch {
-    pub(in crate::db) host: usize,
+struct Watch {
+    host: usize,
     /// It leads to that host only, be it a primary or a standby.
-    pub(in crate::db) connection: Dedicated,
-    pub(in crate::db) primaries: Arc<Primaries>,
-    pub(in crate::db) health: Arc<Health>,
+    connection: Dedicated,
+    /// All hosts.
+    target: Target,
+    health: Arc<Health>,
     /// Whether the log says already that hosts refuse this question; shared by all watches.
-    pub(in crate::db) told: Arc<AtomicBool>,
+    told: Arc<AtomicBool>,
     /// How many questions this host has refused in a row.
-    pub(in crate::db) refusals: u32,
+    refusals: u32,
     /// Whether the log says already that this host cannot be asked; false after its next answer.
-    pub(in crate::db) told_of_this: bool,
+    told_of_this: bool,
+}
+
+impl Target {
+    /// Starts a thread for each host that asks whether it is the primary; none for a single host.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    pub fn watch(&self, health: &Arc<Health>, shutdown: &Signal) -> io::Result<()> {
+        if self.hosts.len() == 1 {
+            return Ok(());
+        }
+        self.primaries.begin();
+        let told: Arc<AtomicBool> = Arc::default();
+        for host in 0..self.hosts.len() {
+            let watch = Watch {
+                host,
+                connection: Dedicated::new(self.only(host), Limits::within(ANSWER_MAX)),
+                target: self.clone(),
+                health: Arc::clone(health),
+                told: Arc::clone(&told),
+                refusals: 0,
+                told_of_this: false,
+            };
+            let shutdown = shutdown.clone();
+            spawn_vital("primary", STACK_BYTES, move || watch.run(&shutdown))?;
+        }
+        Ok(())
+    }
 }
 
 impl Watch {
-    /// Runs until the process ends. `cut` ends all connections to a host, and returns whether it
-    /// could; if not, it is called again after the next question.
-    pub(in crate::db) fn run(mut self, shutdown: &Signal, cut: impl Fn(usize) -> bool) {
+    /// Runs until the process ends. What could not be cut is tried again after the next question.
+    fn run(mut self, shutdown: &Signal) {
         let mut to_be_cut: Vec<usize> = Vec::new();
         loop {
             let known = self.ask();
-            let changes = self.primaries.note(self.host, known);
+            let changes = self.target.primaries.note(self.host, known);
             let left = changes.iter().filter(|(_, reason)| reason.is_some());
             to_be_cut.extend(left.map(|(host, _)| *host));
             if changes.iter().any(|(_, reason)| reason.is_some()) {
                 self.health.demoted(Instant::now());
             }
-            to_be_cut.retain(|host| !cut(*host));
+            to_be_cut.retain(|host| !self.target.hosts[*host].cut());
             // Logged last, because writing blocks if the reader of the log has stopped reading.
             changes.iter().for_each(|(host, reason)| self.tell(*host, reason.as_deref()));
             let pause = PAUSE * 2_u32.pow(self.refusals.min(DOUBLINGS_MAX));
@@ -62,7 +94,7 @@ impl Watch {
     }
 
     fn tell(&self, host: usize, reason: Option<&str>) {
-        let name = &self.primaries.names[host];
+        let name = self.target.hosts[host].name();
         match reason {
             Some(reason) => warn!("event=host_left host={name} reason={reason:?}"),
             None => info!("event=host_taken_again host={name}"),
@@ -98,10 +130,10 @@ impl Watch {
         }
         let is_away = error.is_of_a_server_that_is_away();
         if !is_away && !std::mem::replace(&mut self.told_of_this, true) {
-            let name = &self.primaries.names[self.host];
+            let name = self.target.hosts[self.host].name();
             warn!("event=host_not_asked host={name} reason={:?}", error.reason());
         }
-        self.primaries.last_known(self.host, error.is_not_listening())
+        self.target.primaries.last_known(self.host, error.is_not_listening())
     }
 
     /// The server of this host; None if it is a standby.
