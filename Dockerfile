@@ -18,6 +18,9 @@ COPY sql sql
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked
 
 FROM debian:bookworm-slim
+# Time zones change by law several times a year: these are newer than the image.
+RUN apt-get update && apt-get install --yes --no-install-recommends tzdata \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=build /build/target/release/balanced /usr/local/bin/balanced
 USER 10001:10001
 # A drain ends before the engine loses its patience, after 10 s. A connection costs a thread, and

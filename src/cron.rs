@@ -65,7 +65,7 @@ pub use lease::Outcome;
 pub use lease_watch::LEASE_LOST;
 pub use name::{Name, NameFault};
 pub use precondition::Precondition;
-pub use schedule::{InvalidSchedule, Schedule};
+pub use schedule::{InvalidSchedule, Schedule, zones_in_use};
 pub use status::{Counts, Job, LastRun, Status};
 
 use crate::db::{Db, Dedicated, Health, Limits, Manager, Target};

