@@ -26,46 +26,51 @@ use series::Second;
 
 /// `loadtest bench --help`.
 pub(crate) const HELP: &str = "\
-Sends changes over a fixed number of connections for a while: the next request leaves a
-connection when the answer to the one before is there (a closed loop), or, with --rate, whenever
-it is due, whatever the answers do (an open loop).
+Sends changes over a fixed number of connections for a while: the next request
+leaves a connection when the answer to the one before is there (a closed loop),
+or, with --rate, whenever it is due, whatever the answers do (an open loop).
 
 Usage: loadtest bench [options]
 
 Options:
-      --targets URLS      base URLs, comma-separated; connections take turns over them
-                          [http://127.0.0.1:8080]
+      --targets URLS      base URLs, comma-separated; connections take turns
+                          over them [http://127.0.0.1:8080]
   -n, --connections N     keep-alive connections [64]
       --rate N            N requests a second in all, evenly spaced
                           [each connection as fast as its answers come]
       --duration SECONDS  how long requests are sent and counted [10]
-      --warmup SECONDS    how long requests are sent before that, and left out [2]
-      --users N           1: user 1 alone, a hot row; more: that many users, each request picks
-                          one at random; what is missing is made through the API [1]
+      --warmup SECONDS    how long requests are sent before that, and left out
+                          [2]
+      --users N           1: user 1 alone, a hot row; more: that many users, of
+                          whom each request picks one at random; who is missing
+                          is made through the API [1]
       --amount N          the change each request makes, e.g. -2
                           [+1 and -1 in turns on each connection]
       --keys              send a fresh Idempotency-Key with each request
       --token TOKEN       sent as `Authorization: Bearer TOKEN`
       --timeout SECONDS   until when a request must be answered [60]
-      --json              the same figures as one JSON document, and what came in each second
+      --json              the same figures as one JSON document, and what came
+                          in each second
   -h, --help              this page
 
 Unless the amount is positive, users with little are given more before.
 
-In the closed loop a latency counts from when its connection was free for the request, so
-reopening a connection counts. A slow answer also delays the request behind it: these are the
-latencies of patient clients, not of a crowd that keeps coming.
+In the closed loop a latency counts from when its connection was free for the
+request, so reopening a connection counts. A slow answer also delays the request
+behind it: these are the latencies of patient clients, not of a crowd that keeps
+coming.
 
-With --rate, request i is due i/N seconds after the start, and its latency and its time limit
-count from then, as in wrk2 (github.com/giltene/wrk2). While all connections are busy, requests
-leave late, and their lateness is part of their latency: give enough --connections, the rate times
-the longest latency. What was not sent within its limit has failed. Requests leave within a
-millisecond of their instant; what was late for longer although a connection was free is counted
-and warned of.
+With --rate, request i is due i/N seconds after the start, and its latency and
+its time limit count from then, as in wrk2 (github.com/giltene/wrk2). While all
+connections are busy, requests leave late, and their lateness is part of their
+latency: give enough --connections, the rate times the longest latency. What was
+not sent within its limit has failed. Requests leave within a millisecond of
+their instant; what was late for longer although a connection was free is
+counted and warned of.
 
 Exit code 0 only if every answer, in the warm-up too, is a 200 or a rightful 409
-insufficient_funds; with --rate also a 503 that says that nothing was changed (not_applied) and
-when to come back (Retry-After).
+insufficient_funds; with --rate also a 503 that says that nothing was changed
+(not_applied) and when to come back (Retry-After).
 ";
 
 const CONNECTIONS_MAX: usize = 100_000;

@@ -30,23 +30,26 @@ Opens N connections, then sends one withdrawal on each at the same moment.
 Usage: loadtest burst [options]
 
 Options:
-      --targets URLS      base URLs, comma-separated; connections take turns over them
-                          [http://127.0.0.1:8080]
+      --targets URLS      base URLs, comma-separated; connections take turns
+                          over them [http://127.0.0.1:8080]
   -n, --connections N     connections, and so withdrawals [10000]
       --user ID           whose balance [1]
       --amount N          what each withdrawal takes [2]
       --reset BALANCE     the balance set before, through the API [10000]
       --token TOKEN       sent as `Authorization: Bearer TOKEN`
-      --timeout SECONDS   until when all answers must be there, from the moment of sending [120]
+      --timeout SECONDS   until when all answers must be there, from the moment
+                          of sending [120]
       --json              the same figures as one JSON document
   -h, --help              this page
 
-A connection that cannot be made, or that the other side ends before anything was sent, is tried
-again, five times in all and for 60 s at most; then its withdrawal counts as failed.
+A connection that cannot be made, or that the other side ends before anything
+was sent, is tried again, five times in all and for 60 s at most; then its
+withdrawal counts as failed.
 
-Exit code 0 only if exactly floor(balance / amount) withdrawals succeed (at most N), all others
-are refused as insufficient funds, none fails, the answers fit together and the balance ends
-right. Nobody else may change this user's balance meanwhile.
+Exit code 0 only if exactly floor(balance / amount) withdrawals succeed (at most
+N), all others are refused as insufficient funds, none fails, the answers fit
+together and the balance ends right. Nobody else may change this user's balance
+meanwhile.
 ";
 
 const CONNECTIONS_MAX: usize = 1_000_000;

@@ -34,41 +34,50 @@ use watch::Watch;
 
 /// `loadtest cron --help`.
 pub(crate) const HELP: &str = "\
-Watches the status of all jobs through every target for a while, then reads the history and says
-whether the cluster ran them as it has to. Changes nothing.
+Watches the status of all jobs through every target for a while, then reads the
+history and says whether the cluster ran them as it has to. Changes nothing.
 
 Usage: loadtest cron [options]
 
 Options:
-      --targets URLS      base URLs, comma-separated; each is asked in every round
-                          [http://127.0.0.1:8080]
+      --targets URLS      base URLs, comma-separated; each is asked in every
+                          round [http://127.0.0.1:8080]
       --duration SECONDS  how long is watched; 0: until Ctrl-C [150]
-      --min-run SECONDS   the least time a run that succeeded must have taken [120]
-      --spread N          the most by which two servers' jobs of the first wave may differ [1]
-      --poll MS           from the beginning of one round to that of the next [500]
+      --min-run SECONDS   the least time a run that succeeded must have taken
+                          [120]
+      --spread N          the most by which two servers' jobs of the first wave
+                          may differ [1]
+      --poll MS           from the beginning of one round to that of the next
+                          [500]
+      --token TOKEN       sent as `Authorization: Bearer TOKEN`
       --json              the same report as one JSON document
   -h, --help              this page
 
-Meanwhile standard error shows, on a terminal, a table of the jobs, how many each server runs, and
-under it what has happened that deserves a look: runs that failed or broke off, who took them over,
-jobs that were paused or changed, targets that came back; times of day are UTC. It follows the
-terminal's size; colours only repeat what the text says, and NO_COLOR turns them off. Elsewhere it
-is a line every 10 s.
+Meanwhile standard error shows, on a terminal, a table of the jobs, how many
+each server runs, and under it what has happened that deserves a look: runs that
+failed or broke off, who took them over, jobs that were paused or changed,
+targets that came back; times of day are UTC. It follows the terminal's size;
+colours only repeat what the text says, and NO_COLOR turns them off. Elsewhere
+it is a line every 10 s.
 
-Ctrl-C ends the watch at any time: what was seen so far is judged. A second one ends the program.
+Ctrl-C ends the watch at any time: what was seen so far is judged. A second one
+ends the program.
 
 What is checked:
-  one server at a time      no run of a job began before the one before it had ended
-  first wave                when first all enabled jobs run, the servers' numbers of them; or of
-                            the first run of each job, where never all run at once
+  one server at a time      no run of a job began before the one before it had
+                            ended
+  first wave                when first all enabled jobs run, the servers'
+                            numbers of them; or of the first run of each job,
+                            where never all run at once
   starts per server         figures only
   least run time            of the runs that succeeded
-  targets agree             what two targets, asked one after the other, say of a job differs only
-                            if it changed in between
-  every run in the history  each run that was seen and is over is there once, with its server
+  targets agree             what two targets, asked one after the other, say of
+                            a job differs only if it changed in between
+  every run in the history  each run that was seen and is over is there once,
+                            with its server
 
-Exit code 0 only if no check fails; one that has nothing to judge does not. A target may be out of
-reach for a while, or for good, as long as another answers.
+Exit code 0 only if no check fails; one that has nothing to judge does not. A
+target may be out of reach for a while, or for good, as long as another answers.
 ";
 
 const SECONDS_MAX: u64 = 86_400;
@@ -84,6 +93,7 @@ pub(crate) struct Options {
     run_seconds_min: u64,
     spread_max: usize,
     poll: Duration,
+    token: Option<String>,
     json: bool,
 }
 
@@ -99,6 +109,7 @@ impl Options {
             run_seconds_min: 120,
             spread_max: 1,
             poll: Duration::from_millis(500),
+            token: None,
             json: false,
         };
         while let Some(name) = arguments.next()? {
@@ -114,6 +125,7 @@ impl Options {
                     let millis = arguments.number(POLL_MS_MIN..=POLL_MS_MAX)?;
                     options.poll = Duration::from_millis(millis);
                 }
+                "--token" => options.token = arguments.token()?,
                 "--json" => options.json = true,
                 _ => return Err(arguments.unknown()),
             }

@@ -26,7 +26,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use options::Command;
-use report::Output;
+use report::{Output, wrapped};
 
 /// Everything was as it had to be; something was not; the arguments made no sense.
 const EXIT_FINE: u8 = 0;
@@ -59,5 +59,5 @@ fn main() -> ExitCode {
 }
 
 fn complain(sentence: &str) {
-    let _ = writeln!(std::io::stderr(), "loadtest: {sentence}");
+    let _ = writeln!(std::io::stderr(), "{}", wrapped(&format!("loadtest: {sentence}")));
 }

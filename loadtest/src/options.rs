@@ -14,16 +14,19 @@ Proves and measures a cluster of `balanced` replicas from outside.
 Usage: loadtest <command> [options]
 
 Commands:
-  burst   one withdrawal on each of N connections at the same moment, and a verdict
-  bench   sustained load, in a closed loop or at a fixed rate: rate and latencies
+  burst   one withdrawal on each of N connections at the same moment, and a
+          verdict
+  bench   sustained load, in a closed loop or at a fixed rate: rate and
+          latencies
   cron    the jobs watched through every target, and a verdict
+  help    this page; `loadtest help <command>` lists a command's options
 
 Options:
-  -h, --help      this page; `loadtest <command> --help` lists a command's options
+  -h, --help      the same
   -V, --version   the version
 
-Exit codes: 0 all was as it had to be; 1 something was not, each thing in a sentence;
-2 wrong usage.
+Exit codes: 0 all was as it had to be; 1 something was not, each thing in a
+sentence; 2 wrong usage.
 ";
 
 /// What the words ask for.
@@ -49,19 +52,32 @@ impl Command {
             return Err("a command is missing: burst, bench or cron".to_owned());
         };
         let mut arguments = Arguments { words, option: String::new(), attached: None };
+        let help = help_of(&first).filter(|_| arguments.ask_for_help());
+        if let Some(help) = help {
+            return Ok(Command::Say(help.to_owned()));
+        }
         match first.as_str() {
-            "-h" | "--help" | "help" => Ok(Command::Say(HELP.to_owned())),
+            "-h" | "--help" | "help" => {
+                let help = arguments.words.front().and_then(|command| help_of(command));
+                Ok(Command::Say(help.unwrap_or(HELP).to_owned()))
+            }
             "-V" | "--version" => {
                 Ok(Command::Say(concat!("loadtest ", env!("CARGO_PKG_VERSION")).to_owned()))
             }
-            "burst" if arguments.ask_for_help() => Ok(Command::Say(burst::HELP.to_owned())),
-            "bench" if arguments.ask_for_help() => Ok(Command::Say(bench::HELP.to_owned())),
-            "cron" if arguments.ask_for_help() => Ok(Command::Say(cron::HELP.to_owned())),
             "burst" => burst::Options::parse(&mut arguments).map(Command::Burst),
             "bench" => bench::Options::parse(&mut arguments).map(Command::Bench),
             "cron" => cron::Options::parse(&mut arguments).map(Command::Cron),
             other => Err(format!("`{other}` is not a command: burst, bench or cron")),
         }
+    }
+}
+
+fn help_of(command: &str) -> Option<&'static str> {
+    match command {
+        "burst" => Some(burst::HELP),
+        "bench" => Some(bench::HELP),
+        "cron" => Some(cron::HELP),
+        _ => None,
     }
 }
 
@@ -146,8 +162,10 @@ impl Arguments {
         format!("{} is not an option of this command", self.option)
     }
 
+    /// `help` alone may also be an option's value.
     fn ask_for_help(&self) -> bool {
-        self.words.iter().any(|word| word == "-h" || word == "--help")
+        let first = self.words.front().is_some_and(|word| word == "help");
+        first || self.words.iter().any(|word| word == "-h" || word == "--help")
     }
 }
 
@@ -207,8 +225,21 @@ mod tests {
 
     #[test]
     fn help_wins_over_everything_else_on_the_line() {
-        for line in ["--help", "burst --help", "burst -n 0 --help", "bench -h", "cron --help"] {
-            assert!(matches!(parse(line), Ok(Command::Say(text)) if text.contains("Usage")));
+        for (line, usage) in [
+            ("--help", "loadtest <command> [options]"),
+            ("help", "loadtest <command> [options]"),
+            ("burst --help", "loadtest burst [options]"),
+            ("burst help", "loadtest burst [options]"),
+            ("help burst", "loadtest burst [options]"),
+            ("burst -n 0 --help", "loadtest burst [options]"),
+            ("bench -h", "loadtest bench [options]"),
+            ("help bench", "loadtest bench [options]"),
+            ("cron --help", "loadtest cron [options]"),
+            ("cron help", "loadtest cron [options]"),
+        ] {
+            let Ok(Command::Say(text)) = parse(line) else { panic!("{line}: no help") };
+            assert!(text.contains(&format!("\nUsage: {usage}\n")), "{line}: {text}");
         }
+        assert_eq!(burst("burst --token help").token.as_deref(), Some("help"));
     }
 }

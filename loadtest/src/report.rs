@@ -8,7 +8,7 @@ use serde::Serialize;
 
 pub(crate) use latency::{Bar, Latencies, Percentiles};
 pub(crate) use tally::{ErrorCount, NamedCount, Tally};
-pub(crate) use text::{grouped, millis};
+pub(crate) use text::{grouped, millis, wrapped};
 
 /// What a command leaves behind.
 pub(crate) struct Output {

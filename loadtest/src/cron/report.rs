@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::table::harmless;
 use super::verdict::{Check, Evidence, Judgement};
 use super::{Options, wave};
-use crate::report::{Output, grouped};
+use crate::report::{Output, grouped, wrapped};
 
 /// The widest label of a row, and the widest name of a check.
 const LABEL_WIDTH: usize = 14;
@@ -118,7 +118,7 @@ impl Report {
             let why = harmless(explanation);
             let _ = writeln!(text, "  {sign} {name:NAME_WIDTH$}  {remark}{why}");
         }
-        text
+        wrapped(&text)
     }
 
     fn rows(&self) -> Vec<(&'static str, String)> {

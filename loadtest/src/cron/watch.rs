@@ -41,6 +41,7 @@ pub(super) struct Watch {
 /// One target.
 struct Seat {
     url: BaseUrl,
+    token: Option<String>,
     /// Nothing before the first answer and after a failure: a name may stand for another address
     /// after a restart.
     target: Option<Target>,
@@ -56,7 +57,12 @@ struct Silence {
 impl Watch {
     /// Watches for as long as `options` say, or until it is interrupted.
     pub(super) fn run(options: &Options, interrupt: &Interrupt) -> Watch {
-        let seat = |url: &BaseUrl| Seat { url: url.clone(), target: None, silence: None };
+        let seat = |url: &BaseUrl| Seat {
+            url: url.clone(),
+            token: options.token.clone(),
+            target: None,
+            silence: None,
+        };
         let begun = Instant::now();
         let mut watch = Watch {
             seats: options.targets.iter().map(seat).collect(),
@@ -182,7 +188,7 @@ impl Seat {
             Some(target) => target,
             None => Target::reach(&self.url)?,
         };
-        let document = Caller::new(&target, None).within(limit).get(path)?;
+        let document = Caller::new(&target, self.token.as_deref()).within(limit).get(path)?;
         self.target = Some(target);
         Ok(document)
     }

@@ -9,6 +9,10 @@ use super::{Bar, Details, Figures, NamedCount, Report};
 const BAR_WIDTH: u64 = 40;
 /// The widest label of a row.
 const LABEL_WIDTH: usize = 14;
+/// The columns of a narrow terminal.
+const WIDTH: usize = 80;
+/// Within these columns every text begins, the labels of all reports before it.
+const LABELS_WIDTH: usize = 31;
 
 /// The whole report. Writing into memory cannot fail, so those results are dropped.
 pub(super) fn render<D: Details>(report: &Report<D>) -> String {
@@ -32,7 +36,31 @@ pub(super) fn render<D: Details>(report: &Report<D>) -> String {
     for fault in &report.faults {
         let _ = writeln!(text, "  - {fault}");
     }
-    text
+    wrapped(&text)
+}
+
+/// The same text with no line longer than a narrow terminal, which would break words: what is left
+/// of one goes on under where its text begins, behind the sign or the label.
+pub(crate) fn wrapped(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let head: String = line.chars().take(LABELS_WIDTH).collect();
+        let gap = head.rfind("  ").map_or(0, |at| at + 2);
+        let begin = if line[gap..].starts_with("- ") { gap + 2 } else { gap };
+        let indent = " ".repeat(line[..begin].chars().count());
+        let mut current = line[..begin].to_owned();
+        for word in line[begin..].split(' ') {
+            let is_first = current.len() == begin || current == indent;
+            if !is_first && current.chars().count() + 1 + word.chars().count() > WIDTH {
+                lines.push(std::mem::replace(&mut current, indent.clone()));
+            } else if !is_first {
+                current.push(' ');
+            }
+            current.push_str(word);
+        }
+        lines.push(current);
+    }
+    lines.join("\n")
 }
 
 fn summary<D: Details>(text: &mut String, report: &Report<D>) {
@@ -124,6 +152,28 @@ pub(crate) fn millis(ms: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_line_goes_on_under_its_text() {
+        let words = |count: usize| vec!["word"; count].join(" ");
+        for (head, indent) in [
+            ("", ""),
+            ("  - ", "    "),
+            ("  targets         ", "                  "),
+            ("  ✓ first wave                ", "                              "),
+        ] {
+            let lines = wrapped(&format!("{head}{}", words(40)));
+            let lines: Vec<&str> = lines.lines().collect();
+            assert!(lines[0].starts_with(&format!("{head}word")), "{lines:#?}");
+            for line in &lines[1..] {
+                assert!(line.starts_with(&format!("{indent}word")), "{lines:#?}");
+            }
+            assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{lines:#?}");
+            assert_eq!(lines.join(" ").matches("word").count(), 40, "{lines:#?}");
+        }
+        let url = "u".repeat(100);
+        assert_eq!(wrapped(&format!("at {url}\n\nb")), format!("at\n{url}\n\nb"));
+    }
 
     #[test]
     fn figures_are_easy_to_read() {

@@ -125,7 +125,8 @@ fn two_databases_are_found_out_before_anything_is_sent() {
         (Server::start(Manner::Right, BALANCE, 1), Server::start(Manner::Right, 7, 1));
     let run = burst(&format!("{},{}", one.targets(), other.targets()), "");
     assert_eq!(run.code, Some(1), "{run}");
-    assert!(run.stderr.contains("is it another database?"), "{run}");
+    assert!(run.words().contains("is it another database?"), "{run}");
+    run.assert_narrow();
     assert_eq!(one.withdrawals() + other.withdrawals(), 0);
 }
 
@@ -137,7 +138,8 @@ fn too_few_open_files_are_said_before_anything_is_done() {
     let run = Run::of(command);
     assert_eq!(run.code, Some(1), "{run}");
     let sentence = "100 connections need 116 open files, and this process may have 64 at most";
-    assert!(run.stderr.contains(sentence), "{run}");
+    assert!(run.words().contains(sentence), "{run}");
+    run.assert_narrow();
 }
 
 #[test]
@@ -153,6 +155,7 @@ fn the_report_for_people_is_in_the_usual_order() {
         };
         rest = after;
     }
-    assert!(run.stdout.contains("e.g. 503 database_unavailable by server-1: {"), "{run}");
+    assert!(run.words().contains("e.g. 503 database_unavailable by server-1: {"), "{run}");
+    run.assert_narrow();
     assert_eq!(run.stderr, "", "no progress line without a terminal");
 }

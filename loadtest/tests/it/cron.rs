@@ -240,6 +240,7 @@ fn the_report_for_people_has_a_line_for_each_check() {
         "a line in place of the table: {run}"
     );
     assert!(!run.stderr.contains('\x1b'), "{run}");
+    run.assert_narrow();
 }
 
 fn is_over(child: &mut Child) -> bool {

@@ -10,6 +10,7 @@ mod server;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use server::{Manner, Server};
 
 /// What a run of the program left behind.
 struct Run {
@@ -36,6 +37,21 @@ impl Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
         command.args(line.split_whitespace());
         Run::of(command)
+    }
+
+    /// What people read, whatever line its words are on.
+    fn words(&self) -> String {
+        let text = format!("{} {}", self.stdout, self.stderr);
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// No word is broken on a terminal of 80 columns. What comes before the last sentence is what
+    /// stands in a log in place of a live table.
+    fn assert_narrow(&self) {
+        let last = self.stderr.lines().skip_while(|line| !line.starts_with("loadtest: "));
+        for line in self.stdout.lines().chain(last) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
     }
 
     fn json(&self) -> Value {
@@ -67,11 +83,24 @@ fn wrong_usage_is_told_from_a_wrong_server() {
 }
 
 #[test]
+fn who_gave_no_token_reads_how_to_give_one() {
+    let server = Server::start(Manner::WantsAToken, 0, 1);
+    for command in ["burst -n 2", "bench --duration 1", "cron --duration 1"] {
+        let run = Run::line(&format!("{command} --targets {}", server.targets()));
+        assert_eq!(run.code, Some(1), "{run}");
+        let told = "401 unauthorized by server-1 (give the service's token with --token)";
+        assert!(run.words().contains(told), "{run}");
+        run.assert_narrow();
+    }
+}
+
+#[test]
 fn help_and_version_go_to_standard_output() {
-    for line in ["--help", "burst --help", "bench --help", "cron --help"] {
+    for line in ["--help", "burst --help", "bench help", "cron help", "help burst"] {
         let help = Run::line(line);
         assert_eq!(help.code, Some(0), "{help}");
         assert!(help.stdout.contains("Usage: loadtest"), "{help}");
+        help.assert_narrow();
     }
     let version = Run::line("--version");
     assert_eq!(version.stdout.trim(), concat!("loadtest ", env!("CARGO_PKG_VERSION")));

@@ -41,6 +41,8 @@ pub(crate) enum Manner {
     MixesUsersUp,
     /// Every deposit is answered rightly, and lost.
     ForgetsDeposits,
+    /// Nothing is done without a token, which no request here has.
+    WantsAToken,
     /// All answers are right, but what they say was taken comes back.
     GivesMoneyBack,
 }
@@ -146,6 +148,9 @@ impl Bank {
     ) -> Reply {
         let closes = matches!(manner, Manner::Closes);
         let answer = |status, body: Value| Reply::Bytes(bytes(status, server, closes, &body));
+        if matches!(manner, Manner::WantsAToken) {
+            return answer(401, json!({"code": "unauthorized"}));
+        }
         if key.is_some_and(|key| !self.keys.insert(key)) {
             return answer(422, json!({"code": "idempotency_key_reused"}));
         }
