@@ -50,9 +50,13 @@ find_programs() {
 }
 
 build() {
-    [[ -x $binary ]] || say "Building the service; the first time takes a minute or two …"
-    step TERM cargo build --release --locked --target-dir "$target_dir" ||
-        die "The build failed; the reason stands above."
+    local package
+    [[ -x $binary ]] || say "Building the service and its load test; the first time takes a minute or two …"
+    # Each by itself, as `cargo run --package loadtest` builds it, which then begins at once.
+    for package in balanced loadtest; do
+        step TERM cargo build --release --locked --target-dir "$target_dir" --package "$package" ||
+            die "The build failed; the reason stands above."
+    done
 }
 
 # --- the private database -------------------------------------------------------------------------
