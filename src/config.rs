@@ -3,6 +3,7 @@
 
 mod database;
 mod fault;
+mod origin;
 mod password;
 mod setting;
 mod tls;
@@ -17,6 +18,7 @@ use sha2::{Digest, Sha256};
 pub use database::{Database, Proof};
 pub(crate) use fault::chain;
 pub use fault::{Fault, Faults};
+pub use origin::Origin;
 pub use password::Passwords;
 pub use setting::{SETTINGS, Setting};
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub db_pool_size: u32,
     /// The bearer token that a request must have to change something; None if it needs none.
     pub api_token: Option<Token>,
+    /// Whose pages may change something, besides the own ones.
+    pub trusted_origins: Vec<Origin>,
     /// Whether this replica claims jobs.
     pub cron_enabled: bool,
     /// How long a claim holds without a renewal.
@@ -91,6 +95,7 @@ impl Config {
             http_workers: reader.number("HTTP_WORKERS", 1, 1_000),
             db_pool_size: reader.number("DB_POOL_SIZE", 1, 1_000),
             api_token: reader.token(),
+            trusted_origins: reader.origins(),
             request_timeout: Duration::from_secs(reader.number(
                 "REQUEST_TIMEOUT_SECONDS",
                 1,
@@ -197,6 +202,18 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             self.fault(name, &text, rule.to_owned());
         }
         Some(Token(text))
+    }
+
+    fn origins(&mut self) -> Vec<Origin> {
+        let name = "TRUSTED_ORIGINS";
+        let Some(text) = self.text(name) else { return Vec::new() };
+        let origins: Option<_> = text.split(',').map(|one| Origin::parse(one.trim())).collect();
+        origins.unwrap_or_else(|| {
+            let rule = "schemes and hosts such as https://example.com or http://10.0.0.1:8080, \
+                        with commas between them and no path";
+            self.fault(name, &text, rule.to_owned());
+            Vec::new()
+        })
     }
 
     /// Checks settings that are each valid alone, but may not fit together.

@@ -81,7 +81,8 @@ fn serve() -> Result<(), Failure> {
     let manager = Manager::new(target.clone(), limits).behind(turn.clone());
     let db = Arc::new(Db::open(manager, config.db_pool_size, UNUSED_MAX, Arc::clone(&health)));
     let token = config.api_token.clone();
-    let api = Api::new(&db, token, Arc::clone(&readiness), name, &functions, &metrics);
+    let api = Api::new(&db, token, Arc::clone(&readiness), name, &functions, &metrics)
+        .trusting(config.trusted_origins.clone());
     let options = ServerOptions {
         workers: config.http_workers,
         connections: config.db_pool_size.try_into().unwrap_or(usize::MAX),

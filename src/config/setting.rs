@@ -31,6 +31,12 @@ pub const SETTINGS: &[Setting] = &[
         "database connections that requests share; up to 5 more are opened",
     ),
     setting("API_TOKEN", "", "when set, changes need `Authorization: Bearer <token>`"),
+    setting(
+        "TRUSTED_ORIGINS",
+        "",
+        "origins whose pages may change something, besides the own one: \
+         https://example.com,http://10.0.0.1:8080",
+    ),
     setting("CRON_ENABLED", "true", "whether this replica runs jobs"),
     setting("CRON_LEASE_SECONDS", "15", "how long a claim holds; renewed at a third of it"),
     setting(

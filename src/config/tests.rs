@@ -45,6 +45,7 @@ fn all_faults_are_reported_at_once() {
         ("REQUEST_TIMEOUT_SECONDS", "1.5"),
         ("REPLICA_NAME", "a\nb"),
         ("API_TOKEN", "short"),
+        ("TRUSTED_ORIGINS", "https://a.example/path"),
         ("LOG_LEVEL", "loud"),
         ("CRON_LEASE_SECONDS", "3"),
         ("CRON_POLL_MS", "2000"),
@@ -59,6 +60,7 @@ fn all_faults_are_reported_at_once() {
             "HTTP_WORKERS",
             "DB_POOL_SIZE",
             "API_TOKEN",
+            "TRUSTED_ORIGINS",
             "REQUEST_TIMEOUT_SECONDS",
             "LOG_LEVEL",
             "CRON_POLL_MS"

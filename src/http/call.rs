@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::config::Origin;
 use crate::random;
 
 /// A complete request. A header field that the client did not send is `None`.
@@ -92,22 +93,28 @@ impl Call {
         self.if_match.is_some() || self.if_none_match.is_some()
     }
 
-    /// Whether a browser sends this for a page of another site. We accept a body as JSON whatever
-    /// its type, so any page could make its visitors' browsers send one here.
+    /// Whether a browser sends this for a page of another site that is not trusted. We accept a
+    /// body as JSON whatever its type, so any page could make its visitors' browsers send one here.
     ///
     /// The rule is that of `http.CrossOriginProtection` in Go 1.25: browsers since 2023 send
-    /// `Sec-Fetch-Site`, older ones send at least `Origin`, and what sends neither is not a
-    /// browser. Schemes are not compared, because behind a proxy that ends TLS we do not know ours.
-    pub fn is_cross_site(&self) -> bool {
-        match (self.sec_fetch_site.as_deref(), self.origin.as_deref()) {
-            (Some("same-origin" | "none"), _) | (None | Some(""), None | Some("")) => false,
-            (None | Some(""), Some(origin)) => {
-                let authority = origin.split_once("://").map(|(_, authority)| authority);
-                authority.is_none_or(|authority| Some(authority) != self.host.as_deref())
-            }
-            (Some(_), _) => true,
+    /// `Sec-Fetch-Site` where the connection is safe, and others send at least `Origin`; what sends
+    /// neither is not a browser.
+    pub fn is_cross_site(&self, trusted: &[Origin]) -> bool {
+        let page = given(&self.origin);
+        match given(&self.sec_fetch_site) {
+            Some("same-origin" | "none") => false,
+            None if page.is_none() => false,
+            site => page.and_then(Origin::parse).is_none_or(|page| {
+                let is_ours = || self.host.as_deref().is_some_and(|host| page.is_at(host));
+                !trusted.contains(&page) && (site.is_some() || !is_ours())
+            }),
         }
     }
+}
+
+/// The value of a field; one that is empty says nothing.
+fn given(field: &Option<String>) -> Option<&str> {
+    field.as_deref().filter(|value| !value.is_empty())
 }
 
 /// The client's request id if it is at most 128 plain characters, else a new one: a counter makes
@@ -169,6 +176,7 @@ mod tests {
 
     #[test]
     fn only_a_browser_on_another_site_is_cross_site() {
+        let trusted = [Origin::parse("https://friend.example").expect("an origin")];
         for (sec_fetch_site, origin, cross) in [
             (None, None, false),
             (Some("same-origin"), Some("http://other"), false),
@@ -180,11 +188,16 @@ mod tests {
             (Some(""), Some("http://other"), true),
             (None, Some("http://here:80"), false),
             (None, Some("https://here:80"), false),
-            (None, Some("http://here"), true),
+            (None, Some("http://HERE"), false),
+            (None, Some("https://here"), true),
             (None, Some("http://here:81"), true),
             (None, Some("http://here:80.other"), true),
             (None, Some("null"), true),
             (None, Some("here:80"), true),
+            (None, Some("https://friend.example"), false),
+            (Some("cross-site"), Some("https://friend.example:443"), false),
+            (Some("cross-site"), Some("http://friend.example"), true),
+            (Some("same-site"), Some("https://friend.example.evil"), true),
         ] {
             let owned = |text: Option<&str>| text.map(str::to_owned);
             let call = Call {
@@ -193,9 +206,10 @@ mod tests {
                 sec_fetch_site: owned(sec_fetch_site),
                 ..Call::default()
             };
-            assert_eq!(call.is_cross_site(), cross, "{sec_fetch_site:?} {origin:?}");
+            let cross_site = call.is_cross_site(&trusted);
+            assert_eq!(cross_site, cross, "{sec_fetch_site:?} {origin:?}");
         }
         let nowhere = Call { origin: Some("http://here".to_owned()), ..Call::default() };
-        assert!(nowhere.is_cross_site(), "without a Host");
+        assert!(nowhere.is_cross_site(&trusted), "without a Host");
     }
 }

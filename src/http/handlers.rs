@@ -15,7 +15,7 @@ use super::reply::Reply;
 use super::route::{Reach, Route};
 use super::{Application, Asked};
 use crate::balance::{self, Answer, Change, Decision};
-use crate::config::Token;
+use crate::config::{Origin, Token};
 use crate::cron::{Functions, Jobs};
 use crate::db::{self, Db, Lack, Stage};
 use crate::logger::Seldom;
@@ -32,6 +32,7 @@ const OPENING_MAX: Duration = Duration::from_secs(2);
 pub struct Api {
     pub(super) jobs: Jobs,
     token: Option<Token>,
+    trusted: Vec<Origin>,
     denials: Mutex<Seldom>,
     readiness: Arc<Readiness>,
     pub(super) db: Arc<Db>,
@@ -51,11 +52,17 @@ impl Api {
         Api {
             jobs: Jobs::new(db, replica_name, functions, metrics),
             token,
+            trusted: Vec::new(),
             denials: Mutex::default(),
             readiness,
             db: Arc::clone(db),
             metrics: Arc::clone(metrics),
         }
+    }
+
+    /// Pages of these origins may change something, besides the own ones.
+    pub fn trusting(self, origins: Vec<Origin>) -> Api {
+        Api { trusted: origins, ..self }
     }
 
     fn run(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
@@ -163,8 +170,8 @@ impl Application for Api {
                 let rule = format!("`{field}` is given twice, with two values");
                 return Err(Problem::invalid_request(field, rule));
             }
-            if call.is_cross_site() {
-                self.log_denial(call, "a browser sent it for a page of another site");
+            if call.is_cross_site(&self.trusted) {
+                self.log_denial(call, "its page is of another site, not in TRUSTED_ORIGINS");
                 return Err(Problem::cross_site_request());
             }
             self.authorize(call)?;
