@@ -9,11 +9,29 @@ source "$repository/scripts/install.sh"
 # shellcheck source=scripts/checks.sh
 source "$repository/scripts/checks.sh"
 
+missing="" # tools without which tests or checks are left out
+
+help() {
+    cat <<'HELP'
+Runs every check and test, or only the tests that are named.
+
+Usage: ./run-tests.sh [FILTER …]
+
+  FILTER  a part of a test's name, such as door:: or takeover::a_kill: the tests
+          that have one of them in their names are run, and nothing else
+
+Environment:
+  CI=true             a tool that is missing is an error, which names it; else
+                      the tests and checks that need it are left out
+  WITHOUT_TOOLS       tools to take for missing, such as "haproxy ip", to try it
+  RUST_TEST_THREADS   how many tests run at a time [5]
+HELP
+}
+
 main() {
     case ${1:-} in
-        "") ;;
-        -h | --help) printf 'Runs every check and test. Usage: ./run-tests.sh\n' && exit ;;
-        *) say "Unknown argument '$1'. See ./run-tests.sh --help" && exit 2 ;;
+        -h | --help) help && exit ;;
+        -*) say "Unknown argument '$1'. See ./run-tests.sh --help" && exit 2 ;;
     esac
     cd "$repository"
     trap stop_installing EXIT
@@ -23,49 +41,72 @@ main() {
 
     heading "What is needed"
     install_what_is_needed
+    # Most of the time the tests wait, for leases to run out or for other processes.
+    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-5}
+    if [[ $# -gt 0 ]]; then run "Tests: $*" run_tests "$@"; else run_everything; fi
+    printf '\nAll is well, in %d s.\n' "$SECONDS"
+}
+
+run_everything() {
+    [[ -z $missing || ${CI:-} != true ]] || die "Missing: $missing. With CI=true no test may be left out."
     run "Format" cargo fmt --all --check
     run "Lints" cargo clippy --workspace --all-targets --locked -- -D warnings
     ! present shellcheck || run "Scripts" shellcheck -x ./*.sh .ci/run scripts/*.sh scripts/bench/*.sh
     ! present haproxy || run "The door's settings" check_door
     ! present promtool || run "Metrics and alerts" check_alerts
-    # Most of the time the tests wait, for leases to run out or for other processes.
-    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-5}
-    run "Tests" cargo test --workspace --locked
-    run "The whole service" scripts/smoke.sh
-    printf '\nAll is well, in %d s.\n' "$SECONDS"
+    run "Tests" run_tests
+    ! present haproxy || run "The whole service" scripts/smoke.sh
+    [[ -z $missing ]] || say "Some tests or checks were left out, because these are missing: $missing."
+}
+
+# All, or those that have one of the words in their names; a word that no test has is a mistake.
+run_tests() { # filters…
+    local output status=0
+    output=$(mktemp)
+    cargo test --workspace --locked -- "$@" | tee "$output" || status=1
+    grep -q '^test .* \.\.\. ok$' "$output" || { say "No test was run." && status=1; }
+    rm -f "$output"
+    return "$status" # where this is called, a failure ends nothing by itself
 }
 
 install_what_is_needed() {
-    local name missing=0
-    find_cargo || missing=1
-    for name in cc postgresql curl; do ensure "$name" || missing=1; done
-    ((missing == 0)) || die "Install what is missing, and start this again."
-    ensure haproxy || say "Going on without HAProxy: tests of the door are left out."
-    # A network of its own takes root.
-    [[ $EUID -ne 0 ]] || ensure ip || say "Going on without iproute2: the test of a cut network is left out."
-    ensure chromium || say "Going on without Chromium: the pages are not tested."
-    ! present chromium || find_axe || say "Going on without axe: the pages' accessibility is not checked."
-    ensure pgbouncer || say "Going on without PgBouncer: poolers are not tested."
-    ensure shellcheck || say "Going on without shellcheck: the scripts are not checked."
-    ensure promtool || say "Going on without promtool: the alert rules and the text of the metrics are not checked."
+    local name lacking=0
+    find_cargo || lacking=1
+    for name in cc postgresql curl; do ensure "$name" || lacking=1; done
+    ((lacking == 0)) || die "Install what is missing, and start this again."
+    want haproxy "the door is not tested, nor the whole service" ensure haproxy
+    want root "the network is not cut" is_root
+    want ip "the network is not cut" ensure ip
+    want chromium "the pages are not tested" ensure chromium
+    want npm "no client is generated, and the pages' accessibility is not checked" find_packages
+    want pgbouncer "poolers are not tested" ensure pgbouncer
+    want shellcheck "the scripts are not checked" ensure shellcheck
+    want promtool "the alert rules and the text of the metrics are not checked" ensure promtool
 }
 
-# Deque's checks of a page's accessibility. Only npm has them, and only a test needs them, so they
-# are no part of this repository.
-find_axe() {
-    local version=4.14.1 sum=29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c folder
-    AXE_CORE=${CARGO_TARGET_DIR:-$repository/target}/axe-$version.min.js
-    export AXE_CORE
-    if [[ ! -e $AXE_CORE ]] && command -v npm >/dev/null; then
-        say "Getting axe $version (npm pack axe-core) …"
-        folder=$(mktemp -d)
-        (cd "$folder" && npm pack --silent --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=3000 "axe-core@$version" && tar -xzf axe-core-*.tgz package/axe.min.js) >/dev/null 2>&1 &&
-            mkdir -p "${AXE_CORE%/*}" && mv "$folder/package/axe.min.js" "$AXE_CORE"
-        rm -rf "$folder"
+want() { # tool consequence command…
+    "${@:3}" && return
+    say "Going on without $(title_of "$1"): $2."
+    missing+=${missing:+, }$(title_of "$1")
+}
+
+is_root() { [[ $EUID -eq 0 ]] && ! hidden root; }
+
+# What npm alone has, and only tests need: it is no part of this repository.
+find_packages() {
+    local folder
+    if hidden npm || ! command -v npm >/dev/null; then return 1; fi
+    folder=$(realpath -m -- "${CARGO_TARGET_DIR:-$repository/target}/npm")
+    if ! cmp -s tests/client/package-lock.json "$folder/package-lock.json"; then
+        say "Getting packages for tests (npm ci) …"
+        rm -rf "$folder" "$folder.new"
+        mkdir -p "$folder.new"
+        cp tests/client/package*.json "$folder.new"
+        (cd "$folder.new" && npm ci --silent --no-audit --no-fund --ignore-scripts \
+            --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=3000) >/dev/null 2>&1 || return 1
+        mv "$folder.new" "$folder"
     fi
-    sha256sum --check --status <<<"$sum  $AXE_CORE" 2>/dev/null && return
-    unset AXE_CORE
-    return 1
+    export NPM_PACKAGES=$folder/node_modules
 }
 
 check_door() {

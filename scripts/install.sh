@@ -14,6 +14,10 @@ say() { printf '%s\n' "$*" >&2 || true; }
 ensure() {
     local packages
     if present "$1"; then return; fi
+    if hidden "$1"; then
+        say "$(title_of "$1") is taken for missing: WITHOUT_TOOLS names it."
+        return 1
+    fi
     packages=$(packages_of "$1")
     if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
         say "$(title_of "$1") is not installed. On Debian or Ubuntu: sudo apt-get install $packages"
@@ -28,7 +32,11 @@ ensure() {
     fi
 }
 
+# What WITHOUT_TOOLS names is taken for missing, to see what happens without it.
+hidden() { [[ " ${WITHOUT_TOOLS:-} " == *" $1 "* ]]; }
+
 present() {
+    if hidden "$1"; then return 1; fi
     case $1 in
         postgresql) "$scripts/postgres.sh" bindir >/dev/null 2>&1 ;;
         haproxy) haproxy_program >/dev/null ;;

@@ -42,4 +42,5 @@ mod steer;
 mod takeover;
 mod tidy;
 mod tls;
+mod tools;
 mod zones;

@@ -11,6 +11,7 @@ mod record;
 mod replica;
 mod scheduler;
 mod sockets;
+mod tool;
 mod witness;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +27,7 @@ pub(crate) use record::Record;
 pub(crate) use replica::{Answers, Local, LocalOptions, Process};
 pub(crate) use scheduler::{Scheduler, endless, only, options};
 pub(crate) use sockets::{LISTENS, sockets};
+pub(crate) use tool::{from_npm, program, tool};
 pub(crate) use witness::{witness, witness_beside, witness_command};
 
 /// Waits until something is so, and fails with its name when it is not so in time.

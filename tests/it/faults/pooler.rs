@@ -13,7 +13,9 @@ use nix::unistd::Uid;
 use serde_json::Value;
 
 use super::bank::Bank;
-use crate::support::{Child, Database, Postgres, Process, change, get, post, seconds, seed, until};
+use crate::support::{
+    Child, Database, Postgres, Process, change, get, post, program, seconds, seed, until,
+};
 
 /// As long as somebody who has set it up waits for a word.
 const SOON: Duration = Duration::from_secs(5);
@@ -21,6 +23,7 @@ const NAMED: &str = "a pooler between here and the database mixes sessions";
 
 /// PgBouncer in front of one database.
 struct Pooler {
+    program: PathBuf,
     process: Option<Child>,
     port: u16,
     folder: PathBuf,
@@ -28,18 +31,15 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// Not started yet; none where PgBouncer is not installed.
+    /// Not started yet; none where PgBouncer is missing.
     fn find(name: &str) -> Option<(Pooler, Database)> {
-        if Command::new("pgbouncer").arg("--version").output().is_err() {
-            eprintln!("PgBouncer is not installed: poolers are not tested");
-            return None;
-        }
+        let program = program("pgbouncer")?;
         let database = Postgres::shared().migrated();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = std::env::temp_dir().join(format!("balanced-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let url = database.url().to_owned();
-        Some((Pooler { process: None, port, folder, database: url }, database))
+        Some((Pooler { program, process: None, port, folder, database: url }, database))
     }
 
     fn start(&mut self, mode: &str, size: usize) {
@@ -59,11 +59,11 @@ impl Pooler {
         std::fs::File::create(&file).unwrap().write_all(settings.as_bytes()).unwrap();
         // It refuses to run as root.
         let mut command = match Uid::effective().is_root() {
-            false => Command::new("pgbouncer"),
+            false => Command::new(&self.program),
             true => {
                 let mut command = Command::new("setpriv");
                 command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
-                command.arg("pgbouncer");
+                command.arg(&self.program);
                 command
             }
         };

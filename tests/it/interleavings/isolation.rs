@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use crate::support::tool;
 use crate::tidy::ROOT;
 
 /// A step that has not ended by then is cancelled, and its permutation has failed.
@@ -27,13 +28,10 @@ pub(super) struct Permutation {
 }
 
 impl Tester {
-    /// None, and a word about it, where it is not installed.
+    /// None where it is missing.
     pub(super) fn find() -> Option<Tester> {
-        let program = program().filter(|program| program.is_file());
-        if program.is_none() {
-            eprintln!("PostgreSQL's isolationtester is not installed: this test is left out");
-        }
-        program.map(Tester)
+        let found = program().filter(|program| program.is_file());
+        tool("isolationtester", found).map(Tester)
     }
 
     /// Runs a specification whose `judge` steps print one `broken: …` a sentence.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::sockets::{LISTENS, TIME_WAIT, sockets};
-use super::{get, until};
+use super::{get, program, until};
 
 /// HAProxy with the settings of `deploy/`, in front of some replicas; ended with the test.
 pub(crate) struct Door {
@@ -34,13 +34,9 @@ pub(crate) fn free_addr() -> SocketAddr {
 }
 
 impl Door {
-    /// Starts one, and waits until it lets requests through; none, and a word about it, where
-    /// HAProxy is not installed.
+    /// Starts one, and waits until it lets requests through; none where HAProxy is missing.
     pub(crate) fn start(replicas: &[SocketAddr]) -> Option<Door> {
-        let Some(program) = program() else {
-            eprintln!("HAProxy is not installed: this test is left out");
-            return None;
-        };
+        let program = program("haproxy")?;
         let addr = free_addr();
         let file = |ending: &str| {
             let name = format!("balanced-door-{}-{}.{ending}", std::process::id(), addr.port());
@@ -108,10 +104,4 @@ impl Drop for Door {
         }
         self.files.iter().for_each(|file| drop(remove_file(file)));
     }
-}
-
-fn program() -> Option<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let folders = path.split(':').chain(["/usr/local/sbin", "/usr/sbin"]);
-    folders.map(|folder| PathBuf::from(folder).join("haproxy")).find(|file| file.exists())
 }
