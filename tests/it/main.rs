@@ -32,6 +32,7 @@ mod pages;
 mod panics;
 mod pinned;
 mod preconditions;
+mod prefix;
 mod refused;
 mod replicas;
 mod rights;

@@ -1,6 +1,7 @@
 //! The document of the interface says what the program does: neither more nor less.
 
 mod answers;
+mod client;
 mod examples;
 mod schema;
 
@@ -8,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use balanced::http::{NoRoute, ROUTES, Route};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Process, ask, get};
 
@@ -88,7 +89,9 @@ fn what_changes_something_may_need_the_token_and_may_not_come_from_elsewhere() {
     for Operation { method, template, route, value, .. } in operations() {
         let responses = value["responses"].as_object().unwrap();
         let changes = route.changes_something();
-        assert_eq!(value.get("security").is_some(), changes, "{method} {template}");
+        // An empty list says that no token is needed; without one nothing is said.
+        let security = if changes { json!([{}, {"token": []}]) } else { json!([]) };
+        assert_eq!(value["security"], security, "{method} {template}");
         for status in ["401", "403"] {
             assert_eq!(responses.contains_key(status), changes, "{method} {template} {status}");
         }
@@ -179,6 +182,19 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), all, "one id for each operation");
+}
+
+#[test]
+fn every_list_says_what_is_in_it_and_the_server_is_where_the_document_was_read() {
+    let document = document();
+    let mut places = BTreeMap::new();
+    walk(&document, "#", &mut places);
+    for (place, value) in &places {
+        let is_list = value["type"] == "array" || value["type"] == json!(["array", "null"]);
+        assert!(!is_list || value.get("items").is_some(), "{place}");
+    }
+    // By a relative address, which holds behind a proxy that strips a prefix, too.
+    assert_eq!(document["servers"][0]["url"], ".");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use balanced::http::ROUTES;
+
 pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const FILE_LINES_MAX: usize = 300;
 /// Of tests, which hold many cases of one kind.
@@ -114,6 +116,21 @@ fn the_wall_clock_is_read_for_the_date_header_and_the_skew_that_is_shown_alone()
         let may = places.iter().any(|place| path.ends_with(place));
         let is_test = path.ends_with("metrics/tests.rs");
         assert_eq!(knows, may || is_test, "{}", path.display());
+    }
+}
+
+/// Behind a proxy that strips a prefix such an address is another server's.
+#[test]
+fn no_page_names_an_address_from_the_root() {
+    for path in files("src/http/page", "") {
+        let text = read(&path);
+        let names = ROUTES.iter().map(|route| route.path.split('/').nth(1).unwrap());
+        let quoted = names
+            .filter(|name| !name.is_empty())
+            .flat_map(|name| ['"', '\'', '`'].map(|quote| format!("{quote}/{name}")));
+        for address in quoted.chain(["href=\"/".to_owned()]) {
+            assert!(!text.contains(&address), "{}: {address}", path.display());
+        }
     }
 }
 

@@ -13,7 +13,7 @@ let balanceAsked = 0, balanceSettled = 0;
 
 async function showBalance() {
     const asked = ++balanceAsked;
-    const user = `/api/users/${encodeURIComponent(userId)}`;
+    const user = `api/users/${encodeURIComponent(userId)}`;
     const patience = POLL_PATIENCE_MS;
     try {
         const [{ balance }, { changes }] = await Promise.all([
@@ -98,7 +98,7 @@ async function sendChange(body) {
     tell(said, "", "Sending …");
     try {
         const headers = { "Idempotency-Key": key };
-        const { balance } = await change("POST", "/api/balance", { body, headers });
+        const { balance } = await change("POST", "api/balance", { body, headers });
         if (unknown?.key === key) unknown = null;
         tell(said, "fine", `Done. The balance is ${grouped(balance)}.`);
     } catch (error) {

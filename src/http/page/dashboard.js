@@ -22,7 +22,7 @@ const databaseNow = () => (shown ? Date.parse(shown.now) + performance.now() - s
 
 async function refresh() {
     const asked = ++statusAsked;
-    const status = await ask("GET", "/api/cron/status", { patience: POLL_PATIENCE_MS });
+    const status = await ask("GET", "api/cron/status", { patience: POLL_PATIENCE_MS });
     // An answer that was overtaken by a newer one says less. Their times do not tell: after a
     // failover another machine's clock may be behind.
     if (asked < statusShown) return;
@@ -55,7 +55,7 @@ const ENDED_MAX = 1_000, ENDED_FEW = 100;
 
 /** A few are enough if they reach back to what is known; not so after a pause. */
 async function askForEnded() {
-    const newest = async (limit) => (await ask("GET", `/api/cron/history?limit=${limit}`)).runs;
+    const newest = async (limit) => (await ask("GET", `api/cron/history?limit=${limit}`)).runs;
     const few = await newest(ENDED_FEW);
     return few.length < ENDED_FEW || few.some((run) => ended.has(run.runId)) ? few : newest(ENDED_MAX);
 }

@@ -30,7 +30,7 @@ async function loadHistory() {
     const page = pages.length;
     if (pages[page - 1]) query.set("before", pages[page - 1]);
     const asked = ++historyAsked;
-    const { runs, next } = await ask("GET", `/api/cron/history?${query}`);
+    const { runs, next } = await ask("GET", `api/cron/history?${query}`);
     // Somebody has turned the page meanwhile.
     if (historyAsked !== asked) return;
     byId("history-rows").replaceChildren(...runs.map(historyRow));

@@ -153,7 +153,7 @@ async function steer(name, done, ...request) {
     await refresh().catch(lost);
 }
 
-const pathOf = (name) => `/api/cron/jobs/${encodeURIComponent(name)}`;
+const pathOf = (name) => `api/cron/jobs/${encodeURIComponent(name)}`;
 
 function pauseOrResume(name) {
     const enabled = !jobRows.get(name).job.enabled;

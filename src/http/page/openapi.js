@@ -31,7 +31,7 @@ function tidied(text) {
 
 const openapi = readJson(byId("document").textContent);
 const METHODS = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
-const BASE = (openapi.servers?.[0]?.url ?? "").replace(/\/$/, "");
+const BASE = (openapi.servers?.[0]?.url ?? ".").replace(/\/$/, "");
 
 const joined = (texts, between) => texts.filter(Boolean).join(between);
 const sentences = (...texts) => joined([...new Set(texts)], ". ").replaceAll("..", ".");

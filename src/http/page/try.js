@@ -45,7 +45,7 @@ function requestOf(operation, fields, { type, body }) {
 
 /** The token itself is not shown: a shell puts its own in. */
 function curlText({ method, path, headers, body }, withToken) {
-    const parts = [`curl -i${method === "GET" ? "" : ` -X ${method}`} ${quoted(location.origin + path)}`];
+    const parts = [`curl -i${method === "GET" ? "" : ` -X ${method}`} ${quoted(new URL(path, document.baseURI).href)}`];
     for (const [name, value] of Object.entries(headers)) parts.push(`-H ${quoted(`${name}: ${value}`)}`);
     if (withToken) parts.push('-H "Authorization: Bearer $API_TOKEN"');
     if (body !== undefined) parts.push(`--data-raw ${quoted(body)}`);
