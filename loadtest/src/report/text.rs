@@ -48,12 +48,12 @@ pub(crate) fn wrapped(text: &str) -> String {
         let gap = head.rfind("  ").map_or(0, |at| at + 2);
         let begin = if line[gap..].starts_with("- ") { gap + 2 } else { gap };
         let indent = " ".repeat(line[..begin].chars().count());
-        let mut current = line[..begin].to_owned();
-        for word in line[begin..].split(' ') {
-            let is_first = current.len() == begin || current == indent;
-            if !is_first && current.chars().count() + 1 + word.chars().count() > WIDTH {
+        let mut words = line[begin..].split(' ');
+        let mut current = format!("{}{}", &line[..begin], words.next().unwrap_or_default());
+        for word in words {
+            if current.chars().count() + 1 + word.chars().count() > WIDTH {
                 lines.push(std::mem::replace(&mut current, indent.clone()));
-            } else if !is_first {
+            } else {
                 current.push(' ');
             }
             current.push_str(word);
@@ -155,21 +155,22 @@ mod tests {
 
     #[test]
     fn a_long_line_goes_on_under_its_text() {
-        let words = |count: usize| vec!["word"; count].join(" ");
+        let words: Vec<&str> = ["a", "bb", "ccc", "dddd"].into_iter().cycle().take(80).collect();
         for (head, indent) in [
             ("", ""),
             ("  - ", "    "),
             ("  targets         ", "                  "),
             ("  ✓ first wave                ", "                              "),
         ] {
-            let lines = wrapped(&format!("{head}{}", words(40)));
-            let lines: Vec<&str> = lines.lines().collect();
-            assert!(lines[0].starts_with(&format!("{head}word")), "{lines:#?}");
+            let text = wrapped(&format!("{head}{}", words.join(" ")));
+            let lines: Vec<&str> = text.lines().collect();
             for line in &lines[1..] {
-                assert!(line.starts_with(&format!("{indent}word")), "{lines:#?}");
+                let text = line.strip_prefix(indent).expect("the indent");
+                assert!(!text.starts_with(' '), "{lines:#?}");
             }
             assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{lines:#?}");
-            assert_eq!(lines.join(" ").matches("word").count(), 40, "{lines:#?}");
+            let rest = text.strip_prefix(head).expect("the head");
+            assert_eq!(rest.split_whitespace().collect::<Vec<_>>(), words, "{lines:#?}");
         }
         let url = "u".repeat(100);
         assert_eq!(wrapped(&format!("at {url}\n\nb")), format!("at\n{url}\n\nb"));
