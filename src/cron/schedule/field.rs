@@ -19,23 +19,9 @@ pub(super) struct Field {
     unit: Option<char>,
 }
 
-/// Three letters of each name are written.
-const MONTHS: [&str; 12] = [
-    "JANUARY",
-    "FEBRUARY",
-    "MARCH",
-    "APRIL",
-    "MAY",
-    "JUNE",
-    "JULY",
-    "AUGUST",
-    "SEPTEMBER",
-    "OCTOBER",
-    "NOVEMBER",
-    "DECEMBER",
-];
-pub(super) const WEEKDAYS: [&str; 7] =
-    ["SUNDAY", "MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY"];
+const MONTHS: [&str; 12] =
+    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 /// The fields in their order.
 pub(super) const FIELDS: [Field; 5] = [
     Field { name: "minute", rule: "0 to 59", values: 0..=59, names: &[], unit: Some('m') },
@@ -101,7 +87,7 @@ impl Field {
             "weekday" => word.strip_suffix('L').unwrap_or(&word),
             _ => &word,
         };
-        is_number(plain) || self.names.iter().any(|name| name[..3] == *plain)
+        is_number(plain) || self.names.contains(&plain)
     }
 
     /// The item as it is written here, if it is written as elsewhere.
@@ -109,7 +95,7 @@ impl Field {
         let (range, step) = item.split_once('/').unwrap_or((item, ""));
         let slash = if step.is_empty() { "" } else { "/" };
         let name = |value: usize| match self.names.get(value - self.values.start()) {
-            Some(name) if range.contains(char::is_alphabetic) => name[..3].to_owned(),
+            Some(name) if range.contains(char::is_alphabetic) => (*name).to_owned(),
             _ => value.to_string(),
         };
         let (least, most) = (name(*self.values.start()), name(*self.values.end()));
@@ -125,7 +111,7 @@ impl Field {
     }
 
     fn value(&self, word: &str) -> Option<usize> {
-        let named = self.names.iter().position(|name| is_of(word, name));
+        let named = self.names.iter().position(|name| *name == short(word));
         named.map(|index| index + self.values.start()).or_else(|| word.parse().ok())
     }
 }
@@ -155,8 +141,8 @@ pub(super) fn refuse_large_steps(words: &[&str]) -> Result<(), InvalidSchedule> 
     Ok(())
 }
 
-/// Croner's pattern of five fields. Of the day of the month and the weekday `both` have to match, or
-/// only one of them.
+/// Croner's pattern of five fields. Of the day of the month and the weekday `both` have to match,
+/// or only one of them.
 pub(super) fn pattern(text: &str, both: bool) -> Option<Cron> {
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
     parser.dom_and_dow(both).build().parse(text).ok()
@@ -168,12 +154,9 @@ pub(super) fn short(word: &str) -> String {
 }
 
 pub(super) fn is_name(word: &str) -> bool {
-    MONTHS.iter().chain(&WEEKDAYS).any(|name| is_of(word, name))
-}
-
-/// Whether the word is this name or its beginning.
-pub(super) fn is_of(word: &str, name: &str) -> bool {
-    word.len() >= 3 && name.starts_with(&word.to_ascii_uppercase())
+    let start = word.get(..3).unwrap_or_default().to_ascii_uppercase();
+    let known = MONTHS.contains(&&*start) || WEEKDAYS.contains(&&*start);
+    known && word.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
 pub(super) fn is_number(word: &str) -> bool {

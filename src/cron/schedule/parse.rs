@@ -4,7 +4,7 @@ use croner::Cron;
 use jiff::civil;
 use jiff::tz::TimeZone;
 
-use super::field::{FIELDS, WEEKDAYS, is_name, is_number, is_of, pattern, short};
+use super::field::{FIELDS, is_name, is_number, pattern, short};
 use super::interval::{every, parse_interval};
 use super::zone::zone;
 use super::{Form, InvalidSchedule, YEARS, refused};
@@ -30,10 +30,12 @@ pub(super) fn parse(words: &[&str]) -> Result<(Form, String), InvalidSchedule> {
     match first.as_str() {
         "every" | "@every" => {
             let seconds = match words {
-                [_, day] if WEEKDAYS.iter().any(|name| is_of(day, name)) => refused(format!(
-                    "a weekday is written as a cron expression, such as `0 0 * * {}`",
-                    short(day)
-                ))?,
+                [_, day] if is_name(day) && day.to_ascii_lowercase().ends_with("day") => {
+                    refused(format!(
+                        "a weekday is written as a cron expression, such as `0 0 * * {}`",
+                        short(day)
+                    ))?
+                }
                 _ => parse_interval(&words[1..].join(" "))?,
             };
             let is_plain =
@@ -83,8 +85,8 @@ fn find_zone(name: &str) -> Result<TimeZone, InvalidSchedule> {
 /// What somebody may have meant, and how it is written here.
 fn hint(words: &[&str]) -> String {
     let text = words.join(" ");
-    let inside = |name| text.strip_prefix(name)?.strip_suffix(')');
-    let interval = parse_interval(inside("rate(").unwrap_or(&text)).ok();
+    let rate = text.strip_prefix("rate(").and_then(|text| text.strip_suffix(')'));
+    let interval = parse_interval(rate.unwrap_or(&text)).ok();
     let first = words.first().copied().unwrap_or_default();
     let zone = first.strip_prefix("CRON_TZ=").or_else(|| first.strip_prefix("TZ="));
     if let Some(zone) = zone {
@@ -93,17 +95,7 @@ fn hint(words: &[&str]) -> String {
     if let Some(seconds) = interval {
         return format!("an interval begins with `every`: write `{}`", every(seconds));
     }
-    let nickname = format!("@{}", first.trim_start_matches('@').to_ascii_lowercase());
-    if NICKNAMES.iter().any(|(name, _)| *name == nickname) && words.len() == 1 {
-        return format!("write `{nickname}`");
-    }
-    if first.starts_with('@') {
-        return "of short names there are @hourly, @daily, @weekly, @monthly and @yearly, and \
-                `@every 5m`"
-            .to_owned();
-    }
-    let fields = inside("cron(").unwrap_or(&text);
-    if fields.split(' ').all(is_like_a_field) && words.len() > 1 {
+    if words.len() > 1 && words.iter().all(|word| is_like_a_field(word)) {
         let shorter = match words {
             [seconds, "*", "*", "*", "*", "*"] => {
                 let seconds = seconds.strip_prefix("*/").and_then(|step| step.parse().ok());
@@ -116,7 +108,8 @@ fn hint(words: &[&str]) -> String {
         return format!("a cron expression has five fields, without seconds or a year{shorter}");
     }
     "a schedule is `every` and a duration, such as `every 1h30m`, or five cron fields and an \
-     optional time zone, such as `0 3 * * * Europe/Berlin`"
+     optional time zone, such as `0 3 * * * Europe/Berlin`, or @hourly, @daily, @weekly, @monthly \
+     or @yearly"
         .to_owned()
 }
 
