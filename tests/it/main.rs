@@ -21,6 +21,7 @@ mod guard;
 mod http;
 mod idempotency;
 mod interleavings;
+mod job_list;
 mod jobs;
 mod lanes;
 mod logs;
