@@ -127,12 +127,15 @@ impl Api {
 
     fn metrics_text(&self, call: &Call) -> Result<Reply, Fault> {
         let (pool, health) = (self.db.pool_state(), self.db.health());
+        let observed = health.observed();
+        let oldest = observed.and_then(|observed| observed.oldest);
         let readings = Readings {
             database_up: health.check().is_ok(),
             ready: self.check().is_ok(),
             jobs_ready: health.claimable().map(|answer| answer.is_ok()),
-            clock_skew_seconds: health.clock_skew_seconds(),
-            database_durable: health.is_durable(),
+            clock_skew_seconds: observed.map(|observed| observed.clock_skew_seconds),
+            database_durable: observed.map(|observed| observed.durable),
+            oldest_snapshot: oldest.map(|oldest| (oldest.behind, oldest.age_seconds())),
             pool_in_use: pool.in_use,
             pool_idle: pool.idle,
             pool_max: pool.max,

@@ -37,6 +37,7 @@ mod refused;
 mod replicas;
 mod rights;
 mod shedding;
+mod snapshots;
 mod soak;
 mod spread;
 mod steer;
