@@ -65,13 +65,37 @@ fn a_forgotten_transaction_is_seen_by_a_user_with_few_rights_and_so_is_its_end()
     assert!(oldest(&replica).0 < CHANGES as f64);
 }
 
+/// The standby was asked to keep what its readers need, and then it died.
+#[test]
+fn a_slot_whose_standby_is_gone_is_seen_until_it_is_dropped() {
+    let (server, _database, replica) = alone();
+    let mut primary = server.admin();
+    primary.execute("select pg_create_physical_replication_slot('left_over')", &[]).unwrap();
+    let standby = server.lend_standby();
+    let mut follows = standby.admin();
+    for setting in ["primary_slot_name = 'left_over'", "hot_standby_feedback = on"] {
+        follows.batch_execute(&format!("alter system set {setting}")).expect(setting);
+    }
+    follows.execute("select pg_reload_conf()", &[]).unwrap();
+    let asks = "select xmin is not null from pg_replication_slots";
+    until("the standby has asked", SOON, || primary.query_one(asks, &[]).unwrap().get(0));
+    drop(follows);
+    standby.stop();
+    changes(&replica);
+    until("the slot", SOON, || {
+        let (transactions, seconds) = oldest(&replica);
+        transactions >= CHANGES as f64 && seconds > 2.0
+    });
+    primary.execute("select pg_drop_replication_slot('left_over')", &[]).unwrap();
+    until("nothing is held", SOON, || oldest(&replica).0 < CHANGES as f64);
+}
+
 #[test]
 fn a_replica_that_may_not_see_them_is_as_healthy_as_ever() {
-    let (server, _database, replica) = alone();
+    let (_server, database, replica) = alone();
     for view in ["pg_stat_activity", "pg_replication_slots"] {
         let revoke = format!("revoke select on {view} from public");
-        server.admin().batch_execute(&revoke).unwrap();
-        _database.connect().batch_execute(&revoke).unwrap();
+        database.connect().batch_execute(&revoke).unwrap();
     }
     until("nothing is known of snapshots", SOON, || oldest(&replica).0.is_nan());
     assert_eq!(sum(&text(replica.addr), "database_up", &[]), 1.0);
