@@ -38,6 +38,8 @@
 //! - `database_away` (warn) reason, retry_ms, hint: once for an outage
 //! - `database_ready` (info): the first answer, or the first after an outage
 //! - `database_not_durable` (warn) hint: a crash of its machine can lose what was acknowledged
+//! - `snapshots_not_seen` (info) reason: somebody has taken away the right to see them, so the
+//!   metrics of the oldest snapshot stay empty
 //! - `host_left` (warn) host, reason: its connections are ended, for another is the primary or
 //!   nobody knows which is
 //! - `host_taken_again` (info) host
