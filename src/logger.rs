@@ -18,6 +18,7 @@
 //! A replica:
 //!
 //! - `started` (info) version, listen: the settings are right, and the port is taken
+//! - `time_zones` (info) release, source: which time zones are in use, and where they come from
 //! - `serving` (info) url: migrated and ready
 //! - `draining` (info): told to end
 //! - `listening_ended` (info) hint: no connection is taken any more
