@@ -21,6 +21,8 @@ Settings, from the environment or from the file .env beside this script (the env
   BASE_PORT     3001       the first replica's port; the others follow
   PROXY_PORT    8080       the door's port, one address for all replicas; 0 = no door
   PROXY_ADDR    127.0.0.1  the door's address, with ::1; 0.0.0.0 lets other machines reach it
+  DOOR_CERTIFICATE         a PEM file with a certificate and its key: the door then speaks HTTPS only
+  DOOR_STATUS_PORT         where the door is watched, on 127.0.0.1: PROXY_PORT + 324; 0 = nowhere
   STATE_DIR     ./var      data, logs and process ids; kept between runs
   DATABASE_URL             a PostgreSQL to use; when unset, a private one is started in STATE_DIR
 All other settings go to the replicas: see .env.example.

@@ -116,7 +116,7 @@ check_door() {
         'backend long-answers from whole-requests' \
         '    server replica-1 127.0.0.1:3001 no-check track replicas/replica-1 maxconn 8' >"$servers"
     for file in "$servers" deploy/haproxy-compose.cfg; do
-        PROXY_PORT=8080 "$(haproxy_program)" -dW -c -f deploy/haproxy.cfg -f "$file" || status=1
+        PROXY_PORT=8080 DOOR_CERTIFICATE="" DOOR_STATUS=127.0.0.1:8404 "$(haproxy_program)" -dW -c -f deploy/haproxy.cfg -f "$file" || status=1
     done
     rm -f "$servers"
     return "$status" # where this is called, a failure ends nothing by itself

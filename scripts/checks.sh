@@ -43,12 +43,17 @@ check_settings() {
     [[ $PROXY_ADDR =~ ^[A-Za-z0-9.:%_*-]+$ ]] || faults+=("PROXY_ADDR=$PROXY_ADDR: must be one address, such as 127.0.0.1 or ::")
     whole_number REQUEST_TIMEOUT_SECONDS 30 1 3600
     whole_number DOOR_REQUEST_SECONDS 120 1 3600
+    [[ -z ${DOOR_STATUS_PORT:-} ]] || whole_number DOOR_STATUS_PORT 0 0 65535
+    check_certificate
     whole_number SHUTDOWN_GRACE_SECONDS 10 1 3600
     if [[ ${#faults[@]} -eq 0 ]]; then
         local last=$((BASE_PORT + REPLICAS - 1))
         ((last <= 65535)) || faults+=("BASE_PORT=$BASE_PORT: $REPLICAS replicas from there need ports up to $last, beyond 65535")
         ((PROXY_PORT < BASE_PORT || PROXY_PORT > last)) ||
             faults+=("PROXY_PORT=$PROXY_PORT: must not be among the replicas' ports, $BASE_PORT to $last")
+        local status=${DOOR_STATUS_PORT:-0}
+        ((status == 0 || ((status < BASE_PORT || status > last) && status != PROXY_PORT))) ||
+            faults+=("DOOR_STATUS_PORT=$status: must be neither PROXY_PORT nor among the replicas' ports, $BASE_PORT to $last")
         warn_of_port_range "$last"
     fi
     if [[ ${#faults[@]} -gt 0 ]]; then
@@ -62,7 +67,14 @@ check_settings() {
     binary=$target_dir/release/balanced
     log_dir=$STATE_DIR/log
     run_dir=$STATE_DIR/run
-    export STATE_DIR PROXY_ADDR
+    export STATE_DIR PROXY_ADDR DOOR_CERTIFICATE
+}
+
+# What else may be wrong with it HAProxy knows.
+check_certificate() {
+    DOOR_CERTIFICATE=${DOOR_CERTIFICATE:+$(realpath -m -- "$DOOR_CERTIFICATE")}
+    [[ -z $DOOR_CERTIFICATE ]] || grep -qs -e '-BEGIN CERTIFICATE-' -- "$DOOR_CERTIFICATE" ||
+        faults+=("DOOR_CERTIFICATE=$DOOR_CERTIFICATE: must be a readable PEM file with a certificate, its chain and its key")
 }
 
 # Many programs take "localhost" for ::1 first, so the door is there, too, where there is one.
@@ -74,6 +86,8 @@ door_listen() {
     printf '%s' "$listen"
 }
 
+door_status() { ((DOOR_STATUS_PORT == 0)) || printf '127.0.0.1:%d' "$DOOR_STATUS_PORT"; }
+
 # Where this machine reaches the door.
 door_host() {
     case $PROXY_ADDR in
@@ -81,6 +95,12 @@ door_host() {
         ::) printf ::1 ;;
         *) printf '%s' "$PROXY_ADDR" ;;
     esac
+}
+
+door_url() {
+    local plain
+    plain=$(url "$(door_host)" "$PROXY_PORT")
+    if [[ -n $DOOR_CERTIFICATE ]]; then printf 'https%s' "${plain#http}"; else printf '%s' "$plain"; fi
 }
 
 url() { # host port
@@ -134,7 +154,23 @@ check_ports() {
     local taken=0
     check_port "$BASE_PORT" "$((BASE_PORT + REPLICAS - 1))" BASE_PORT
     ((PROXY_PORT == 0)) || check_port "$PROXY_PORT" "$PROXY_PORT" PROXY_PORT
+    ((PROXY_PORT == 0)) || choose_status_port
     ((taken == 0)) || exit 1
+}
+
+# Where the door is watched. Nobody has to choose this port: it goes with the door's, so that sets with
+# other doors do not meet, and where it is in the way it is left out.
+choose_status_port() {
+    local chosen=${DOOR_STATUS_PORT:-} port=$((PROXY_PORT + 324)) # beside 8080 HAProxy's usual 8404
+    DOOR_STATUS_PORT=${chosen:-$port}
+    if [[ -n $chosen ]]; then
+        ((chosen == 0)) || check_port "$chosen" "$chosen" DOOR_STATUS_PORT
+    elif ((port > 65535 || (port >= BASE_PORT && port < BASE_PORT + REPLICAS))) || is_listened_on "$port"; then
+        say "The door's own metrics are left out: port $port is not free. Choose another with DOOR_STATUS_PORT."
+        DOOR_STATUS_PORT=0
+    fi
+    [[ -z $DOOR_CERTIFICATE ]] || ((DOOR_STATUS_PORT != 0)) ||
+        die "With DOOR_CERTIFICATE the door needs DOOR_STATUS_PORT, where it is asked whether it is ready: choose a free one."
 }
 
 check_port() { # first last variable

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The whole service as a stranger starts it: run-replicas.sh on an empty state folder, the walk of README.md,
 # a burst through the door and one at the replicas, a look at the jobs, a killed replica, all of them
-# replaced, a clean stop, and a second start on the same data. Uses ports of its own and leaves nothing
-# behind.
+# replaced, a clean stop, and a second start on the same data, by HTTPS. Uses ports of its own and leaves
+# nothing behind.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -12,7 +12,7 @@ readonly STOP_SECONDS_MAX=20
 folder=$(mktemp -d)
 chmod 755 "$folder" # as root, PostgreSQL runs as another user, who has to reach it
 export STATE_DIR=$folder/state REPLICAS=3 BASE_PORT=$((20000 + RANDOM % 5000)) PROXY_PORT=$((26000 + RANDOM % 5000))
-unset DATABASE_URL REPLICA_NAME API_TOKEN
+unset DATABASE_URL REPLICA_NAME API_TOKEN "${!DOOR_@}"
 export PROXY_ADDR= # must mean the default, not all addresses
 door=http://127.0.0.1:$PROXY_PORT
 main=""
@@ -111,7 +111,14 @@ kept=$(balance)
 stop
 
 PROXY_ADDR=127.0.0.2 door=http://127.0.0.2:$PROXY_PORT
+if command -v openssl >/dev/null; then
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=door \
+        -addext subjectAltName=IP:127.0.0.2 -keyout "$folder/key.pem" -out "$folder/ca.pem" 2>/dev/null
+    cat "$folder/ca.pem" "$folder/key.pem" >"$folder/door.pem"
+    export DOOR_CERTIFICATE=$folder/door.pem CURL_CA_BUNDLE=$folder/ca.pem door=https://127.0.0.2:$PROXY_PORT
+fi
 start
+curl -sf -o /dev/null "http://127.0.0.1:$((PROXY_PORT + 324))/health/ready" || fail "the door cannot be watched"
 grep -q "the door at $door," "$folder/output" || fail "the ready line has another address than $door"
 [[ $(balance) == "$kept" ]] || fail "the data were not kept: $kept before, $(balance) after"
 stop

@@ -86,7 +86,7 @@ check_database() {
 launch() { # child
     local i=$1 port=$((BASE_PORT + $1 - 1))
     if ((i == 0)); then
-        PROXY_PORT=$PROXY_PORT DOOR_LISTEN=$(door_listen) DOOR_MAXCONN=$door_maxconn \
+        PROXY_PORT=$PROXY_PORT DOOR_LISTEN=$(door_listen) DOOR_STATUS=$(door_status) DOOR_MAXCONN=$door_maxconn \
             DOOR_REQUEST_SECONDS=$DOOR_REQUEST_SECONDS \
             DOOR_CLIENT_SECONDS=$((DOOR_REQUEST_SECONDS > 120 ? DOOR_REQUEST_SECONDS : 120)) \
             DOOR_QUEUE_SECONDS=$((REQUEST_TIMEOUT_SECONDS + 1)) \
@@ -105,7 +105,11 @@ start_all() {
     local i
     if ((PROXY_PORT != 0)); then
         write_door_servers
-        add_child 0 "the door" "$run_dir/door.err" "$(door_host)" "$PROXY_PORT"
+        if [[ -z $DOOR_CERTIFICATE ]]; then
+            add_child 0 "the door" "$run_dir/door.err" "$(door_host)" "$PROXY_PORT"
+        else # in bash there is no TLS
+            add_child 0 "the door" "$run_dir/door.err" 127.0.0.1 "$DOOR_STATUS_PORT"
+        fi
     fi
     for ((i = 1; i <= REPLICAS; i++)); do
         add_child "$i" "replica-$i" "$log_dir/replica-$i.log" 127.0.0.1 $((BASE_PORT + i - 1))
@@ -157,7 +161,7 @@ announce() {
     local first="http://127.0.0.1:$BASE_PORT" last="http://127.0.0.1:$((BASE_PORT + REPLICAS - 1))" replicas door=""
     replicas="$REPLICAS replicas at $first to $last"
     ((REPLICAS > 1)) || replicas="1 replica at $first"
-    ((PROXY_PORT == 0)) || door="the door at $(url "$(door_host)" "$PROXY_PORT"), "
+    ((PROXY_PORT == 0)) || door="the door at $(door_url), "
     printf 'Ready: %s%s. Logs: %s. Ctrl-C stops everything.\n' "$door" "$replicas" "$log_dir" || true
 }
 

@@ -66,7 +66,7 @@ pub use lease_watch::LEASE_LOST;
 pub use name::{Name, NameFault};
 pub use precondition::Precondition;
 pub use schedule::{InvalidSchedule, Schedule, zones_in_use};
-pub use status::{Counts, Job, LastRun, Status};
+pub use status::{Counts, Job, JobFilter, LastRun, STATES, Status};
 
 use crate::db::{Db, Dedicated, Health, Limits, Manager, Target};
 use crate::metrics::Metrics;

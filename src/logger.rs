@@ -18,6 +18,7 @@
 //! A replica:
 //!
 //! - `started` (info) version, listen: the settings are right, and the port is taken
+//! - `time_zones` (info) release, source: which time zones are in use, and where they come from
 //! - `serving` (info) url: migrated and ready
 //! - `draining` (info): told to end
 //! - `listening_ended` (info) hint: no connection is taken any more
@@ -38,6 +39,8 @@
 //! - `database_away` (warn) reason, retry_ms, hint: once for an outage
 //! - `database_ready` (info): the first answer, or the first after an outage
 //! - `database_not_durable` (warn) hint: a crash of its machine can lose what was acknowledged
+//! - `snapshots_not_seen` (info) reason: somebody has taken away the right to see them, so the
+//!   metrics of the oldest snapshot stay empty
 //! - `host_left` (warn) host, reason: its connections are ended, for another is the primary or
 //!   nobody knows which is
 //! - `host_taken_again` (info) host

@@ -11,6 +11,7 @@ mod changes;
 mod requests;
 mod runs;
 
+use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
     Registry, Result, TextEncoder, register_gauge_vec_with_registry, register_gauge_with_registry,
@@ -44,6 +45,9 @@ pub struct Readings {
     pub clock_skew_seconds: Option<f64>,
     /// Whether commits survive a crash of the database's machine; None while it is unknown.
     pub database_durable: Option<bool>,
+    /// How many transactions have begun since the oldest one that somebody still sees as open, and
+    /// for how many seconds it has been the oldest; None while that is unknown.
+    pub oldest_snapshot: Option<(i64, f64)>,
     /// Connections of the requests' pool that are in use.
     pub pool_in_use: u32,
     /// Open connections of that pool that are not in use.
@@ -71,6 +75,7 @@ impl Metrics {
             registry
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Metrics {
             requests: Requests::new(&registry)?,
             changes: Changes::new(&registry)?,
@@ -110,46 +115,64 @@ impl Readings {
     /// The families of these values alone: none of them outlives the text that it is read for.
     fn families(&self) -> Result<Vec<MetricFamily>> {
         let registry = Registry::new();
-        let gauge = |name, help, value: f64| {
-            register_gauge_with_registry!(name, help, registry).map(|gauge| gauge.set(value))
-        };
-        gauge(
-            "database_up",
-            "Whether the database works, as readiness has it: 1 or 0.",
-            f64::from(self.database_up),
-        )?;
-        gauge(
-            "balanced_ready",
-            "Whether this replica should get requests: 1 or 0.",
-            f64::from(self.ready),
-        )?;
-        gauge(
-            "balanced_jobs_ready",
-            "Whether this replica can claim jobs: 1 or 0, NaN where it is told to run none.",
-            self.jobs_ready.map_or(f64::NAN, f64::from),
-        )?;
-        gauge(
-            "database_clock_skew_seconds",
-            "This machine's clock minus the database's, NaN while that is unknown; nothing is \
-             decided by it.",
-            self.clock_skew_seconds.unwrap_or(f64::NAN),
-        )?;
-        gauge(
-            "database_durable",
-            "Whether the database keeps what it has committed if its machine crashes: 0 with \
-             fsync or full_page_writes off, NaN while that is unknown.",
-            self.database_durable.map_or(f64::NAN, f64::from),
-        )?;
-        gauge(
-            "db_pool_connections_max",
-            "The most such connections there can be.",
-            f64::from(self.pool_max),
-        )?;
-        gauge(
-            "db_pool_waiting",
-            "Requests that wait for such a connection.",
-            self.pool_waiting as f64,
-        )?;
+        let (transactions, seconds) = self.oldest_snapshot.unzip();
+        for (name, help, value) in [
+            (
+                "database_up",
+                "Whether the database works, as readiness has it: 1 or 0.",
+                f64::from(self.database_up),
+            ),
+            (
+                "balanced_ready",
+                "Whether this replica should get requests: 1 or 0.",
+                f64::from(self.ready),
+            ),
+            (
+                "balanced_jobs_ready",
+                "Whether this replica can claim jobs: 1 or 0, NaN where it is told to run none.",
+                or_nan(self.jobs_ready),
+            ),
+            (
+                "database_clock_skew_seconds",
+                "This machine's clock minus the database's, NaN while that is unknown; nothing is \
+                 decided by it.",
+                or_nan(self.clock_skew_seconds),
+            ),
+            (
+                "database_durable",
+                "Whether the database keeps what it has committed if its machine crashes: 0 with \
+                 fsync or full_page_writes off, NaN while that is unknown.",
+                or_nan(self.database_durable),
+            ),
+            (
+                "database_oldest_snapshot_transactions",
+                "Transactions since the oldest that some snapshot, open transaction or replication \
+                 slot there still needs, NaN while that is unknown.",
+                transactions.map_or(f64::NAN, |transactions| transactions as f64),
+            ),
+            (
+                "database_oldest_snapshot_seconds",
+                "For how long that one has been the oldest, as far as this replica has seen it.",
+                or_nan(seconds),
+            ),
+            (
+                "db_pool_connections_max",
+                "The most such connections there can be.",
+                f64::from(self.pool_max),
+            ),
+            (
+                "db_pool_waiting",
+                "Requests that wait for such a connection.",
+                self.pool_waiting as f64,
+            ),
+        ] {
+            register_gauge_with_registry!(name, help, registry)?.set(value);
+        }
+        self.pool(&registry)?;
+        Ok(registry.gather())
+    }
+
+    fn pool(&self, registry: &Registry) -> Result<()> {
         let pool = register_gauge_vec_with_registry!(
             "db_pool_connections",
             "Connections to the database that requests share.",
@@ -158,8 +181,12 @@ impl Readings {
         )?;
         pool.with_label_values(&["in_use"]).set(f64::from(self.pool_in_use));
         pool.with_label_values(&["idle"]).set(f64::from(self.pool_idle));
-        Ok(registry.gather())
+        Ok(())
     }
+}
+
+fn or_nan(value: Option<impl Into<f64>>) -> f64 {
+    value.map_or(f64::NAN, Into::into)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@
 //!
 //! Changes of a zone's clock are those that chrono-tz was built with, up to the year 2099.
 
+mod field;
 mod interval;
 mod parse;
 mod zone;
@@ -79,7 +80,7 @@ impl Schedule {
     pub fn parse(text: &str) -> Result<Schedule, InvalidSchedule> {
         let schedule = Schedule::parse_kept(text)?;
         if matches!(schedule.form, Form::Cron { .. }) {
-            parse::refuse_large_steps(&schedule.text.split(' ').collect::<Vec<_>>())?;
+            field::refuse_large_steps(&schedule.text.split(' ').collect::<Vec<_>>())?;
         }
         Ok(schedule)
     }
@@ -92,7 +93,7 @@ impl Schedule {
     pub fn parse_kept(text: &str) -> Result<Schedule, InvalidSchedule> {
         if text.chars().count() > LENGTH_MAX || text.contains(char::is_control) {
             let rule = "a schedule has at most 100 characters and no control characters";
-            return Err(InvalidSchedule(rule.to_owned()));
+            return refused(rule.to_owned());
         }
         let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
         let (form, text) = parse::parse(&words)?;
@@ -175,7 +176,6 @@ fn names_times(pattern: &Cron) -> bool {
 /// The first instant after `now` that one of the patterns has.
 fn next_match(patterns: &[Cron], zone: &TimeZone, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let local = Timestamp::from_microsecond(now.timestamp_micros()).ok()?.to_zoned(zone.clone());
-    // Times on the first day of the year 1970 may be of another year in UTC.
     if !YEARS.contains(&i16::try_from(now.year()).ok()?) {
         return None;
     }
@@ -239,6 +239,10 @@ impl fmt::Display for InvalidSchedule {
 }
 
 impl std::error::Error for InvalidSchedule {}
+
+fn refused<T>(reason: String) -> Result<T, InvalidSchedule> {
+    Err(InvalidSchedule(reason))
+}
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,20 @@ use super::schedule::Schedule;
 use crate::db::{Deadline, Error};
 use crate::timestamp;
 
-/// All jobs, as one statement has read them.
+/// Which jobs are asked for: those that meet all that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Jobs whose names come after this text.
+    pub after: Option<String>,
+    /// Jobs whose names contain this text.
+    pub name: Option<String>,
+    /// Jobs in one of these states.
+    pub states: Option<Vec<String>>,
+    /// At most so many; all if it is not given.
+    pub limit: Option<i64>,
+}
+
+/// Jobs, as one statement has read them.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
@@ -21,9 +34,9 @@ pub struct Status {
     pub now: DateTime<Utc>,
     /// The name of the replica that answered.
     pub served_by: String,
-    /// How many jobs are in each state.
+    /// How many jobs are in each state, whether they were asked for or not.
     pub counts: Counts,
-    /// Every job, sorted by name.
+    /// The jobs that were asked for, sorted by name.
     pub jobs: Vec<Job>,
 }
 
@@ -31,16 +44,19 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Jobs that a replica runs, and whose lease has not run out.
-    pub running: usize,
+    pub running: i64,
     /// Jobs whose next slot is in the future.
-    pub waiting: usize,
+    pub waiting: i64,
     /// Jobs whose slot has passed, and that no replica has claimed yet.
-    pub due: usize,
+    pub due: i64,
     /// Jobs that do not run until they are enabled.
-    pub paused: usize,
+    pub paused: i64,
     /// Jobs whose lease has run out, and that no replica has taken over yet.
-    pub stalled: usize,
+    pub stalled: i64,
 }
+
+/// The values of [`Job::state`].
+pub const STATES: [&str; 5] = ["running", "waiting", "due", "paused", "stalled"];
 
 /// A job and its runs. Its instants are by the database's clock.
 #[derive(Clone, Debug, Serialize)]
@@ -104,20 +120,40 @@ pub struct LastRun {
     pub detail: Option<String>,
 }
 
-/// Reads the jobs that meet the condition. A row without a name says that there is none.
-macro_rules! status_where {
-    ($condition:literal) => {
+/// Counts the jobs that meet the first condition by state, and reads those of them that meet the
+/// second, all of one instant. A row without a name says that there is none.
+macro_rules! status_of {
+    ($known:literal, $asked_for:literal) => {
         concat!(
             "\
-select clock.now, job.name, job.function, job.schedule, job.enabled, job.slot, job.requested_at,
-    settings_tag(job.*) as settings_tag, job.holder is not null as is_held,
-    case
-        when job.holder is not null and job.locked_until >= clock.now then 'running'
-        when job.holder is not null then 'stalled'
-        when not job.enabled then 'paused'
-        when job.locked_until >= clock.now then 'waiting'
+with clock as materialized (
+    select clock_timestamp() as now
+), known as materialized (
+    select id, name, case
+        when holder is not null and locked_until >= clock.now then 'running'
+        when holder is not null then 'stalled'
+        when not enabled then 'paused'
+        when locked_until >= clock.now then 'waiting'
         else 'due'
-    end as state,
+    end as state
+    from clock, cron_jobs where ",
+            $known,
+            "
+), counts as (
+    select count(*) filter (where state = 'running') as running,
+        count(*) filter (where state = 'waiting') as waiting,
+        count(*) filter (where state = 'due') as due,
+        count(*) filter (where state = 'paused') as paused,
+        count(*) filter (where state = 'stalled') as stalled
+    from known
+), asked_for as (
+    select id, state from known where ",
+            $asked_for,
+            "
+)
+select clock.now, counts.*, asked_for.state,
+    job.name, job.function, job.schedule, job.enabled, job.slot, job.requested_at,
+    settings_tag(job.*) as settings_tag, job.holder is not null as is_held,
     run.id as run_id, run.server, run.scheduled_at, run.started_at, run.progress,
     greatest(0, extract(epoch from clock.now - run.started_at))::float8 as elapsed,
     last.id as last_id, last.server as last_server, last.outcome as last_outcome,
@@ -125,10 +161,9 @@ select clock.now, job.name, job.function, job.schedule, job.enabled, job.slot, j
     greatest(0, extract(epoch from last.finished_at - last.started_at))::float8
         as last_seconds,
     last.detail as last_detail
-from (select clock_timestamp() as now) as clock
-left join cron_jobs job on ",
-            $condition,
-            "
+from clock cross join counts
+left join asked_for on true
+left join cron_jobs job on job.id = asked_for.id
 left join cron_runs run on run.id = job.run_id
 left join lateral (
     select * from cron_runs
@@ -139,16 +174,23 @@ order by job.name"
         )
     };
 }
-const STATUS: &str = status_where!("true");
-const STATUS_OF_ONE: &str = status_where!("job.name = $1");
+const STATUS: &str = status_of!(
+    "true",
+    "($1::text is null or name > $1)
+        and ($2::text is null or position($2 in name) > 0)
+        and ($3::text[] is null or state = any ($3))
+    order by name limit $4"
+);
+const STATUS_OF_ONE: &str = status_of!("name = $1", "true");
 
 impl Jobs {
-    /// Reads all jobs with one statement.
+    /// Reads the jobs that are asked for, and counts all, with one statement.
     ///
     /// # Errors
     /// When the database is away, refuses the query, or does not answer by the deadline.
-    pub fn status(&self, deadline: &Deadline) -> Result<Status, Error> {
-        self.read(deadline, STATUS, &[])
+    pub fn status(&self, deadline: &Deadline, filter: &JobFilter) -> Result<Status, Error> {
+        let JobFilter { after, name, states, limit } = filter;
+        self.read(deadline, STATUS, &[after, name, states, limit])
     }
 
     /// Reads one job; none if there is no job of this name.
@@ -168,8 +210,8 @@ impl Jobs {
         self.db.run(deadline, |session| {
             let rows = session.query(sql, params)?;
             let now = rows[0].get("now");
-            let jobs: Vec<Job> = rows.iter().filter_map(|row| self.job(row, now)).collect();
-            Ok(Status { now, served_by: self.server.clone(), counts: count(&jobs), jobs })
+            let jobs = rows.iter().filter_map(|row| self.job(row, now)).collect();
+            Ok(Status { now, served_by: self.server.clone(), counts: counts(&rows[0]), jobs })
         })
     }
 
@@ -222,14 +264,13 @@ fn last_run(row: &Row) -> Option<LastRun> {
     })
 }
 
-fn count(jobs: &[Job]) -> Counts {
-    let of = |state| jobs.iter().filter(|job| job.state == state).count();
+fn counts(row: &Row) -> Counts {
     Counts {
-        running: of("running"),
-        waiting: of("waiting"),
-        due: of("due"),
-        paused: of("paused"),
-        stalled: of("stalled"),
+        running: row.get("running"),
+        waiting: row.get("waiting"),
+        due: row.get("due"),
+        paused: row.get("paused"),
+        stalled: row.get("stalled"),
     }
 }
 

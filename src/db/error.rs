@@ -133,6 +133,11 @@ impl Error {
         self.mixed
     }
 
+    /// Whether the user lacks a right that the statement needs.
+    pub(super) fn is_of_rights(&self) -> bool {
+        self.stage == Stage::Refused && self.code == Some(SqlState::INSUFFICIENT_PRIVILEGE)
+    }
+
     pub(super) fn is_of_a_demoted_server(&self) -> bool {
         self.code == Some(SqlState::READ_ONLY_SQL_TRANSACTION)
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::Deadline;
+use super::{Deadline, Observed};
 
 /// The database hangs if the probe waits for its answer and no statement of any thread has returned
 /// for this long.
@@ -37,8 +37,7 @@ struct Known {
     demoted: Option<Instant>,
     /// When the probe last failed.
     failed: Option<Instant>,
-    clock_skew_seconds: Option<f64>,
-    durable: Option<bool>,
+    observed: Option<Observed>,
     /// Whether this replica can claim jobs, or why not; None if it runs no jobs.
     jobs: Option<Result<(), String>>,
 }
@@ -134,8 +133,7 @@ impl Health {
     /// Notes that the probe's try, begun at `tried`, failed; true if it is the first of an outage.
     pub fn failed(&self, tried: Instant, reason: &str) -> bool {
         let mut known = self.known.lock();
-        known.clock_skew_seconds = None;
-        known.durable = None;
+        known.observed = None;
         known.failed = Some(Instant::now());
         if matches!(&known.way, Way::Unfit(known) if known != reason) {
             known.way = Way::Untried;
@@ -146,24 +144,13 @@ impl Health {
         since.is_none()
     }
 
-    /// This machine's clock minus the database's, in seconds, as exact as the probe's round trip;
-    /// None while the database is away. It is for people: no code may decide by it.
-    pub fn clock_skew_seconds(&self) -> Option<f64> {
-        self.known.lock().clock_skew_seconds
+    pub(super) fn observe(&self, observed: Observed) {
+        self.known.lock().observed = Some(observed);
     }
 
-    /// Notes what the probe has measured: this machine's clock minus the database's, and whether
-    /// commits survive a crash of the database's machine; returns what was known of that before.
-    pub(super) fn measured(&self, skew_seconds: f64, durable: bool) -> Option<bool> {
-        let mut known = self.known.lock();
-        known.clock_skew_seconds = Some(skew_seconds);
-        known.durable.replace(durable)
-    }
-
-    /// Whether commits survive a crash of the database's machine, as its settings say; None while
-    /// the database is away.
-    pub fn is_durable(&self) -> Option<bool> {
-        self.known.lock().durable
+    /// What the probe saw with its last answer; None while the database is away.
+    pub fn observed(&self) -> Option<Observed> {
+        self.known.lock().observed
     }
 
     /// Notes whether this replica can claim jobs now, or why not.

@@ -5,7 +5,7 @@ use super::call::Call;
 use super::input::{Fields, Query};
 use super::problem::Problem;
 use crate::balance::{Change, IdempotencyKey};
-use crate::cron::{self, Action, Filter, InvalidSchedule, Name, Precondition, Schedule};
+use crate::cron::{self, Action, Filter, InvalidSchedule, JobFilter, Name, Precondition, Schedule};
 use crate::users::Page;
 
 /// Everything that can be asked for, validated.
@@ -33,8 +33,8 @@ pub enum Command {
     ReadUser(i64),
     /// A part of the list of this user's changes.
     ListChanges(i64, Page),
-    /// All jobs, live.
-    CronStatus,
+    /// Jobs, live; all or a part.
+    CronStatus(JobFilter),
     /// A part of the list of finished runs.
     CronHistory(Filter),
     /// One job.
@@ -85,7 +85,7 @@ impl Command {
     }
 
     pub(super) fn cron_status(call: &Call, _: &str) -> Result<Command, Problem> {
-        Query::parse(call.query()).end().map(|()| Command::CronStatus)
+        read_job_filter(call).map(Command::CronStatus)
     }
 
     pub(super) fn cron_history(call: &Call, _: &str) -> Result<Command, Problem> {
@@ -155,6 +155,23 @@ pub fn read_job_change(call: &Call) -> Result<cron::SettingsChange, Problem> {
         Problem::invalid_request("schedule", fault.to_string())
     })?;
     Ok(cron::SettingsChange { function, schedule, enabled, creates: false })
+}
+
+fn read_job_filter(call: &Call) -> Result<JobFilter, Problem> {
+    let mut query = Query::parse(call.query());
+    let states = query.take_text("state")?;
+    let filter = JobFilter {
+        after: query.take_text("after")?,
+        name: query.take_text("name")?,
+        states: states.map(|states| states.split(',').map(str::to_owned).collect()),
+        limit: query.take_integer("limit", 1..=PAGE_MAX)?,
+    };
+    query.end()?;
+    if filter.states.iter().flatten().any(|state| !cron::STATES.contains(&state.as_str())) {
+        let rule = format!("`state` must be one or more of {}", cron::STATES.join(","));
+        return Err(Problem::invalid_request("state", rule));
+    }
+    Ok(filter)
 }
 
 /// Which runs `GET /api/cron/history` asks for. Pure.

@@ -7,8 +7,17 @@ use super::Asked;
 use super::handlers::{Api, Fault, next_page, unavailable};
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::cron::{Action, ActionResult, Filter, FinishedRun, Job, Name, Precondition};
+use crate::cron::{
+    Action, ActionResult, Filter, FinishedRun, Job, JobFilter, Name, Precondition, Status,
+};
 use crate::db::Effect;
+
+#[derive(Serialize)]
+struct JobList {
+    #[serde(flatten)]
+    status: Status,
+    next: Option<String>,
+}
 
 #[derive(Serialize)]
 struct RunList {
@@ -17,8 +26,15 @@ struct RunList {
 }
 
 impl Api {
-    pub(super) fn cron_status(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
-        Ok(Reply::json(200, &self.jobs.status(asked.deadline)?))
+    pub(super) fn cron_status(
+        &self,
+        asked: &Asked<'_>,
+        filter: &JobFilter,
+    ) -> Result<Reply, Fault> {
+        let status = self.jobs.status(asked.deadline, filter)?;
+        let limit = filter.limit.unwrap_or(i64::MAX);
+        let next = next_page(&status.jobs, limit, |job| job.name.clone());
+        Ok(Reply::json(200, &JobList { status, next }))
     }
 
     pub(super) fn cron_history(&self, asked: &Asked<'_>, filter: &Filter) -> Result<Reply, Fault> {

@@ -81,7 +81,7 @@ impl Api {
             Command::ListUsers(page) => self.list_users(asked, *page),
             Command::ReadUser(user_id) => self.read_user(asked, *user_id),
             Command::ListChanges(user_id, page) => self.list_changes(asked, *user_id, *page),
-            Command::CronStatus => self.cron_status(asked),
+            Command::CronStatus(filter) => self.cron_status(asked, filter),
             Command::CronHistory(filter) => self.cron_history(asked, filter),
             Command::ReadJob(name) => self.read_job(asked, name),
             Command::SteerJob(name, action, demand) => self.steer_job(asked, name, action, demand),
@@ -134,12 +134,15 @@ impl Api {
 
     fn metrics_text(&self, call: &Call) -> Result<Reply, Fault> {
         let (pool, health) = (self.db.pool_state(), self.db.health());
+        let observed = health.observed();
+        let oldest = observed.and_then(|observed| observed.oldest);
         let readings = Readings {
             database_up: health.check().is_ok(),
             ready: self.check().is_ok(),
             jobs_ready: health.claimable().map(|answer| answer.is_ok()),
-            clock_skew_seconds: health.clock_skew_seconds(),
-            database_durable: health.is_durable(),
+            clock_skew_seconds: observed.map(|observed| observed.clock_skew_seconds),
+            database_durable: observed.map(|observed| observed.durable),
+            oldest_snapshot: oldest.map(|oldest| (oldest.behind, oldest.age_seconds())),
             pool_in_use: pool.in_use,
             pool_idle: pool.idle,
             pool_max: pool.max,
@@ -229,8 +232,9 @@ fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {
     }
 }
 
-/// The last id of a full page, after which the next one begins; `None` if this is the last page.
-pub(super) fn next_page<T>(rows: &[T], limit: i64, id: impl Fn(&T) -> i64) -> Option<i64> {
+/// The last id or name of a full page, after which the next one begins; `None` if this is the last
+/// page.
+pub(super) fn next_page<T, I>(rows: &[T], limit: i64, id: impl Fn(&T) -> I) -> Option<I> {
     let full = usize::try_from(limit).is_ok_and(|limit| rows.len() >= limit);
     rows.last().filter(|_| full).map(id)
 }

@@ -22,6 +22,9 @@ pub struct Busy<'a>(&'a IntGauge);
 /// All other methods count as one: a client may send any word, and a series is never removed.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 const OTHER_METHOD: &str = "other";
+/// A histogram has a series for each class of statuses, since it costs eighteen times as much as
+/// the counter, which tells the statuses apart.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// The series of these rare answers start at 0, so that a rate shows even the first one.
 const UNEXPECTED: [u16; 2] = [500, 503];
 /// In seconds, up to the default of the longest time that a request waits.
@@ -41,7 +44,7 @@ impl Requests {
             duration: register_histogram_vec_with_registry!(
                 "http_request_duration_seconds",
                 "From a request's arrival until its answer is about to be written.",
-                &["route"],
+                &["method", "route", "status_class"],
                 BUCKETS.to_vec(),
                 registry
             )?,
@@ -62,9 +65,10 @@ impl Requests {
         self.workers.set(workers as i64);
     }
 
-    /// Makes the series of this method and route start at 0.
+    /// Makes the series of this method and route start at 0; the time of its failures has one only
+    /// when there are some.
     pub fn expect(&self, method: &str, route: &'static str) {
-        self.duration.with_label_values(&[route]);
+        self.duration.with_label_values(&[method, route, "2xx"]);
         for status in UNEXPECTED {
             self.total.with_label_values(&[method, route, &status.to_string()]);
         }
@@ -74,7 +78,8 @@ impl Requests {
     pub fn answered(&self, method: &str, route: &'static str, status: u16, time: Duration) {
         let method = METHODS.into_iter().find(|known| *known == method).unwrap_or(OTHER_METHOD);
         self.total.with_label_values(&[method, route, &status.to_string()]).inc();
-        self.duration.with_label_values(&[route]).observe(time.as_secs_f64());
+        let class = CLASSES[usize::from(status / 100).clamp(1, CLASSES.len()) - 1];
+        self.duration.with_label_values(&[method, route, class]).observe(time.as_secs_f64());
     }
 
     /// Counts one more worker as busy, until the returned value is dropped.

@@ -8,6 +8,7 @@ const READINGS: Readings = Readings {
     jobs_ready: None,
     clock_skew_seconds: None,
     database_durable: Some(false),
+    oldest_snapshot: Some((70_000, 61.5)),
     pool_in_use: 3,
     pool_idle: 5,
     pool_max: 8,
@@ -35,7 +36,10 @@ fn what_is_known_beforehand_is_there_at_zero() {
         &[
             "http_requests_total{method=\"POST\",route=\"/api/balance\",status=\"500\"} 0",
             "http_requests_total{method=\"POST\",route=\"/api/balance\",status=\"503\"} 0",
-            "http_request_duration_seconds_count{route=\"/api/balance\"} 0",
+            concat!(
+                "http_request_duration_seconds_count",
+                "{method=\"POST\",route=\"/api/balance\",status_class=\"2xx\"} 0",
+            ),
             "balance_changes_total{outcome=\"changed\"} 0",
             "balance_changes_total{outcome=\"unknown\"} 0",
             "balance_changes_replayed_total 0",
@@ -58,6 +62,8 @@ fn readings_are_those_of_the_moment() {
             "balanced_jobs_ready NaN",
             "database_clock_skew_seconds NaN",
             "database_durable 0",
+            "database_oldest_snapshot_transactions 70000",
+            "database_oldest_snapshot_seconds 61.5",
             "db_pool_connections{state=\"in_use\"} 3",
             "db_pool_connections{state=\"idle\"} 5",
             "db_pool_connections_max 8",
@@ -77,13 +83,37 @@ fn any_method_is_one_of_a_few() {
         format!("http_requests_total{{method=\"{method}\",route=\"none\",status=\"404\"}}")
     };
     assert_has(&metrics, &[&format!("{} 1", line("GET")), &format!("{} 3", line("other"))]);
-    assert_has(
-        &metrics,
-        &[
-            "http_request_duration_seconds_bucket{route=\"none\",le=\"0.001\"} 0",
-            "http_request_duration_seconds_bucket{route=\"none\",le=\"0.0025\"} 4",
-        ],
-    );
+    let bucket = |method, class, le| {
+        let labels = format!("method=\"{method}\",route=\"none\",status_class=\"{class}\"");
+        format!("http_request_duration_seconds_bucket{{{labels},le=\"{le}\"}}")
+    };
+    for (method, le, count) in
+        [("GET", "0.001", 0), ("GET", "0.0025", 1), ("other", "0.001", 0), ("other", "0.0025", 3)]
+    {
+        assert_has(&metrics, &[&format!("{} {count}", bucket(method, "4xx", le))]);
+    }
+    for status in [199, 200, 302, 599, 65_535] {
+        metrics.requests.answered("GET", "none", status, Duration::from_secs(60));
+    }
+    for (class, count) in [("1xx", 1), ("2xx", 1), ("3xx", 1), ("4xx", 1), ("5xx", 2)] {
+        assert_has(&metrics, &[&format!("{} {count}", bucket("GET", class, "+Inf"))]);
+    }
+}
+
+#[test]
+fn the_process_is_described() {
+    let text = text(&Metrics::new().unwrap());
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name}\n{text}")).parse::<f64>().unwrap()
+    };
+    let (open, most) = (value("process_open_fds"), value("process_max_fds"));
+    assert!(open >= 3.0 && open < most, "{open} of {most}");
+    let (resident, virtual_) =
+        (value("process_resident_memory_bytes"), value("process_virtual_memory_bytes"));
+    assert!(resident > 1e6 && resident < virtual_, "{resident} of {virtual_}");
+    assert!(value("process_start_time_seconds") > 1.6e9);
+    assert!(value("process_cpu_seconds_total") >= 0.0 && value("process_threads") >= 1.0);
 }
 
 #[test]

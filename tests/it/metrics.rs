@@ -17,14 +17,14 @@ use crate::support::{
 const SOON: Duration = Duration::from_secs(20);
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-fn text(addr: SocketAddr) -> String {
+pub(crate) fn text(addr: SocketAddr) -> String {
     let answer = get(addr, "/metrics");
     assert_eq!((answer.status, answer.header("content-type")), (200, Some(CONTENT_TYPE)));
     String::from_utf8(answer.body).expect("UTF-8")
 }
 
 /// The sum over all series of a family, labels and all, whose text has each of these parts.
-fn sum(text: &str, family: &str, parts: &[&str]) -> f64 {
+pub(crate) fn sum(text: &str, family: &str, parts: &[&str]) -> f64 {
     let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
     let named = lines.filter(|(series, _)| series.split('{').next() == Some(family));
     let wanted = named.filter(|(series, _)| parts.iter().all(|part| series.contains(part)));

@@ -226,13 +226,18 @@ fn very_many_jobs_are_found_by_a_part_of_their_names() {
     let database = with_a_waiting_job();
     let many = "insert into cron_jobs (name, function, schedule, slot, locked_until) \
                 select 'job-' || n, 'estimate-pi', 'every 1h', now() + interval '1 h', \
-                now() + interval '1 h' from generate_series(1, 3000) n";
+                now() + interval '1 h' from generate_series(1, 20000) n; \
+                update cron_jobs set slot = now(), locked_until = now() where name = 'pi'";
     database.connect().batch_execute(many).unwrap();
     let replica = replica(&database, "replica-7", any(), &[("CRON_ENABLED", "false")]);
     browser.open(replica.addr, "/");
     browser.wait_for(100, "#job-rows tr");
-    assert_eq!(browser.text("#jobs-left"), "and 2901 more");
-    browser.fill("#find", "job-299");
+    assert_eq!(browser.text("#jobs-left"), "and 19901 more");
+    let first = browser.text("#job-rows tr b");
+    assert_eq!(first, "pi", "the last by its name, and the one that is due");
+    browser.fill("#find", "job-9999");
+    browser.wait_for(1, "#job-rows tr");
+    browser.fill("#find", "job-1999");
     browser.wait_for(11, "#job-rows tr");
     assert_eq!(browser.text("#jobs-left"), "");
     assert_eq!(browser.complaints(), [""; 0]);

@@ -8,14 +8,14 @@ use crate::tidy::ROOT;
 const SOON: Duration = Duration::from_secs(20);
 
 /// A login of its own for one database, whose URL this is.
-fn login(database: &Database, name: &str) -> String {
+pub(crate) fn login(database: &Database, name: &str) -> String {
     let mut client = database.connect();
     client.batch_execute(&format!("create role {name} login")).expect("a role");
     database.url().replace("user=postgres", &format!("user={name}"))
 }
 
 /// The statements that the README gives, for this user.
-fn grants(name: &str) -> String {
+pub(crate) fn grants(name: &str) -> String {
     let readme = std::fs::read_to_string(format!("{ROOT}/README.md")).expect("README.md");
     let (_, rest) = readme.split_once("A user with few rights").expect("its heading");
     let (_, rest) = rest.split_once("```sql\n").expect("statements");

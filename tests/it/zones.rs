@@ -41,8 +41,8 @@ fn replicas_with_other_zones_leave_each_others_slots_alone() {
     let database = Postgres::shared().migrated().without_jobs();
     let folder = Folder::make();
     let fast = [("CRON_POLL_MS", "20"), ("CRON_HANDICAP_MS", "0"), ("JOB_MIN_SECONDS", "0")];
-    let tokyo = [("TZDIR", folder.0.to_str().unwrap())];
-    let one = Process::start(database.url(), &fast);
+    let tokyo = [("TZDIR", folder.0.to_str().unwrap()), ("REPLICA_NAME", "other")];
+    let one = Process::start(database.url(), &[&fast[..], &[("REPLICA_NAME", "one")]].concat());
     let other = Process::start(database.url(), &[&fast[..], &tokyo].concat());
 
     let release = |process: &Process| {

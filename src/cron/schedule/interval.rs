@@ -80,7 +80,7 @@ fn no_interval(text: &str) -> String {
 }
 
 fn refused<T>(rule: &str) -> Result<T, InvalidSchedule> {
-    Err(InvalidSchedule(format!("an interval {rule}")))
+    super::refused(format!("an interval {rule}"))
 }
 
 fn split(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {

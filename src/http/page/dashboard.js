@@ -20,9 +20,27 @@ let openSeen = "", endedSeen = "", endedAsked = false;
 /** The database's clock, carried on by this page's own: the wall clock here may be wrong. */
 const databaseNow = () => (shown ? Date.parse(shown.now) + performance.now() - shownAt : Date.now());
 
+/** More jobs at once would make the answer long, and this page slow. */
+const JOBS_ASKED = 1_000;
+
+function askForJobs(filter) {
+    const query = new URLSearchParams({ limit: JOBS_ASKED, ...filter });
+    return ask("GET", `api/cron/status?${query}`, { patience: POLL_PATIENCE_MS });
+}
+
+/** All jobs; where they are too many, those in whose life something happens, and those looked for. */
+async function askForStatus() {
+    const first = await askForJobs({});
+    if (first.next === null) return first;
+    const parts = [first, await askForJobs({ state: "stalled,running,due" })];
+    if (nameWanted()) parts.push(await askForJobs({ name: nameWanted() }));
+    const jobs = new Map(parts.flatMap((part) => part.jobs).map((job) => [job.name, job]));
+    return { ...parts.at(-1), jobs: [...jobs.values()] };
+}
+
 async function refresh() {
     const asked = ++statusAsked;
-    const status = await ask("GET", "api/cron/status", { patience: POLL_PATIENCE_MS });
+    const status = await askForStatus();
     // An answer that was overtaken by a newer one says less. Their times do not tell: after a
     // failover another machine's clock may be behind.
     if (asked < statusShown) return;

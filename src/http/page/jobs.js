@@ -12,16 +12,19 @@ const JOB_ROWS_MAX = 100;
 /** One row for each job that is shown. */
 const jobRows = new Map();
 
+/** A part of a name; empty where none is looked for. */
+const nameWanted = () => byId("find").value.trim().toLowerCase();
+
 /** Those whose names fit; where they are too many, those first in whose life something happens. */
 function jobsToShow(status) {
-    const wanted = byId("find").value.trim().toLowerCase();
-    const found = status.jobs.filter((job) => job.name.includes(wanted));
+    const found = status.jobs.filter((job) => job.name.includes(nameWanted()));
     if (found.length > JOB_ROWS_MAX) {
         const order = ["stalled", "running", "due", "paused", "waiting"];
         found.sort((one, other) => order.indexOf(one.state) - order.indexOf(other.state));
     }
-    byId("find-label").hidden = status.jobs.length <= JOB_ROWS_MAX;
-    const left = found.length - JOB_ROWS_MAX;
+    const all = Object.values(status.counts).reduce((sum, count) => sum + count, 0);
+    byId("find-label").hidden = all <= JOB_ROWS_MAX;
+    const left = (nameWanted() ? found.length : all) - JOB_ROWS_MAX;
     say(byId("jobs-left"), left > 0 ? `and ${left} more` : "");
     return found.slice(0, JOB_ROWS_MAX);
 }

@@ -9,13 +9,11 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, recv, recvmsg, send, sendmsg,
+    ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, recv, recvmsg, send, sendmsg, shutdown,
 };
 use nix::unistd::close;
 use nix::{Error, cmsg_space};
 use parking_lot::Mutex;
-
-use super::socket::shut;
 
 const NOTHING: &str = "/dev/null";
 /// Spare descriptors for when clients hold all others.
@@ -174,6 +172,11 @@ impl Drop for Pinned {
         let _ = close(self.descriptor);
         state.replenish();
     }
+}
+
+/// Ignores the error, which only says that the connection has just ended by itself.
+pub(super) fn shut(descriptor: RawFd, how: Shutdown) {
+    let _ = shutdown(descriptor, how);
 }
 
 #[cfg(test)]

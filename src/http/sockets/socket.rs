@@ -9,11 +9,10 @@ use std::sync::Arc;
 use nix::Error;
 use nix::sys::socket::{
     MsgFlags, Shutdown, SockaddrLike, SockaddrStorage, getpeername, getsockname, recv, send,
-    shutdown,
 };
 
 use super::DESCRIPTORS;
-use super::pins::{Pinned, Pins};
+use super::pins::{Pinned, Pins, shut};
 
 /// The state of an open connection in the kernel's table (`/proc/net/tcp`).
 const ESTABLISHED: &str = "01";
@@ -129,11 +128,6 @@ impl Socket {
             (None, None) => {}
         }
     }
-}
-
-/// Ignores the error, which only says that the connection has just ended by itself.
-pub(super) fn shut(descriptor: RawFd, how: Shutdown) {
-    let _ = shutdown(descriptor, how);
 }
 
 fn holder(pair: &Pair, of: SocketAddr) -> Option<RawFd> {

@@ -11,6 +11,8 @@ use super::{get, program, until};
 /// HAProxy with the settings of `deploy/`, in front of some replicas; ended with the test.
 pub(crate) struct Door {
     pub(crate) addr: SocketAddr,
+    /// Where it is watched.
+    pub(crate) status: SocketAddr,
     child: Child,
     files: [PathBuf; 2],
 }
@@ -36,8 +38,13 @@ pub(crate) fn free_addr() -> SocketAddr {
 impl Door {
     /// Starts one, and waits until it lets requests through; none where HAProxy is missing.
     pub(crate) fn start(replicas: &[SocketAddr]) -> Option<Door> {
+        Door::start_with(replicas, "")
+    }
+
+    /// The same; with a file of a certificate it speaks HTTPS.
+    pub(crate) fn start_with(replicas: &[SocketAddr], certificate: &str) -> Option<Door> {
         let program = program("haproxy")?;
-        let addr = free_addr();
+        let (addr, status) = (free_addr(), free_addr());
         let file = |ending: &str| {
             let name = format!("balanced-door-{}-{}.{ending}", std::process::id(), addr.port());
             std::env::temp_dir().join(name)
@@ -62,6 +69,7 @@ impl Door {
             .env_remove("DOOR_LISTEN")
             .env("PROXY_ADDR", "") // must be the default, and not all addresses
             .env("PROXY_PORT", addr.port().to_string())
+            .envs([("DOOR_STATUS", status.to_string().as_str()), ("DOOR_CERTIFICATE", certificate)])
             .env("DOOR_MAXCONN", "19000")
             // Slow clients are cut off within the time that the suite has.
             .envs([("DOOR_REQUEST_SECONDS", "5"), ("DOOR_CLIENT_SECONDS", "60")])
@@ -72,9 +80,9 @@ impl Door {
             .stderr(Stdio::null())
             .spawn()
             .expect("HAProxy");
-        let door = Door { addr, child, files };
+        let door = Door { addr, status, child, files };
         until("the door is open", Duration::from_secs(20), || {
-            TcpStream::connect(addr).is_ok() && get(addr, "/health").status == 200
+            TcpStream::connect(status).is_ok() && get(status, "/health/ready").status == 200
         });
         Some(door)
     }

@@ -43,6 +43,7 @@ impl Scheduler {
             jobs_ready: None,
             clock_skew_seconds: None,
             database_durable: None,
+            oldest_snapshot: None,
             pool_in_use: 0,
             pool_idle: 0,
             pool_max: 0,

