@@ -35,6 +35,7 @@ mod preconditions;
 mod refused;
 mod replicas;
 mod rights;
+mod scripts;
 mod shedding;
 mod soak;
 mod spread;
