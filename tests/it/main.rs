@@ -38,6 +38,7 @@ mod preconditions;
 mod refused;
 mod replicas;
 mod rights;
+mod scripts;
 mod shedding;
 mod snapshots;
 mod soak;
