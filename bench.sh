@@ -1,14 +1,16 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash -p
 # Measures the service against PostgreSQL itself, and writes the figures to bench/. See --help.
 set -euo pipefail
 shopt -s inherit_errexit
-unset "${!PG@}" # about another server
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 # shellcheck source=scripts/install.sh
 source "$repository/scripts/install.sh"
 # shellcheck source=scripts/checks.sh
 source "$repository/scripts/checks.sh"
+for variable in "${!PG@}"; do # about another server
+    [[ $variable == PG_BINDIR ]] || unset "$variable"
+done
 for part in "$repository"/scripts/bench/*.sh; do
     # shellcheck source=/dev/null
     source "$part"
@@ -16,7 +18,7 @@ done
 
 readonly SECTIONS="balance burst latency memory hotrow cron growth"
 quick="" repeats=5 sections=()
-bench_folder="" results="" commit="" target_dir="" # set by bench_begin
+bench_folder="" results="" commit="" figures="" # set by bench_begin
 
 help() {
     cat <<HELP
@@ -117,7 +119,7 @@ measure() { # section
     "section_$1"
     mv "$rows" "$results/$1.tsv"
     describe_machine >"$results/machine.tsv"
-    "$target_dir/release/figures" "$results" >/dev/null
+    "$figures" "$results" >/dev/null
     stamp "== $1: done in $((SECONDS - begun)) s"
 }
 

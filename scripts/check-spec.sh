@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash -p
 # Checks docs/spec/lease.tla with TLC: the models of the design must hold, and each mutant, which is the
 # design without one of its parts, must break the property that is named with it.
 #

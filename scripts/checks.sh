@@ -2,14 +2,11 @@
 # shellcheck disable=SC2034,SC2154 # variables are shared with supervise.sh
 # To be sourced: what must be right before anything is started.
 
-die() {
-    say "$@"
-    exit 1
-}
-
-# Lines KEY=VALUE; a variable of the environment wins. Nothing in the file is executed.
+# Lines KEY=VALUE; a variable of the environment wins, and of two lines the last. Nothing in the file is
+# executed. Docker Compose reads the same file: what it would read otherwise is refused.
 read_env_file() {
-    local line key value number=0 wrong=0
+    local line key number=0 wrong=0 value
+    declare -A ours=()
     [[ -f $1 ]] || return 0
     [[ -r $1 ]] || die "Cannot read $1. Change its permissions or remove it."
     while IFS= read -r line || [[ -n $line ]]; do
@@ -21,16 +18,32 @@ read_env_file() {
             wrong=1
             continue
         fi
-        key=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]}
-        if [[ $value =~ ^\"(.*)\"[[:space:]]*$ || $value =~ ^\'(.*)\'[[:space:]]*$ ]]; then
-            value=${BASH_REMATCH[1]}
-        else
-            value=${value%%[[:space:]]#*} # a comment behind the value
-            value=${value%"${value##*[![:space:]]}"}
+        key=${BASH_REMATCH[2]}
+        if ! read_value "${BASH_REMATCH[3]}"; then
+            say "$1, line $number: the value of $key has a character (\$, \\, # or a quotation mark) that Docker Compose" \
+                "would take for something else. Put it into single quotes: $key='…'"
+            wrong=1
+            continue
         fi
-        [[ -v $key ]] || export "$key=$value"
+        [[ ! -v $key || -n ${ours[$key]:-} ]] || continue
+        export "$key=$value"
+        ours[$key]=yes
     done <"$1"
     ((wrong == 0)) || exit 2
+}
+
+# Sets `value`. In single quotes everything stands for itself; elsewhere only what is special to nobody.
+read_value() { # text behind the =
+    local single=$'^[[:space:]]*\'(([^\']*[^\\\'])?)\'[[:space:]]*(#.*)?$'
+    local double='^[[:space:]]*"([^"$\\]*)"[[:space:]]*(#.*)?$'
+    if [[ $1 =~ $single || $1 =~ $double ]]; then
+        value=${BASH_REMATCH[1]}
+        return
+    fi
+    value=${1#"${1%%[![:space:]]*}"}
+    value=${value%%" #"*} # a comment
+    value=${value%"${value##*[![:space:]]}"}
+    [[ $value != [\"\']* && $value != *[\$\\#]* ]]
 }
 
 # Sets the defaults and reports every fault, not only the first.
@@ -63,8 +76,6 @@ check_settings() {
     fi
     STATE_DIR=$(realpath -m -- "${STATE_DIR:-$repository/var}")
     replica_prefix=${REPLICA_NAME:-replica}
-    target_dir=$(realpath -m -- "${CARGO_TARGET_DIR:-$repository/target}")
-    binary=$target_dir/release/balanced
     log_dir=$STATE_DIR/log
     run_dir=$STATE_DIR/run
     export STATE_DIR PROXY_ADDR DOOR_CERTIFICATE
@@ -103,6 +114,11 @@ door_url() {
     if [[ -n $DOOR_CERTIFICATE ]]; then printf 'https%s' "${plain#http}"; else printf '%s' "$plain"; fi
 }
 
+# Is the version VERSION, empty where it is not known, LEAST or a newer one?
+is_from() { # least version
+    [[ -n $2 && $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]
+}
+
 url() { # host port
     if [[ $1 == *:* ]]; then printf 'http://[%s]:%d' "$1" "$2"; else printf 'http://%s:%d' "$1" "$2"; fi
 }
@@ -128,26 +144,32 @@ warn_of_port_range() { # the replicas' last port
     done
 }
 
-make_state_folder() {
-    local free_kb needed_mb=20
-    [[ -n ${DATABASE_URL:-} ]] || needed_mb=200
+# One run at a time for these data. Before anything else is looked at there: two starts at once do not
+# meet in it.
+take_lock() {
+    local other=""
     mkdir -p -- "$log_dir" "$run_dir" 2>/dev/null ||
         die "Cannot make folders in $STATE_DIR. Make it writable, or choose another folder with STATE_DIR."
-    if ! printf 'x' 2>/dev/null >"$run_dir/probe" || [[ $(<"$run_dir/probe") != x ]]; then
-        die "Cannot write to $STATE_DIR: is the disk full, or is it another user's? Free some space," \
-            "or choose another folder with STATE_DIR."
-    fi
-    rm -f -- "$run_dir/probe"
+    { exec 8>>"$STATE_DIR/lock"; } 2>/dev/null || die "$(cannot_write)"
+    flock -n 8 && return
+    read -r other 2>/dev/null <"$run_dir/main.pid" || true
+    die "run-replicas.sh runs already for $STATE_DIR${other:+ (process $other)}." \
+        "Stop it with Ctrl-C there, or start another set with other values of STATE_DIR, BASE_PORT and PROXY_PORT."
+}
+
+check_state_folder() {
+    local free_kb needed_mb=20 probe=$run_dir/probe
+    [[ -n ${DATABASE_URL:-} ]] || needed_mb=200
+    if ! { printf 'x' >"$probe"; } 2>/dev/null || [[ $(<"$probe") != x ]]; then die "$(cannot_write)"; fi
+    rm -f -- "$probe"
     free_kb=$(df -Pk -- "$STATE_DIR" | awk 'NR == 2 { print $4 }')
     ((free_kb >= needed_mb * 1024)) ||
         die "The disk of $STATE_DIR has only $((free_kb / 1024)) MB left, and at least $needed_mb MB are needed." \
             "Free some space, or choose another folder with STATE_DIR."
 }
 
-take_lock() {
-    exec 8>>"$STATE_DIR/lock"
-    flock -n 8 || die "run-replicas.sh runs already for $STATE_DIR (process $(cat "$run_dir/main.pid" 2>/dev/null || true))." \
-        "Stop it with Ctrl-C there, or start another set with other values of STATE_DIR, BASE_PORT and PROXY_PORT."
+cannot_write() {
+    printf 'Cannot write to %s: is the disk full, or is it another user'"'"'s? Free some space, or choose another folder with STATE_DIR.' "$STATE_DIR"
 }
 
 check_ports() {
@@ -202,24 +224,27 @@ holder_of() {
     printf '%s' "$users"
 }
 
-# Rust comes by rustup, never by the system's packages, which are too old.
+# Rust comes by rustup, never by the system's packages, which are too old, and may stand first in PATH.
 find_cargo() {
-    local have need
-    if ! command -v cargo >/dev/null && [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
-        PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+    local have need rustup=${CARGO_HOME:-$HOME/.cargo}/bin
+    need=$(sed -nE 's/^rust-version = "([0-9.]+)"/\1/p' "$repository/Cargo.toml" | head -n 1)
+    have=$(cargo_version)
+    if [[ -x $rustup/cargo ]] && ! is_from "$need" "$have"; then
+        PATH=$rustup:$PATH
+        have=$(cargo_version)
     fi
     if ! command -v cargo >/dev/null; then
         say "Rust is not installed (no cargo found). Get it from https://rustup.rs and start this again."
         return 1
     fi
-    need=$(sed -nE 's/^rust-version = "([0-9.]+)"/\1/p' "$repository/Cargo.toml" | head -n 1)
-    have=$(cargo --version 2>/dev/null | sed -nE 's/^cargo ([0-9.]+).*/\1/p') || true
     if [[ -z $have ]]; then
         say "cargo does not work: $(cargo --version 2>&1 | head -n 1)"
         return 1
     fi
-    if [[ $(printf '%s\n%s\n' "$need" "$have" | sort -V | head -n 1) != "$need" ]]; then
+    if ! is_from "$need" "$have"; then
         say "Rust $have is too old: $need or newer is needed. Run 'rustup update', or get it from https://rustup.rs"
         return 1
     fi
 }
+
+cargo_version() { cargo --version 2>/dev/null | sed -nE 's/^cargo ([0-9.]+).*/\1/p' || true; }

@@ -8,8 +8,7 @@ readonly STEADY_MS=60000                     # who lived so long begins with the
 
 children=() # numbers
 names=() logs=() hosts=() ports=() pids=() started=() pauses=() restarts=() ready=() log_marks=()
-step_pid="" step_signal=""
-all_ready="" database_is_ours="" database_pid="" database_retry_ms=0 door_maxconn=0 now_ms=0
+all_ready="" database_pid="" database_retry_ms=0 door_maxconn=0 now_ms=0 rotate_ms=0 found=()
 
 stamp() { say "$(printf '%(%H:%M:%S)T' -1) $*"; }
 
@@ -20,7 +19,7 @@ read_clock() {
     now_ms=$((10#${uptime/./} * 10))
 }
 
-# Sleeps without a process, so that a signal is served at once.
+# Sleeps without a process, so that a signal is served at once. The database has a use for this pipe, too.
 exec 9<> <(:)
 pause() { read -rt "$1" -u 9 || true; }
 
@@ -43,22 +42,12 @@ answers() { # host port path
 
 # --- one step at a time, such as the build --------------------------------------------------------
 
-# Runs a command that a signal to this script stops with SIGNAL, or that is waited for when empty.
-step() { # SIGNAL command…
-    local status=0
-    step_signal=$1
-    setsid "${@:2}" </dev/null 8>&- 9>&- &
-    step_pid=$!
-    wait "$step_pid" || status=$?
-    step_pid=""
-    return "$status"
-}
-
-stop_step() {
-    [[ -n $step_pid ]] || return 0
-    [[ -z $step_signal ]] || kill "-$step_signal" -- "-$step_pid" 2>/dev/null || true
-    wait "$step_pid" 2>/dev/null || true
-    step_pid=""
+# Runs a command that is stopped with all that it has started, as a build is.
+step() { # command…
+    # shellcheck disable=SC2016 # for the other bash
+    bound bash -pc 'trap "trap : TERM; kill -TERM 0" TERM; "$@" & wait $! || status=$?; wait; exit "${status:-0}"' \
+        step "$@" </dev/null 8>&- 9>&- &
+    wait $!
 }
 
 # --- children -------------------------------------------------------------------------------------
@@ -76,9 +65,15 @@ start_child() {
     launch "$i"
     pids[i]=$!
     ready[i]=""
-    printf '%s\n' "${pids[i]}" >"$run_dir/$(pid_name "$i").pid"
+    note "$(pid_name "$i").pid" "${pids[i]}"
+    note "$(pid_name "$i").port" "${ports[i]}"
     read_clock
     started[i]=$now_ms
+}
+
+# Files that only others read: a full disk must not end what runs.
+note() { # name text
+    { printf '%s\n' "$2" >"$run_dir/$1"; } 2>/dev/null || say "Cannot write $run_dir/$1: is the disk full?"
 }
 
 pid_name() { if (($1 == 0)); then printf 'door'; else printf 'replica-%d' "$1"; fi; }
@@ -154,30 +149,58 @@ tell_who_is_not_ready() {
 
 # --- the end --------------------------------------------------------------------------------------
 
+# The replicas, or what else is at work, then the door.
 stop_children() {
-    local pid door=${pids[0]:-} others=()
-    # Not `pids`: a signal may have come between a child's birth and the note of its number.
-    for pid in $(jobs -pr); do [[ $pid == "$door" ]] || others+=("$pid"); done
-    end_processes "${others[@]}"
-    [[ -z $door ]] || end_processes "$door"
+    end_all children_but "${pids[0]:-}" "$database_pid"
+    end_all children_but "$database_pid"
 }
 
-# Ends these processes: kindly, all at once; with force those that take longer than they may.
-end_processes() {
-    local pid left begun_ms grace_ms=$(((SHUTDOWN_GRACE_SECONDS + 3) * 1000))
-    [[ $# -eq 0 ]] || kill -TERM "$@" 2>/dev/null || true
+# Sets `found` to the children of this process but these. The kernel knows them all: a signal may have
+# come between a child's birth and the note of its number.
+children_but() {
+    local pid all=()
+    found=()
+    if [[ -e /proc/$$/task/$$/children ]]; then
+        read -ra all <"/proc/$$/task/$$/children" || true # it ends without a newline
+    else
+        mapfile -t all < <(jobs -pr)
+    fi
+    for pid in "${all[@]}"; do
+        [[ " $* " == *" $pid "* ]] || ! alive "$pid" || found+=("$pid")
+    done
+}
+
+living() { # process…: sets `found` to those that live
+    local pid
+    found=()
+    for pid in "$@"; do ! alive "$pid" || found+=("$pid"); done
+}
+
+# Looks twice before it says no: the kernel's list may lack a child while another one ends.
+some_left() { # command that sets `found`
+    "$@"
+    [[ ${#found[@]} -eq 0 ]] || return 0
+    pause 0.05
+    "$@"
+    [[ ${#found[@]} -gt 0 ]]
+}
+
+# Ends the processes that a command finds, until it finds none: kindly, and again, since one may have
+# begun only now; with force those that take longer than they may.
+end_all() { # command…
+    local begun_ms told_ms=0 grace_ms=$(((SHUTDOWN_GRACE_SECONDS + 3) * 1000))
     read_clock
     begun_ms=$now_ms
-    while true; do
-        left=()
-        for pid in "$@"; do ! alive "$pid" || left+=("$pid"); done
-        [[ ${#left[@]} -gt 0 ]] || return 0
+    while some_left "$@"; do
         read_clock
         if ((now_ms - begun_ms > grace_ms)); then
-            say "Ending by force what has not stopped within $(seconds "$grace_ms"): process ${left[*]}."
-            kill -KILL "${left[@]}" 2>/dev/null || true
-            wait "${left[@]}" 2>/dev/null || true # or bash would report them
+            say "Ending by force what has not stopped within $(seconds "$grace_ms"): process ${found[*]}."
+            kill -KILL "${found[@]}" 2>/dev/null || true
+            wait "${found[@]}" 2>/dev/null || true # or bash would report them
             begun_ms=$now_ms
+        elif ((now_ms >= told_ms)); then
+            kill -TERM "${found[@]}" 2>/dev/null || true
+            told_ms=$((now_ms + 1000))
         fi
         pause 0.1
     done
@@ -185,21 +208,42 @@ end_processes() {
 
 # What a run that was itself killed has left behind.
 end_leftovers() {
-    local file pid program left=()
+    local file pid left=()
     for file in "$run_dir"/*.pid; do
         read -r pid 2>/dev/null <"$file" || continue
-        [[ $pid =~ ^[0-9]+$ ]] || continue
-        program=$(readlink -- "/proc/$pid/exe") || continue
-        program=${program% (deleted)} # built anew since
-        if [[ $program == "$binary" ]] ||
-            { [[ $program == */haproxy ]] && grep -qF "$run_dir/replicas.cfg" "/proc/$pid/cmdline"; }; then
-            left+=("$pid")
-        fi
+        if [[ $pid =~ ^[0-9]+$ ]] && is_leftover "$pid"; then left+=("$pid"); fi
     done
     if [[ ${#left[@]} -gt 0 ]]; then
         say "Ending what an earlier run has left behind (process ${left[*]}) …"
-        end_processes "${left[@]}"
+        end_all living "${left[@]}"
     fi
-    rm -f "$run_dir"/*.pid
-    printf '%s\n' "$front" >"$run_dir/main.pid"
+    rm -f "$run_dir"/*.{pid,port}
+    note main.pid "$front"
+}
+
+# A number may have been given to any other program meanwhile.
+is_leftover() { # process
+    local program words
+    program=$(readlink -- "/proc/$1/exe") || return 1
+    program=${program% (deleted)} # built anew since
+    [[ $program != "$(cat "$run_dir/program" 2>/dev/null)" ]] || return 0
+    words=$(tr '\0' '\n' <"/proc/$1/cmdline") || return 1
+    case $program in
+        */haproxy) [[ $words == *"$run_dir/replicas.cfg"* ]] ;;
+        *bash) [[ $words == *"/postgres.sh"*"hold"*"$STATE_DIR" ]] ;;
+        *) return 1 ;;
+    esac
+}
+
+# --- logs -----------------------------------------------------------------------------------------
+
+# The one of PostgreSQL, a link here, is its keeper's.
+rotate_logs() {
+    local log i
+    ((now_ms >= rotate_ms)) || return 0
+    rotate_ms=$((now_ms + 10000))
+    for log in "$log_dir"/*.log; do
+        if [[ ! -f $log || -L $log ]] || ! rotate "$log"; then continue; fi
+        for i in "${children[@]}"; do [[ ${logs[i]} != "$log" ]] || log_marks[i]=0; done
+    done
 }

@@ -4,19 +4,25 @@
 # The caller's EXIT trap must call `stop_installing`.
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
-apt_pid="" apt_log="" apt_traces=()
-
-# A word to the reader. Whoever read it may be gone, which is no reason to stop.
-say() { printf '%s\n' "$*" >&2 || true; }
+# shellcheck source=scripts/begin.sh
+source "$scripts/begin.sh"
+apt_pid="" apt_log="" apt_lock=""
+readonly POLICY=/usr/sbin/policy-rc.d NO_CLUSTER=/etc/postgresql-common/createcluster.d/balanced.conf
+readonly POLICY_MARK="# Made by balanced's scripts/install.sh for the time of an installation."
 
 # ensure NAME: is it there, or could it be installed? If not, says what to do.
 # NAME: cc, chromium, curl, haproxy, ip, pgbouncer, postgresql, promtool or shellcheck.
 ensure() {
     local packages
+    remove_old_policy
     if present "$1"; then return; fi
     if hidden "$1"; then
         say "$(title_of "$1") is taken for missing: WITHOUT_TOOLS names it."
         return 1
+    fi
+    if [[ $1 == postgresql && -n ${PG_BINDIR:-} ]]; then # it says what is wrong with that
+        "$scripts/postgres.sh" bindir >/dev/null
+        return
     fi
     packages=$(packages_of "$1")
     if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
@@ -41,12 +47,12 @@ present() {
         postgresql) "$scripts/postgres.sh" bindir >/dev/null 2>&1 ;;
         haproxy) haproxy_program >/dev/null ;;
         chromium) [[ -x /usr/bin/chromium && -x /usr/bin/chromedriver ]] ;;
-        *) command -v "$1" >/dev/null ;;
+        *) type -P "$1" >/dev/null ;;
     esac
 }
 
 # Debian puts it into /usr/sbin, which is not on an ordinary user's PATH.
-haproxy_program() { PATH=$PATH:/usr/local/sbin:/usr/sbin command -v haproxy; }
+haproxy_program() { PATH=$PATH:/usr/local/sbin:/usr/sbin type -P haproxy; }
 
 packages_of() {
     case $1 in
@@ -72,34 +78,60 @@ title_of() {
 }
 
 apt_install() {
-    local packages failed=0 policy=/usr/sbin/policy-rc.d no_cluster=/etc/postgresql-common/createcluster.d/balanced.conf
+    local packages lock failed=0
     read -ra packages <<<"$(packages_of "$1")"
     [[ -n $apt_log ]] || apt_log=$(mktemp)
-    apt_traces=("$apt_log")
-    # Debian's packages start their services: a policy of 101 forbids it for this moment.
-    if [[ ! -e $policy ]]; then
-        apt_traces+=("$policy")
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod +x "$policy"
-    fi
-    if [[ $1 == postgresql ]]; then # nor does the system need a cluster of its own
-        apt_traces+=("$no_cluster")
-        mkdir -p "${no_cluster%/*}"
-        printf 'create_main_cluster = false\n' >"$no_cluster"
-    fi
+    exec {lock}</etc/apt
+    flock -n "$lock" || say "Waiting for another installation to end …"
+    until flock -n "$lock"; do sleep 1; done # not longer, or a signal would wait
+    apt_lock=$lock
+    forbid_starts
     # The package lists of a fresh machine are empty or old: update them only if it fails at first.
     apt_get install "${packages[@]}" || { apt_get update && apt_get install "${packages[@]}"; } || failed=1
     case $1 in # nor at the next boot
         haproxy | pgbouncer | promtool) systemctl disable "${packages[@]}" >/dev/null 2>&1 || true ;;
     esac
-    rm -f "${apt_traces[@]:1}"
+    allow_starts
     return "$failed"
+}
+
+# Debian's packages start their services: a policy of 101 forbids it for this moment. Nor does the system
+# need a cluster of PostgreSQL of its own. apt-get and we hold the lock, so no two installations meet here;
+# a policy of somebody else's is left alone.
+forbid_starts() {
+    local umask
+    umask=$(umask)
+    umask 022
+    remove_own_policy
+    if [[ ! -e $POLICY ]]; then
+        printf '#!/bin/sh\n%s\nexit 101\n' "$POLICY_MARK" >"$POLICY"
+        chmod +x "$POLICY"
+    fi
+    mkdir -p "${NO_CLUSTER%/*}"
+    printf 'create_main_cluster = false\n' >"$NO_CLUSTER"
+    umask "$umask"
+}
+
+allow_starts() {
+    remove_own_policy
+    rm -f "$NO_CLUSTER"
+    exec {apt_lock}<&-
+    apt_lock=""
+}
+
+remove_own_policy() { ! grep -qsxF "$POLICY_MARK" "$POLICY" || rm -f "$POLICY"; }
+
+# An installation that was killed has left it; one that goes on holds the lock.
+remove_old_policy() {
+    if [[ -w $POLICY ]] && grep -qsxF "$POLICY_MARK" "$POLICY"; then
+        flock -n /etc/apt rm -f "$POLICY" "$NO_CLUSTER" || true
+    fi
 }
 
 # In a session of its own, so that Ctrl-C does not tear dpkg down in the middle of a package.
 apt_get() {
-    DEBIAN_FRONTEND=noninteractive env --default-signal=INT setsid \
-        apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=600 "$@" >>"$apt_log" 2>&1 </dev/null &
+    (umask 022 && DEBIAN_FRONTEND=noninteractive exec env --default-signal=INT setsid \
+        apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=600 "$@" >>"$apt_log" 2>&1 </dev/null) &
     apt_pid=$!
     local status=0
     wait "$apt_pid" || status=$?
@@ -115,5 +147,6 @@ stop_installing() {
         wait "$apt_pid" 2>/dev/null || true
         apt_pid=""
     fi
-    [[ ${#apt_traces[@]} -eq 0 ]] || rm -f "${apt_traces[@]}"
+    [[ -z $apt_lock ]] || allow_starts
+    [[ -z $apt_log ]] || rm -f "$apt_log"
 }

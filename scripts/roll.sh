@@ -1,17 +1,17 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash -p
 # Replaces the replicas of a running ./run-replicas.sh one after the other, without a failed request:
 # each ends what it has begun, hands its jobs over, and starts again with the program as built by then.
-# Reads STATE_DIR and BASE_PORT as run-replicas.sh does.
+# Reads STATE_DIR as run-replicas.sh does.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/begin.sh
+source "$repository/scripts/begin.sh"
 # shellcheck source=scripts/checks.sh
 source "$repository/scripts/checks.sh"
 
 readonly READY_SECONDS_MAX=60
 readonly DOOR_NOTICES=1 # the door asks each replica every 0.3 s
-
-say() { printf '%s\n' "$*" >&2 || true; }
 
 is_ready() { curl -sf -m 2 -o /dev/null "http://127.0.0.1:$1/health/ready"; }
 
@@ -21,7 +21,8 @@ is_replica() { [[ $(cat "/proc/$1/comm" 2>/dev/null) == balanced ]]; }
 is_supervised() { kill -0 "$(<"$run_dir/main.pid")" 2>/dev/null; }
 
 replace() { # number
-    local file=$run_dir/replica-$1.pid port=$((BASE_PORT + $1 - 1)) old new begun=$SECONDS
+    local file=$run_dir/replica-$1.pid port old new begun=$SECONDS
+    port=$(<"$run_dir/replica-$1.port")
     old=$(<"$file")
     is_replica "$old" || die "Process $old of $file is no replica (any more). Is ./run-replicas.sh running?"
     kill -TERM "$old" || die "Replica $1 (process $old) does not run. Is ./run-replicas.sh running?"
@@ -34,9 +35,9 @@ replace() { # number
     say "Replica $1 is replaced: process $old, now $new."
 }
 
+type -P curl >/dev/null || die "curl is needed, to ask the replicas whether they are ready."
 read_env_file "$repository/.env"
 STATE_DIR=$(realpath -m -- "${STATE_DIR:-$repository/var}")
-BASE_PORT=${BASE_PORT:-3001}
 run_dir=$STATE_DIR/run
 replicas=("$run_dir"/replica-*.pid)
 if [[ ! -e ${replicas[0]} ]] || ! is_supervised; then

@@ -1,11 +1,13 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash -p
 # The whole service as a stranger starts it: run-replicas.sh on an empty state folder, the walk of README.md,
 # a burst through the door and one at the replicas, a look at the jobs, a killed replica, all of them
-# replaced, a clean stop, and a second start on the same data, by HTTPS. Uses ports of its own and leaves
-# nothing behind.
+# replaced, a clean stop, a second start on the same data, by HTTPS, that is killed, and one beside an old
+# HAProxy. Uses ports of its own and leaves nothing behind.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/begin.sh
+source "$repository/scripts/begin.sh"
 readonly START_SECONDS_MAX=600 # the first start builds
 readonly STOP_SECONDS_MAX=20
 
@@ -26,6 +28,7 @@ fail() {
 finish() {
     [[ -z $main ]] || kill -TERM "$main" 2>/dev/null || true
     [[ -z $main ]] || wait "$main" 2>/dev/null || true
+    scripts/postgres.sh remove "$STATE_DIR" 2>/dev/null || true # as root under umask 077 the data lie elsewhere
     rm -rf "$folder"
 }
 
@@ -59,8 +62,25 @@ stop() {
     ! pgrep -f "$STATE_DIR" >/dev/null || fail "left running: $(pgrep -af "$STATE_DIR")"
 }
 
+# The supervisor and its front, with the signal that nobody can handle.
+kill_it() {
+    local pid pids supervisor end=$((SECONDS + STOP_SECONDS_MAX))
+    mapfile -t pids < <(cat "$STATE_DIR"/run/*.pid && head -n 1 "$STATE_DIR/postgres/data/postmaster.pid")
+    ((${#pids[@]} == REPLICAS + 4)) || fail "${#pids[@]} processes run"
+    read -r supervisor <"/proc/$main/task/$main/children" || true # it ends without a newline
+    kill -KILL "$main" "$supervisor"
+    wait "$main" 2>/dev/null || true
+    main=""
+    for pid in "${pids[@]}"; do
+        while kill -0 "$pid" 2>/dev/null; do
+            ((SECONDS < end)) || fail "it was killed, and process $pid outlives it: $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+            sleep 0.2
+        done
+    done
+}
+
 balance() { curl -sf "$door/api/users/1"; }
-burst() { "${CARGO_TARGET_DIR:-$repository/target}/release/loadtest" burst -n 2000 --reset 2000 "$@"; }
+burst() { "$loadtest" burst -n 2000 --reset 2000 "$@"; }
 door_says() { curl -s -o /dev/null -w '%{http_code}' "$@" -d '{"userId":1,"amount":1}' "$door/api/balance"; }
 served_by() { # user
     curl -s -o /dev/null -D - -d "{\"userId\":$1,\"amount\":1}" "$door/api/balance" | sed -nE 's/^x-served-by: *(\S+).*/\1/Ip'
@@ -71,12 +91,16 @@ user_1_is_served() { [[ $(door_says) == 200 ]]; }
 trap finish EXIT
 cd "$repository"
 start
+loadtest=$(cargo build --release --locked -p loadtest --message-format=json-render-diagnostics | built loadtest)
 grep '^Ready: ' "$folder/output"
 scripts/walk.sh || fail "README.md shows what is not so"
+! "$repository/run-replicas.sh" >"$folder/second" 2>&1 || fail "it runs twice"
+grep -q "^run-replicas.sh runs already for $STATE_DIR (process $main)" "$folder/second" || fail "$(<"$folder/second")"
+head -c 10000001 /dev/zero | tr '\0' '\n' >>"$STATE_DIR/log/replica-1.log" # is cut within 10 s
 burst --targets "$door"
 replicas=http://127.0.0.1:$BASE_PORT,http://127.0.0.1:$((BASE_PORT + 1)),http://127.0.0.1:$((BASE_PORT + 2))
 burst --targets "$replicas"
-"${CARGO_TARGET_DIR:-$repository/target}/release/loadtest" cron --targets "$replicas" --duration 12
+"$loadtest" cron --targets "$replicas" --duration 12
 
 if grep -qs '^0\{31\}1 ' /proc/net/if_inet6; then
     curl -sf -o /dev/null "http://[::1]:$PROXY_PORT/health" || fail "the door is not at ::1"
@@ -108,6 +132,8 @@ touch "$folder/rolled"
 wait "$asking"
 [[ ! -e $folder/failed ]] || fail "a request failed while the replicas were replaced"
 kept=$(balance)
+wait_until 11 "the long log is cut" test -s "$STATE_DIR/log/replica-1.log.1"
+(($(stat -c %s "$STATE_DIR/log/replica-1.log") < 10000000)) || fail "the long log is as long as it was"
 stop
 
 PROXY_ADDR=127.0.0.2 door=http://127.0.0.2:$PROXY_PORT
@@ -121,5 +147,19 @@ start
 curl -sf -o /dev/null "http://127.0.0.1:$((PROXY_PORT + 324))/health/ready" || fail "the door cannot be watched"
 grep -q "the door at $door," "$folder/output" || fail "the ready line has another address than $door"
 [[ $(balance) == "$kept" ]] || fail "the data were not kept: $kept before, $(balance) after"
+kill_it
+
+mkdir "$folder/old"
+cat >"$folder/old/haproxy" <<'OLD'
+#!/bin/sh
+[ "$1" != -v ] || { echo 'HAProxy version 2.4.22-0ubuntu0.22.04.4 2024/12/01 - https://haproxy.org/' && exit; }
+echo "[ALERT] (7) : parsing [deploy/haproxy.cfg:212] : 'balance' only supports 'roundrobin'" >&2
+exit 1
+OLD
+chmod +x "$folder/old/haproxy"
+PATH=$folder/old:$PATH REPLICAS=1 start
+grep -q "(version 2.4.22.*) cannot be the door, since it needs HAProxy 2.6 or newer. It says: \[ALERT\]" "$folder/output" ||
+    fail "it does not say what is wrong with an old HAProxy"
+grep -q '^Ready: 1 replica at ' "$folder/output" || fail "it does not start without the door"
 stop
 printf 'Smoke test: all is well.\n'

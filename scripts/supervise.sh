@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash -p
 # Started by run-replicas.sh: starts everything, supervises it, and stops it when told by SIGTERM.
 # Usage: supervise.sh PROCESS, where PROCESS is that of run-replicas.sh; when it is gone, we stop.
 set -euo pipefail
@@ -12,13 +12,14 @@ source "$repository/scripts/checks.sh"
 source "$repository/scripts/children.sh"
 
 readonly READY_SECONDS_MAX=15 # longer than that deserves a word
-front=${1:-$PPID}
+readonly DOOR_VERSION_MIN=2.6 # of HAProxy; `balance hash` came with it
+front=${1:-$PPID} haproxy="" binary=""
 
 main() {
     read_env_file "$repository/.env"
     check_settings
-    make_state_folder
     take_lock
+    check_state_folder
     trap stop_everything EXIT
     trap 'trap "" INT TERM HUP; exit 0' INT TERM HUP
     trap ':' PIPE # who reads our words may be gone
@@ -28,8 +29,9 @@ main() {
     ulimit -Sn "$(ulimit -Hn)" || true
 
     find_programs
-    [[ -n ${DATABASE_URL:-} ]] || start_database
+    if [[ -z ${DATABASE_URL:-} ]]; then start_database || exit 1; fi
     build
+    ((PROXY_PORT == 0)) || prepare_door
     start_all
     supervise
 }
@@ -43,37 +45,53 @@ find_programs() {
         missing=1
     fi
     if ((PROXY_PORT != 0)) && ! ensure haproxy; then
-        say "Without HAProxy there is no door, only the replicas' own addresses."
-        PROXY_PORT=0
+        leave_out_door
     fi
     ((missing == 0)) || exit 1
 }
 
+leave_out_door() {
+    say "Without HAProxy there is no door, only the replicas' own addresses."
+    PROXY_PORT=0
+}
+
 build() {
-    local package
-    [[ -x $binary ]] || say "Building the service and its load test; the first time takes a minute or two …"
-    # Each by itself, as `cargo run --package loadtest` builds it, which then begins at once.
-    for package in balanced loadtest; do
-        step TERM cargo build --release --locked --target-dir "$target_dir" --package "$package" ||
-            die "The build failed; the reason stands above."
-    done
+    local messages=$run_dir/cargo.json
+    [[ -e $run_dir/program ]] || say "Building the service and its load test; the first time takes a minute or two …"
+    step cargo build --release --locked --message-format=json-render-diagnostics >"$messages" || {
+        [[ -n ${CARGO_TARGET_DIR:-} || -w $repository ]] || say "$repository cannot be written to: choose another" \
+            "folder for what cargo builds with CARGO_TARGET_DIR."
+        die "The build failed; the reason stands above."
+    }
+    binary=$(built balanced <"$messages")
+    rm -f "$messages"
+    "$binary" --version >/dev/null 2>&1 ||
+        die "What cargo has built does not run on this machine: '$binary'. Is CARGO_BUILD_TARGET or build.target set?"
+    note program "$binary" # for the next start, which may have other settings
+    # By itself, as `cargo run --package loadtest` builds it, which then begins at once.
+    step cargo build --release --locked --package loadtest || die "The build failed; the reason stands above."
 }
 
 # --- the private database -------------------------------------------------------------------------
 
-# Must not be interrupted half-way, or nobody would know what to stop: a second or two.
+# Its keeper stops it when nobody holds the pipe 9 any more: this process does, and each replica, so the
+# database serves them until the last one has handed its jobs over, also when this process was killed.
 start_database() {
-    local url
-    database_is_ours=yes
-    step "" scripts/postgres.sh start "$STATE_DIR" >"$run_dir/database-url" || return 1
-    url=$(<"$run_dir/database-url")
-    database_pid=$(head -n 1 "$STATE_DIR/postgres/data/postmaster.pid")
+    local url=""
+    exec 7<> <(:)
+    setsid scripts/postgres.sh hold "$STATE_DIR" </dev/fd/9 >&7 7>&- 8>&- 9>&- &
+    database_pid=$!
+    note database.pid "$database_pid"
+    until read -rt 0.2 -u 7 url || ! alive "$database_pid"; do :; done
+    exec 7>&-
+    [[ -n $url ]] || return 1
     export DATABASE_URL=$url
-    ln -sfn ../postgres/postgresql.log "$log_dir/postgresql.log"
+    ln -sfn ../postgres/postgresql.log "$log_dir/postgresql.log" || true
 }
 
 check_database() {
-    [[ -n $database_is_ours && ! -e /proc/$database_pid/cwd/PG_VERSION ]] || return 0
+    if [[ -z $database_pid ]] || alive "$database_pid"; then return; fi
+    wait "$database_pid" 2>/dev/null || true # or bash would report it
     ((now_ms >= database_retry_ms)) || return 0
     stamp "PostgreSQL has ended unexpectedly: starting it again. Its log: $log_dir/postgresql.log"
     database_retry_ms=$((now_ms + 10000))
@@ -84,27 +102,48 @@ check_database() {
 
 # Child 0 is the door, the others are replicas.
 launch() { # child
-    local i=$1 port=$((BASE_PORT + $1 - 1))
+    local i=$1
     if ((i == 0)); then
-        PROXY_PORT=$PROXY_PORT DOOR_LISTEN=$(door_listen) DOOR_STATUS=$(door_status) DOOR_MAXCONN=$door_maxconn \
-            DOOR_REQUEST_SECONDS=$DOOR_REQUEST_SECONDS \
-            DOOR_CLIENT_SECONDS=$((DOOR_REQUEST_SECONDS > 120 ? DOOR_REQUEST_SECONDS : 120)) \
-            DOOR_QUEUE_SECONDS=$((REQUEST_TIMEOUT_SECONDS + 1)) \
-            DOOR_SERVER_SECONDS=$((REQUEST_TIMEOUT_SECONDS + 5)) \
-            setsid "$(haproxy_program)" -db -f deploy/haproxy.cfg -f "$run_dir/replicas.cfg" \
-            >>"$log_dir/door.log" 2>"$run_dir/door.err" </dev/null 8>&- &
+        with_door_settings bound "$haproxy" -db -f deploy/haproxy.cfg -f "$run_dir/replicas.cfg" \
+            >>"$log_dir/door.log" 2>"$run_dir/door.err" </dev/null 8>&- 9>&- &
     else
         # A connection costs a thread, and glibc keeps about 8 KB of freed memory for each.
-        LISTEN_ADDR=127.0.0.1:$port REPLICA_NAME=$replica_prefix-$i \
+        LISTEN_ADDR=127.0.0.1:${ports[i]} REPLICA_NAME=$replica_prefix-$i \
             GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.tcache_count=0} \
-            setsid "$binary" >>"$log_dir/replica-$i.log" 2>&1 </dev/null 8>&- &
+            bound "$binary" >>"$log_dir/replica-$i.log" 2>&1 </dev/null 8>&- &
     fi
+}
+
+with_door_settings() { # command…
+    PROXY_PORT=$PROXY_PORT DOOR_LISTEN=$(door_listen) DOOR_STATUS=$(door_status) DOOR_MAXCONN=$door_maxconn \
+        DOOR_REQUEST_SECONDS=$DOOR_REQUEST_SECONDS \
+        DOOR_CLIENT_SECONDS=$((DOOR_REQUEST_SECONDS > 120 ? DOOR_REQUEST_SECONDS : 120)) \
+        DOOR_QUEUE_SECONDS=$((REQUEST_TIMEOUT_SECONDS + 1)) \
+        DOOR_SERVER_SECONDS=$((REQUEST_TIMEOUT_SECONDS + 5)) \
+        "$@"
+}
+
+# Asks this machine's HAProxy about the very settings that the door would get: an older one refuses them,
+# and so does one without Lua.
+prepare_door() {
+    local words version need="" says
+    haproxy=$(haproxy_program)
+    write_door_servers
+    words=$(with_door_settings "$haproxy" -c -f deploy/haproxy.cfg -f "$run_dir/replicas.cfg" 2>&1) && return
+    if [[ -n $DOOR_CERTIFICATE && $words == *"$DOOR_CERTIFICATE"* ]]; then
+        say "DOOR_CERTIFICATE=$DOOR_CERTIFICATE: HAProxy cannot use it. It says: ${words:0:300}"
+        exit 2
+    fi
+    version=$("$haproxy" -v 2>&1 | sed -nE 's/^HA-?Proxy version ([0-9]+\.[0-9]+[^ ]*).*/\1/p' | head -n 1) || true
+    is_from "$DOOR_VERSION_MIN" "$version" || need=", since it needs HAProxy $DOOR_VERSION_MIN or newer"
+    says=$(grep -m 1 -E '\[(ALERT|EMERG)\]' <<<"$words") || says=$words
+    say "$haproxy (version ${version:-unknown}) cannot be the door$need. It says: ${says:0:300}"
+    leave_out_door
 }
 
 start_all() {
     local i
     if ((PROXY_PORT != 0)); then
-        write_door_servers
         if [[ -z $DOOR_CERTIFICATE ]]; then
             add_child 0 "the door" "$run_dir/door.err" "$(door_host)" "$PROXY_PORT"
         else # in bash there is no TLS
@@ -144,8 +183,9 @@ supervise() {
     while true; do
         kill -0 "$front" 2>/dev/null || die "run-replicas.sh was killed."
         read_clock
-        for i in "${children[@]}"; do check_child "$i"; done
         check_database
+        for i in "${children[@]}"; do check_child "$i"; done
+        rotate_logs
         if [[ -z $all_ready ]] && all_children_ready; then
             all_ready=yes
             announce
@@ -172,18 +212,17 @@ announce() {
 stop_everything() {
     local status=$?
     trap '' INT TERM HUP
-    stop_step
+    set +e # whatever fails, the rest must be done
     stop_installing
-    if [[ ${#children[@]} -gt 0 ]]; then
-        say "Stopping: every replica ends the requests it has begun …"
-        stop_children
+    [[ ${#children[@]} -eq 0 ]] || say "Stopping: every replica ends the requests it has begun …"
+    stop_children
+    if [[ -n $database_pid ]]; then
+        exec 9>&- # the last that held it
+        wait "$database_pid" || status=1
     fi
-    if [[ -n $database_is_ours ]]; then
-        scripts/postgres.sh stop "$STATE_DIR" 8>&- || status=1
-    fi
-    rm -f "$run_dir"/*.pid
-    if [[ -n $database_is_ours ]]; then
-        say "Stopped. Data and logs stay in $STATE_DIR."
+    rm -f "$run_dir"/*.{pid,port}
+    if [[ -n $database_pid ]]; then
+        say "Stopped. The logs stay in $log_dir, the data in $(realpath -m -- "$STATE_DIR/postgres")."
     elif [[ $status -eq 0 || ${#children[@]} -gt 0 ]]; then
         say "Stopped."
     fi

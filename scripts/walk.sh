@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash -p
 # Does what README.md shows between <!-- walk --> and <!-- /walk -->, against a service that runs on a
 # fresh database, and compares what comes with what stands there.
 #
@@ -8,6 +8,8 @@
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/begin.sh
+source "$repository/scripts/begin.sh"
 readonly README=$repository/README.md
 door=127.0.0.1:${PROXY_PORT:-8080}
 state=${STATE_DIR:-$repository/var}
@@ -27,7 +29,7 @@ check() { # command, what README.md shows
     local here shown came pattern
     here=${1//127.0.0.1:8080/$door}
     here=${here// var\// $(printf '%q' "$state")/}
-    came=$(bash -c "$here" 2>/dev/null </dev/null | alike) || true
+    came=$(eval "$here" 2>/dev/null </dev/null | alike) || true
     shown=$(alike <<<"$2")
     pattern=$(sed -e 's/[][\\*?()]/\\&/g' -e 's/…/*/g' <<<"$shown")
     # shellcheck disable=SC2053 # it is a pattern

@@ -52,11 +52,19 @@ pub struct Page {
     pub limit: i64,
 }
 
-/// The ledger records an opening balance as a change, unless it is zero. Two concurrent requests
-/// with one key do not see each other's row. The second waits at the unique index until the first
-/// commits; then its whole statement fails, so its new user is undone. A key of null finds nothing
-/// and is not kept.
+/// The ledger records an opening balance as a change, unless it is zero. Without a key the table of
+/// keys is left alone: it may be locked, or lie on another machine.
 const CREATE: &str = "\
+with created as (
+    insert into users (balance) values ($1) returning id, balance
+), recorded as (
+    insert into balance_changes (user_id, amount, balance_after)
+    select id, balance, balance from created where balance <> 0
+)
+select id, balance from created";
+/// Two concurrent requests with one key do not see each other's row. The second waits at the unique
+/// index until the first commits; then its whole statement fails, so its new user is undone.
+const CREATE_ONCE: &str = "\
 with found as (
     select user_id, balance from creation_keys where key = $2
 ), created as (
@@ -66,8 +74,7 @@ with found as (
     insert into balance_changes (user_id, amount, balance_after)
     select id, balance, balance from created where balance <> 0
 ), kept as (
-    insert into creation_keys (key, user_id, balance)
-    select $2, id, balance from created where $2 is not null
+    insert into creation_keys (key, user_id, balance) select $2, id, balance from created
 )
 select user_id as id, balance, true as replayed from found
 union all
@@ -98,10 +105,13 @@ pub fn create(
     key: Option<&str>,
 ) -> Result<Creation, Error> {
     db.run(deadline, |session| {
-        let rows = match session.query(CREATE, &[&balance, &key]) {
+        let Some(key) = key else {
+            return Ok(Creation::Created(user(&session.query_one(CREATE, &[&balance])?)));
+        };
+        let rows = match session.query(CREATE_ONCE, &[&balance, &key]) {
             // Another request with this key has just committed, and now its user is found.
             Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-                session.query(CREATE, &[&balance, &key])?
+                session.query(CREATE_ONCE, &[&balance, &key])?
             }
             rows => rows?,
         };

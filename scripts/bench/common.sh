@@ -17,7 +17,7 @@ stamp() { say "$(printf '%(%H:%M:%S)T' -1) $*"; }
 # --- the beginning and the end --------------------------------------------------------------------
 
 bench_begin() {
-    local name
+    local name messages
     for name in cc postgresql haproxy curl; do ensure "$name" || die "Install what is missing, and start this again."; done
     find_cargo || exit 1
     pgbench=$(scripts/postgres.sh bindir)/pgbench
@@ -35,12 +35,12 @@ bench_begin() {
     [[ -z $quick ]] || results=$(mktemp -d)
     mkdir -p "$results" "$bench_folder/log" "$bench_folder/roofs"
     choose_ports
-    target_dir=$(realpath -m -- "${CARGO_TARGET_DIR:-$repository/target}")
-    binary=$target_dir/release/balanced loadtest=$target_dir/release/loadtest
     say "Building …"
     # As run-replicas.sh builds it: together with loadtest it has other features, and is built again.
-    cargo build --release --locked --quiet --target-dir "$target_dir"
-    cargo build --release --locked --quiet --target-dir "$target_dir" -p loadtest
+    messages=$(cargo build --release --locked --quiet --message-format=json-render-diagnostics)
+    binary=$(built balanced <<<"$messages")
+    messages=$(cargo build --release --locked --quiet --message-format=json-render-diagnostics -p loadtest)
+    loadtest=$(built loadtest <<<"$messages") figures=$(built figures <<<"$messages")
     write_roofs
     flush_ms=$(measure_flush)
     server_url=$(scripts/postgres.sh start "$bench_folder/database")
@@ -71,7 +71,7 @@ bench_end() {
     mapfile -t left < <(jobs -pr)
     stop_processes "${left[@]}"
     if [[ -n $bench_folder ]]; then
-        scripts/postgres.sh stop "$bench_folder/database" 2>/dev/null || true
+        scripts/postgres.sh remove "$bench_folder/database" 2>/dev/null || true
         rm -rf "$bench_folder"
     fi
     [[ $status -eq 0 || -z $quick || -z ${results:-} ]] || rm -rf "$results"

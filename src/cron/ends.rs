@@ -31,7 +31,8 @@ struct Ending {
     try_at: Instant,
 }
 
-/// The pause between two tries. While the job is locked it doubles from `PAUSE_MIN` up to this.
+/// The pause between two tries. While the job is locked it is the time since the first try, from
+/// `PAUSE_MIN` up to this: so it doubles.
 const RETRY: Duration = Duration::from_millis(250);
 const PAUSE_MIN: Duration = Duration::from_millis(8);
 /// A job that is locked for longer than this is logged.

@@ -208,3 +208,17 @@ fn twenty_twins_on_three_replicas_create_one_user() {
     assert_eq!(database.number("select count(*) from creation_keys"), rounds);
     database.assert_books_balance();
 }
+
+/// On a cluster that table lies elsewhere than the users (deploy/citus.sql).
+#[test]
+fn a_user_without_a_key_is_created_while_the_table_of_those_keys_is_locked() {
+    let database = Postgres::shared().migrated();
+    let replica = Local::start(database.url());
+    let mut other = database.connect();
+    other.batch_execute("begin; lock table creation_keys in access exclusive mode").unwrap();
+    let user = post(replica.addr, "/api/users", "{\"balance\":50}");
+    assert_eq!(user.status, 201, "{}", user.json());
+    assert_eq!((user.balance(), replayed(&user)), (50, false));
+    other.batch_execute("commit").unwrap();
+    database.assert_books_balance();
+}

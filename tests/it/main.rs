@@ -39,6 +39,7 @@ mod prefix;
 mod refused;
 mod replicas;
 mod rights;
+mod scripts;
 mod shedding;
 mod snapshots;
 mod soak;

@@ -21,7 +21,7 @@ pub(super) struct Connection {
     pub(super) doubtful: VecDeque<Client>,
     /// Whether a thread is already finding out where the doubtful requests belong.
     pub(super) is_being_settled: bool,
-    /// Whether more than [`BEHIND_MAX`] requests came: then none that waits is worked on.
+    /// Whether more than [`super::BEHIND_MAX`] requests came: then none that waits is worked on.
     pub(super) overfull: bool,
 }
 

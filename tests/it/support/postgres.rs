@@ -134,7 +134,7 @@ impl Postgres {
 
     /// Ends every process at once, as a crash does, and starts again.
     pub(crate) fn crash_and_restart(&self) {
-        self.script("restart");
+        self.script("crash");
     }
 
     /// Ends cleanly.
