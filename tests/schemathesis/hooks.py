@@ -13,14 +13,18 @@ def map_body(context, body):
 
 @schemathesis.hook
 def filter_query(context, query):
-    """A list of nothing is no number, but is sent as an empty value, which may be sent."""
-    return not any(is_hollow(value) for value in (query or {}).values())
+    """A list of one text, or of none, is no text; but it is sent as one, which may be sent."""
+    nested = (value for value in (query or {}).values() if isinstance(value, (list, dict)))
+    return not any(len(texts_in(value)) <= 1 for value in nested)
 
 
-def is_hollow(value):
-    """Whether this is a list or an object with no text in it, however deep."""
-    within = list(value.values()) if isinstance(value, dict) else value
-    return isinstance(within, list) and all(item == "" or is_hollow(item) for item in within)
+def texts_in(value):
+    """What of a list or an object is sent."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for item in value for text in texts_in(item)]
+    return [] if value == "" else [value]
 
 
 def whole(value):
