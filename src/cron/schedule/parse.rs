@@ -24,6 +24,9 @@ const NICKNAMES: [(&str, &str); 7] = [
 pub(super) fn parse(words: &[&str]) -> Result<(Form, String), InvalidSchedule> {
     let first = words.first().map(|word| word.to_ascii_lowercase()).unwrap_or_default();
     if let Some((_, cron)) = NICKNAMES.iter().find(|(name, _)| *name == first) {
+        if let [_, name] = words {
+            find_zone(name)?; // or a hint would speak of fields that nobody wrote
+        }
         let words: Vec<&str> = cron.split(' ').chain(words[1..].iter().copied()).collect();
         return parse_cron(&words);
     }
@@ -101,7 +104,12 @@ fn hint(words: &[&str]) -> String {
                 let seconds = seconds.strip_prefix("*/").and_then(|step| step.parse().ok());
                 seconds.map(every)
             }
-            ["0", rest @ ..] => parse_cron(rest).ok().map(|(_, text)| text),
+            // Quartz, which alone has `?`, counts the weekdays from 1 for Sunday.
+            ["0", rest @ .., day] if !words.contains(&"?") || !day.contains(char::is_numeric) => {
+                let rest =
+                    rest.iter().chain([day]).map(|word| if *word == "?" { "*" } else { word });
+                parse_cron(&rest.collect::<Vec<&str>>()).ok().map(|(_, text)| text)
+            }
             _ => None,
         };
         let shorter = shorter.map(|text| format!(": write `{text}`")).unwrap_or_default();

@@ -144,6 +144,8 @@ fn what_is_no_schedule_is_told_why() {
         ("* * * *", "five fields"),
         ("* * * * * UTC UTC", "a schedule is `every` and a duration"),
         ("0 0 3 * * *", "five fields, without seconds or a year: write `0 3 * * *`"),
+        ("0 0 12 ? * MON-FRI", "a year: write `0 12 * * MON-FRI`"),
+        ("@hourly 5", "`5` is none"),
         ("5/15 * * * *", "write `5-59/15`"),
         ("0 0 * * fri-mon", "write `FRI-SAT,SUN-MON`"),
         ("0 0 1 sept,december *", "write `SEP,DEC`"),
@@ -160,13 +162,13 @@ fn what_is_no_schedule_is_told_why() {
         ("0 3 * 13 *", "the month of"),
         ("0 3 * * 8", "the weekday of"),
         ("0 3 * * 1#6", "`1#6` is not"),
-        ("0 0 30 2 *", "`0 0 30 2 *` never matches"),
-        ("0 0 31 2,4,6,9,11 *", "never matches"),
+        ("0 0 31 2,4,6,9,11 *", "`0 0 31 2,4,6,9,11 *` never matches"),
         ("0 0 30W 2 * Europe/Berlin", "never matches"),
     ] {
         let fault = fault(text).unwrap_or_else(|| panic!("{text:?} is taken"));
         assert!(fault.contains(part), "{text:?}: {fault}");
     }
+    assert!(fault("0 0 12 ? * 2").unwrap().ends_with("a year"), "Quartz's 2 is Monday");
 }
 
 /// Croner accepts each of these texts, but with a meaning that nobody would guess.

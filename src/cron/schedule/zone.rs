@@ -3,7 +3,7 @@
 //! does not know, the other may.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::LazyLock;
 
 use jiff::tz::{TimeZone, TimeZoneDatabase};
@@ -20,9 +20,10 @@ struct Table {
 
 /// The table that is asked first, and then the other.
 static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
-    let named = std::env::var_os("TZDIR").map(PathBuf::from);
-    let folders = named.iter().cloned().chain(FOLDERS.iter().map(PathBuf::from));
-    let system = folders.into_iter().find_map(|folder| Table::of_folder(&folder));
+    let named = std::env::var_os("TZDIR").and_then(|folder| Table::of_folder(Path::new(&folder)));
+    let is_named = named.is_some();
+    let system =
+        named.or_else(|| FOLDERS.iter().find_map(|folder| Table::of_folder(Path::new(folder))));
     let built_in = Table {
         zones: TimeZoneDatabase::bundled(),
         source: "built in".to_owned(),
@@ -31,7 +32,7 @@ static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
     match system {
         None => vec![built_in],
         // Who names a folder means it, and without its release nobody can tell which is newer.
-        Some(it) if named.is_some() || it.release.is_none() || it.release >= built_in.release => {
+        Some(it) if is_named || it.release.is_none() || it.release >= built_in.release => {
             vec![it, built_in]
         }
         Some(older) => vec![built_in, older],
