@@ -372,8 +372,8 @@ remove() {
     if [[ -e $dir/lock ]] && ! flock -n "$dir/lock" true; then
         die "run-replicas.sh runs for $dir. Stop it first, with Ctrl-C there."
     fi
-    if running_pid >/dev/null; then
-        lock
+    if [[ -d $home ]]; then
+        lock # somebody may be about to make the data, or to start the server
         halt INT
     fi
     rm -rf -- "$home" "$elsewhere" "$socket" "$dir/postgres" || die "Not all of $home could be removed."

@@ -206,6 +206,28 @@ fn a_removed_database_is_gone_wherever_it_lay() {
 }
 
 #[test]
+fn a_database_is_not_removed_while_another_command_works_on_it() {
+    let folder = Folder::new("remove-busy", 0o755);
+    let state = folder.state();
+    succeed(&mut postgres_script("start", &state));
+    succeed(&mut postgres_script("stop", &state));
+    let mut other = Command::new("flock");
+    other.arg(state.join("postgres/lock")).args(["sh", "-c", "echo; read line"]);
+    let mut other = other.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("flock");
+    let mut stdout = BufReader::new(other.stdout.take().expect("a pipe"));
+    stdout.read_line(&mut String::new()).expect("it has the lock");
+
+    let mut remove = postgres_script("remove", &state).spawn().expect("the script");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(remove.try_wait().expect("its state").is_none(), "it has not waited");
+    assert!(state.join("postgres/data").exists());
+    other.stdin.take();
+    other.wait().expect("its end");
+    assert!(remove.wait().expect("its end").success());
+    assert!(!state.join("postgres").exists());
+}
+
+#[test]
 fn a_database_that_is_held_ends_with_its_holder_and_no_earlier() {
     let folder = Folder::new("hold", 0o755);
     let state = folder.state();
