@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash -p
 # The whole test suite: format, lints as errors, scripts, and all tests against a real PostgreSQL of
 # their own, which ends with them. See --help.
 set -euo pipefail
@@ -59,7 +59,7 @@ run_everything() {
     [[ -z $missing ]] || say "Some tests or checks were left out, because these are missing: $missing."
 }
 
-# All, or those that have one of the words in their names; a word that no test has is a mistake.
+# All, or those that have one of the words in their names; that no test has any is a mistake.
 run_tests() { # filters…
     local output status=0
     output=$(mktemp)

@@ -214,6 +214,19 @@ fn every_file_of_sql_is_compiled_in() {
     assert_eq!(names, compiled);
 }
 
+/// So bash reads no `BASH_ENV`, which may end a script before it has done anything, with success.
+#[test]
+fn every_script_that_is_run_starts_bash_without_the_users_functions() {
+    let mut scripts = files("scripts", ".sh");
+    scripts.extend(["run-replicas.sh", "run-tests.sh", "bench.sh", ".ci/run"].map(PathBuf::from));
+    for script in scripts {
+        let text = read(&script);
+        let to_be_sourced = text.starts_with("# shellcheck shell=bash\n");
+        let alone = text.starts_with("#!/usr/bin/env -S bash -p\n");
+        assert!(to_be_sourced || alone, "{}", script.display());
+    }
+}
+
 #[test]
 fn every_setting_is_in_the_example_and_in_the_readme() {
     for document in [".env.example", "README.md"] {
