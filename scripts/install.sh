@@ -104,8 +104,9 @@ forbid_starts() {
     umask 022
     remove_own_policy
     if [[ ! -e $POLICY ]]; then
-        printf '#!/bin/sh\n%s\nexit 101\n' "$POLICY_MARK" >"$POLICY"
-        chmod +x "$POLICY"
+        # Whole or not at all: on a full disk one without its mark would stay for ever.
+        { printf '#!/bin/sh\n%s\nexit 101\n' "$POLICY_MARK" >"$POLICY.new" && chmod +x "$POLICY.new" &&
+            mv "$POLICY.new" "$POLICY"; } || rm -f "$POLICY.new"
     fi
     mkdir -p "${NO_CLUSTER%/*}"
     printf 'create_main_cluster = false\n' >"$NO_CLUSTER"
