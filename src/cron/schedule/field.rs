@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 
+use super::interval::parse_interval;
 use super::{InvalidSchedule, refused};
 
 /// A field of a cron expression.
@@ -129,8 +130,9 @@ pub(super) fn refuse_large_steps(words: &[&str]) -> Result<(), InvalidSchedule> 
                 continue;
             }
             let whole = if range == "*" { "field" } else { "range" };
-            let hint = match field.unit.filter(|_| range == "*") {
-                Some(unit) => format!("; an interval is written `every {step}{unit}`"),
+            let interval = field.unit.map(|unit| format!("{step}{unit}"));
+            let hint = match interval.filter(|it| range == "*" && parse_interval(it).is_ok()) {
+                Some(interval) => format!("; an interval is written `every {interval}`"),
                 None => format!("; write `{from}`"),
             };
             return refused(format!(

@@ -101,8 +101,8 @@ fn hint(words: &[&str]) -> String {
     if words.len() > 1 && words.iter().all(|word| is_like_a_field(word)) {
         let shorter = match words {
             [seconds, "*", "*", "*", "*", "*"] => {
-                let seconds = seconds.strip_prefix("*/").and_then(|step| step.parse().ok());
-                seconds.map(every)
+                let step = seconds.strip_prefix("*/");
+                step.and_then(|step| parse_interval(&format!("{step}s")).ok()).map(every)
             }
             // Quartz, which alone has `?`, counts the weekdays from 1 for Sunday.
             ["0", rest @ .., day] if !words.contains(&"?") || !day.contains(char::is_numeric) => {

@@ -280,3 +280,17 @@ proptest! {
         prop_assert!(next > now && (next - now).num_microseconds().unwrap() <= step_us);
     }
 }
+
+/// Who follows a hint is understood.
+#[test]
+fn an_interval_that_is_hinted_at_is_one() {
+    for step in [0, 1, 59, 60, 90, 400, 65_535, 99_999, 4_000_000_000u64, u64::MAX] {
+        for text in ["*/N * * * * *", "*/N * * * *", "0 */N * * *", "0 0 */N * *"] {
+            let text = text.replace('N', &step.to_string());
+            let answer = fault(&text).unwrap_or_default();
+            let Some((_, hint)) = answer.split_once("`every ") else { continue };
+            let hint = format!("every {}", hint.split('`').next().unwrap());
+            assert_eq!(fault(&hint), None, "{text}: {answer}");
+        }
+    }
+}
