@@ -50,7 +50,8 @@ start() {
 }
 
 stop() {
-    local end=$((SECONDS + STOP_SECONDS_MAX)) status=0
+    local pid pids end=$((SECONDS + STOP_SECONDS_MAX)) status=0
+    mapfile -t pids < <(cat "$STATE_DIR"/run/*.pid)
     kill -TERM "$main"
     while kill -0 "$main" 2>/dev/null; do
         ((SECONDS < end)) || fail "it has not stopped within $STOP_SECONDS_MAX s"
@@ -60,6 +61,9 @@ stop() {
     main=""
     ((status == 0)) || fail "it stopped with exit code $status"
     ! pgrep -f "$STATE_DIR" >/dev/null || fail "left running: $(pgrep -af "$STATE_DIR")"
+    for pid in "${pids[@]}"; do # a replica's command line does not name the folder
+        [[ ! -e /proc/$pid/exe ]] || fail "left running: process $pid, $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+    done
 }
 
 # The supervisor and its front, with the signal that nobody can handle.
