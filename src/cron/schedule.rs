@@ -81,13 +81,15 @@ impl Schedule {
     pub fn parse(text: &str) -> Result<Schedule, InvalidSchedule> {
         let schedule = Schedule::parse_kept(text)?;
         if matches!(schedule.form, Form::Cron { .. }) {
-            field::refuse_large_steps(&schedule.text.split(' ').collect::<Vec<_>>())?;
+            let words: Vec<&str> = schedule.text.split(' ').collect();
+            field::refuse_two_marks(&words)?;
+            field::refuse_large_steps(&words)?;
         }
         Ok(schedule)
     }
 
-    /// Like [`Schedule::parse`], for a text from the database: a large step that an earlier build
-    /// has accepted goes on to mean the field's first value.
+    /// Like [`Schedule::parse`], for a text from the database: a large step or a second mark that
+    /// an earlier build has accepted goes on to mean what it meant.
     ///
     /// # Errors
     /// [`InvalidSchedule`], if a later build has accepted it.

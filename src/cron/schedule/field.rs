@@ -23,6 +23,8 @@ pub(super) struct Field {
 const MONTHS: [&str; 12] =
     ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
+/// The place of the weekday among the fields.
+const WEEKDAY: usize = 4;
 /// The fields in their order.
 pub(super) const FIELDS: [Field; 5] = [
     Field { name: "minute", rule: "0 to 59", values: 0..=59, names: &[], unit: Some('m') },
@@ -114,6 +116,19 @@ impl Field {
     fn value(&self, word: &str) -> Option<usize> {
         let named = self.names.iter().position(|name| *name == short(word));
         named.map(|index| index + self.values.start()).or_else(|| word.parse().ok())
+    }
+}
+
+/// Refuses a weekday with two marks: of `5#2L` and `*/2#1` one would be forgotten.
+pub(super) fn refuse_two_marks(words: &[&str]) -> Result<(), InvalidSchedule> {
+    let items = words.get(WEEKDAY).into_iter().flat_map(|text| text.split(','));
+    let has_two = |item: &&str| item.contains('#') && item.contains(['L', 'l', '/']);
+    match items.into_iter().find(has_two) {
+        Some(item) => refused(format!(
+            "`{item}` says twice which weekdays of a month: write `5#2` for the second Friday, \
+             `5L` for the last"
+        )),
+        None => Ok(()),
     }
 }
 
