@@ -12,7 +12,8 @@
 //! ```
 //!
 //! The files use each other one way: `lease` ◀ `running` (one run) ◀ `function` (its call),
-//! `held` (all runs) ◀ `claims` (they begin), `ends` (they are written) ◀ `scheduler`.
+//! `held` (all runs; shared in `replica`) ◀ `claims` (they begin), `ends` (they are written) ◀
+//! `scheduler`.
 //!
 //! A job's life: it waits for its slot. After that it is due, and the first replica that sees this
 //! writes the instant of the offer. A replica claims it, which opens a run and gives a lease. The
@@ -46,6 +47,7 @@ mod lease;
 mod lease_watch;
 mod name;
 mod precondition;
+mod replica;
 mod running;
 mod schedule;
 mod scheduler;
@@ -73,8 +75,9 @@ use crate::metrics::Metrics;
 use crate::shutdown::{Signal, spawn_vital};
 use claims::{Claims, Logged};
 use ends::Ends;
-use held::{Held, Replica};
+use held::Held;
 use lease::Leases;
+use replica::Replica;
 use scheduler::Scheduler;
 
 /// How one replica finds due jobs, claims them and keeps them.

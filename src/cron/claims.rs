@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 
 use super::function::{Context, Functions};
-use super::held::Replica;
 use super::lease::{Clock, End, Leases, Outcome};
+use super::replica::Replica;
 use super::running::Running;
 use crate::db::{Db, Dedicated, Error, Lack};
 use crate::shutdown::Signal;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use log::{Level, error, log, warn};
 
-use super::held::Replica;
 use super::lease::{Claimed, Clock, End, Ended, Outcome};
+use super::replica::Replica;
 use super::running::{Reason, Running};
 use crate::db::{Dedicated, Error, Stage};
 

@@ -194,7 +194,7 @@ fn end_of(result: Result<String, Failure>, running: &Running, server: &str) -> E
     match (result, running.reason()) {
         (Ok(detail), _) => End { outcome: Outcome::Succeeded, detail, progress: 1.0 },
         (Err(Failure::Failed(text)), _) => end(Outcome::Failed, text),
-        (Err(Failure::Cancelled), Some(Reason::Drained)) => {
+        (Err(Failure::Cancelled), Some(Reason::ShutDown)) => {
             end(Outcome::Cancelled, format!("{server} was shut down"))
         }
         (Err(Failure::Cancelled), Some(Reason::Expired | Reason::Lost)) => {
@@ -227,7 +227,7 @@ fn log_cancelled(running: &Running) {
     let Claimed { job, run_id: run, .. } = &running.claimed;
     match running.reason() {
         None => {}
-        Some(Reason::Drained) => info!(
+        Some(Reason::ShutDown) => info!(
             "event=run_cancelled job={job} run={run} reason=\"this replica is shut down\" \
              hint=\"another one runs the job\""
         ),

@@ -5,17 +5,9 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::lease::{End, Leases};
+use super::lease::End;
 use super::running::{Reason, Running};
-use crate::metrics::Metrics;
 use crate::shutdown::Signal;
-
-/// What the parts of one replica share.
-pub(super) struct Replica {
-    pub(super) leases: Leases,
-    pub(super) held: Held,
-    pub(super) metrics: Arc<Metrics>,
-}
 
 pub(super) struct Held {
     shutdown: Signal,
@@ -50,7 +42,7 @@ impl Held {
     pub(super) fn add(&self, run: Arc<Running>) {
         let mut all = self.all.lock();
         if self.shutdown.has_begun() {
-            run.cancel(Reason::Drained);
+            run.cancel(Reason::ShutDown);
         }
         all.runs.push(run);
         self.changed.notify_all();
@@ -110,7 +102,7 @@ impl Held {
         self.shutdown.begin();
         let all = self.all.lock();
         for run in &all.runs {
-            run.cancel(Reason::Drained);
+            run.cancel(Reason::ShutDown);
         }
         self.changed.notify_all();
     }
@@ -144,7 +136,7 @@ mod tests {
         assert_eq!(held.wait_until_drained(Instant::now()), 1, "none yet, but one may come");
         let late = run(Instant::now());
         held.add(Arc::clone(&late));
-        assert_eq!(late.cancelled(), Some(Reason::Drained));
+        assert_eq!(late.cancelled(), Some(Reason::ShutDown));
         assert!(held.wait_for_an_end(Instant::now()));
         assert_eq!(held.wait_until_drained(Instant::now()), 1);
         held.remove(&late);

@@ -18,7 +18,7 @@ pub(super) const RETURN_GRACE: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// This replica is shut down.
-    Drained,
+    ShutDown,
     /// The lease could not be renewed within the trust window.
     Expired,
     /// The database says that another replica has the lease, or that the job is gone.
@@ -195,7 +195,7 @@ mod tests {
         let run = run(seconds_ago(9));
         assert_eq!(run.cancelled(), Some(Reason::Expired));
         run.renewed(Instant::now());
-        run.cancel(Reason::Drained);
+        run.cancel(Reason::ShutDown);
         assert_eq!(run.cancelled(), Some(Reason::Expired));
         assert!(run.wait(TERM), "and no wait is waited out");
     }
@@ -205,7 +205,7 @@ mod tests {
         let attempted = seconds_ago(5);
         let run = run(attempted);
         assert_eq!(run.exit_at(), None, "nothing is wrong yet");
-        run.cancel(Reason::Drained);
+        run.cancel(Reason::ShutDown);
         assert_eq!(run.exit_at(), Some(attempted + TERM * 9 / 10));
         run.returned();
         assert_eq!(run.exit_at(), None);

@@ -10,8 +10,8 @@ use log::{info, warn};
 
 use super::claims::Claims;
 use super::ends::Ends;
-use super::held::Replica;
 use super::lease::{Claimed, Leases};
+use super::replica::Replica;
 use super::running::{Reason, Running};
 use crate::db::{Dedicated, Error, Lack};
 use crate::random;
