@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -205,6 +205,13 @@ fn a_removed_database_is_gone_wherever_it_lay() {
     }
 }
 
+/// Whether somebody waits for the lock of this file, by the kernel's list (proc(5), `/proc/locks`).
+fn is_waited_for(file: &Path) -> bool {
+    let inode = fs::metadata(file).expect("the lock").ino();
+    let locks = fs::read_to_string("/proc/locks").expect("the kernel's list");
+    locks.lines().any(|line| line.contains("->") && line.contains(&format!(":{inode} ")))
+}
+
 #[test]
 fn a_database_is_not_removed_while_another_command_works_on_it() {
     let folder = Folder::new("remove-busy", 0o755);
@@ -217,9 +224,9 @@ fn a_database_is_not_removed_while_another_command_works_on_it() {
     let mut stdout = BufReader::new(other.stdout.take().expect("a pipe"));
     stdout.read_line(&mut String::new()).expect("it has the lock");
 
-    let mut remove = postgres_script("remove", &state).spawn().expect("the script");
-    std::thread::sleep(Duration::from_millis(500));
-    assert!(remove.try_wait().expect("its state").is_none(), "it has not waited");
+    let mut remove = postgres_script("remove", &state);
+    let mut remove = remove.stderr(Stdio::null()).spawn().expect("the script");
+    until("it waits", Duration::from_secs(20), || is_waited_for(&state.join("postgres/lock")));
     assert!(state.join("postgres/data").exists());
     other.stdin.take();
     other.wait().expect("its end");

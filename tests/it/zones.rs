@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Postgres, Process, ask, get};
+use crate::support::{Postgres, Process, ask, get, until};
 
 /// Zone files of their own, in which Berlin has Tokyo's time; removed in the end.
 struct Folder(PathBuf);
@@ -64,11 +64,7 @@ fn replicas_with_other_zones_leave_each_others_slots_alone() {
         put(&one, name, "every 1s");
     }
     let servers = "select count(distinct server) from cron_runs where outcome = 'succeeded'";
-    let until = Instant::now() + Duration::from_secs(60);
-    while database.number(servers) < 2 {
-        assert!(Instant::now() < until, "one of the two runs no job");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("both run jobs", Duration::from_secs(60), || database.number(servers) == 2);
     for process in [&one, &other] {
         assert_eq!(get(process.addr, "/api/cron/jobs/berlin").json()["nextRunAt"], slot);
     }
