@@ -11,7 +11,7 @@ mod key;
 use postgres::Row;
 
 use crate::db::{Db, Deadline, Error, Session};
-pub use key::{IdempotencyKey, KeyFault};
+pub use key::{IdempotencyKey, KeyFault, is_printable};
 
 /// A signed amount to add to a user's balance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,7 @@ pub struct Change {
     user_id: i64,
     amount: i64,
     key: Option<IdempotencyKey>,
+    reference: Option<String>,
 }
 
 /// The result of a change: it was applied, or why it was refused.
@@ -28,6 +29,9 @@ pub enum Decision {
     Changed {
         /// The balance after the change.
         balance: i64,
+        /// Which of its user's changes it is, from 1 on, in the order of the commits; None for a
+        /// replay of what an earlier build stored.
+        number: Option<i64>,
     },
     /// Refused: the balance would have become negative.
     InsufficientFunds {
@@ -38,7 +42,7 @@ pub enum Decision {
     OutOfRange,
     /// Refused: no user has this id.
     NoSuchUser,
-    /// Refused: an earlier request used the key with another amount.
+    /// Refused: an earlier request used the key with another amount or reference.
     KeyReused,
 }
 
@@ -53,9 +57,15 @@ pub struct Answer {
 
 impl Change {
     /// None if `amount` is zero, which would change nothing. A change that is sent twice gets the
-    /// first result again under a key, and is applied twice without one.
-    pub fn new(user_id: i64, amount: i64, key: Option<IdempotencyKey>) -> Option<Change> {
-        (amount != 0).then_some(Change { user_id, amount, key })
+    /// first result again under a key, and is applied twice without one. The ledger keeps the
+    /// `reference`, the client's word for what the change is for: 1 to 255 printable characters.
+    pub fn new(
+        user_id: i64,
+        amount: i64,
+        key: Option<IdempotencyKey>,
+        reference: Option<String>,
+    ) -> Option<Change> {
+        (amount != 0).then_some(Change { user_id, amount, key, reference })
     }
 
     /// The id of the user whose balance is changed.
@@ -78,16 +88,18 @@ impl Change {
 /// while the second only lowers the largest number.
 const CHANGE: &str = "\
 with changed as (
-    update users set balance = balance + $2::bigint
+    update users set balance = balance + $2::bigint,
+        changes = changes + 1, changed_at = greatest(clock_timestamp(), changed_at)
     where id = $1
         and balance + least($2::bigint, 0) >= 0
         and balance <= 9223372036854775807 - greatest($2::bigint, 0)
-    returning balance
+    returning balance, changes, changed_at
 ), recorded as (
-    insert into balance_changes (user_id, amount, balance_after)
-    select $1, $2::bigint, balance from changed
+    insert into balance_changes
+        (user_id, id, amount, balance_after, created_at, reference, actor)
+    select $1, changes, $2::bigint, balance, changed_at, $3::text, $4::text from changed
 )
-select changed.balance as after, users.balance as before
+select changed.balance as after, changed.changes as number, users.balance as before
 from users left join changed on true
 where users.id = $1";
 
@@ -100,14 +112,16 @@ with locked as materialized (
         balance <= 9223372036854775807 - greatest($2::bigint, 0) as in_range
     from locked
 ), changed as (
-    update users set balance = decided.balance + $2::bigint
+    update users set balance = decided.balance + $2::bigint,
+        changes = users.changes + 1, changed_at = greatest(clock_timestamp(), users.changed_at)
     from decided where users.id = $1 and covered and in_range
-    returning users.balance
+    returning users.balance, users.changes, users.changed_at
 ), recorded as (
-    insert into balance_changes (user_id, amount, balance_after)
-    select $1, $2::bigint, balance from changed
+    insert into balance_changes
+        (user_id, id, amount, balance_after, created_at, reference, actor)
+    select $1, changes, $2::bigint, balance, changed_at, $3::text, $4::text from changed
 )
-select changed.balance as after, decided.balance as before
+select changed.balance as after, changed.changes as number, decided.balance as before
 from decided left join changed on true";
 
 /// Stores the decision in a new row for the key, or finds the row of an earlier request; the
@@ -115,49 +129,65 @@ from decided left join changed on true";
 /// each first locks the user's row. So the second finds what the first has committed.
 const CHANGE_ONCE: &str = "\
 with locked as materialized (
-    select balance, gen_random_uuid() as attempt from users where id = $1 for no key update
+    select balance, changes, gen_random_uuid() as attempt
+    from users where id = $1 for no key update
 ), decided as materialized (
-    select balance, attempt, case
+    select balance, changes, attempt, case
         when balance + least($2::bigint, 0) < 0 then 'insufficient_funds'
         when balance > 9223372036854775807 - greatest($2::bigint, 0) then 'out_of_range'
         else 'changed' end as outcome
     from locked
 ), kept as (
-    insert into idempotency_keys as stored (user_id, key, amount, outcome, balance, attempt)
-    select $1, $3, $2::bigint, outcome,
-        case outcome when 'changed' then balance + $2::bigint else balance end, attempt
+    insert into idempotency_keys as stored
+        (user_id, key, amount, reference, outcome, balance, number, attempt)
+    select $1, $5, $2::bigint, $3::text, outcome,
+        case outcome when 'changed' then balance + $2::bigint else balance end,
+        case outcome when 'changed' then changes + 1 end, attempt
     from decided
     on conflict (user_id, key) do update set key = excluded.key
-    returning amount, outcome, balance, attempt
+    returning amount, reference, outcome, balance, number, attempt
 ), changed as (
-    update users set balance = kept.balance
+    update users set balance = kept.balance, changes = kept.number,
+        changed_at = greatest(clock_timestamp(), users.changed_at)
     from kept join decided using (attempt)
     where users.id = $1 and kept.outcome = 'changed'
-    returning users.balance
+    returning users.balance, users.changes, users.changed_at
 ), recorded as (
-    insert into balance_changes (user_id, amount, balance_after)
-    select $1, $2::bigint, balance from changed
+    insert into balance_changes
+        (user_id, id, amount, balance_after, created_at, reference, actor)
+    select $1, changes, $2::bigint, balance, changed_at, $3::text, $4::text from changed
 )
-select kept.amount, kept.outcome, kept.balance, kept.attempt <> decided.attempt as replayed
+select kept.amount, kept.reference, kept.outcome, kept.balance, kept.number,
+    kept.attempt <> decided.attempt as replayed
 from kept cross join decided";
 
-/// Applies the change, or says why it is refused. Returns when the result is durable.
+/// Applies the change, or says why it is refused. Returns when the result is durable. The ledger
+/// names the `actor`, if there is one.
 ///
 /// # Errors
 /// Those of the database; [`Error::effect`] says whether the change may have been applied.
-pub fn apply(db: &Db, deadline: &Deadline, change: &Change) -> Result<Answer, Error> {
+pub fn apply(
+    db: &Db,
+    deadline: &Deadline,
+    change: &Change,
+    actor: Option<&str>,
+) -> Result<Answer, Error> {
     db.run(deadline, |session| match &change.key {
-        Some(key) => change_once(session, change, key),
-        None => change_plainly(session, change),
+        Some(key) => change_once(session, change, key, actor),
+        None => change_plainly(session, change, actor),
     })
 }
 
 /// Runs one statement, or a second if the first contradicts itself: see the top of this file.
-fn change_plainly(session: &mut Session, change: &Change) -> Result<Answer, postgres::Error> {
-    let outcome = match change_with(session, CHANGE, change)? {
+fn change_plainly(
+    session: &mut Session,
+    change: &Change,
+    actor: Option<&str>,
+) -> Result<Answer, postgres::Error> {
+    let outcome = match change_with(session, CHANGE, change, actor)? {
         // What is refused for want of funds lowers the balance, so this sum cannot overflow.
         Decision::InsufficientFunds { balance } if balance + change.amount >= 0 => {
-            change_with(session, CHANGE_LOCKED, change)?
+            change_with(session, CHANGE_LOCKED, change, actor)?
         }
         decided => decided,
     };
@@ -168,10 +198,12 @@ fn change_with(
     session: &mut Session,
     sql: &'static str,
     change: &Change,
+    actor: Option<&str>,
 ) -> Result<Decision, postgres::Error> {
-    let row = session.query_opt(sql, &[&change.user_id, &change.amount])?;
+    let row =
+        session.query_opt(sql, &[&change.user_id, &change.amount, &change.reference, &actor])?;
     Ok(row.map_or(Decision::NoSuchUser, |row| match (row.get("after"), row.get("before")) {
-        (Some(balance), _) => Decision::Changed { balance },
+        (Some(balance), _) => Decision::Changed { balance, number: row.get("number") },
         (None, balance) if change.amount < 0 => Decision::InsufficientFunds { balance },
         (None, _) => Decision::OutOfRange,
     }))
@@ -181,8 +213,11 @@ fn change_once(
     session: &mut Session,
     change: &Change,
     key: &IdempotencyKey,
+    actor: Option<&str>,
 ) -> Result<Answer, postgres::Error> {
-    let row = session.query_opt(CHANGE_ONCE, &[&change.user_id, &change.amount, &key.as_str()])?;
+    let Change { user_id, amount, reference, .. } = change;
+    let row =
+        session.query_opt(CHANGE_ONCE, &[user_id, amount, reference, &actor, &key.as_str()])?;
     Ok(row.map_or(Answer { outcome: Decision::NoSuchUser, replayed: false }, |row| Answer {
         outcome: stored_outcome(change, &row),
         replayed: row.get("replayed"),
@@ -193,7 +228,10 @@ fn stored_outcome(change: &Change, row: &Row) -> Decision {
     let balance = row.get("balance");
     match row.get("outcome") {
         _ if row.get::<_, i64>("amount") != change.amount => Decision::KeyReused,
-        "changed" => Decision::Changed { balance },
+        _ if row.get::<_, Option<&str>>("reference") != change.reference.as_deref() => {
+            Decision::KeyReused
+        }
+        "changed" => Decision::Changed { balance, number: row.get("number") },
         "insufficient_funds" => Decision::InsufficientFunds { balance },
         _ => Decision::OutOfRange,
     }

@@ -24,9 +24,10 @@
 //! tables; [`db`] knows connections and no table; [`metrics`] counts and knows nothing. [`balance`]
 //! and [`cron`] never meet, and nothing can name, count or address another replica. Who may use
 //! whom: `main` ▶ all; `http` ▶ `balance`, `users`, `cron`, `db`, `config`, `metrics`, `logger`;
-//! `jobs` ▶ `cron`; `migrate`, `cron`, `balance`, `users` ▶ `db`; `db` ▶ `config`; `cron` ▶
-//! `metrics`; `users`, `cron` ▶ `timestamp`; `db`, `cron`, `http` ▶ `random`; `migrate`, `db`,
-//! `cron`, `http` ▶ `shutdown`. A test holds the code to this (`tests/it/tidy.rs`).
+//! `jobs` ▶ `cron`; `migrate`, `cron`, `balance`, `users` ▶ `db`; `db` ▶ `config`; `users` ▶
+//! `balance`; `cron` ▶ `metrics`; `users`, `cron` ▶ `timestamp`; `db`, `cron`, `http` ▶ `random`;
+//! `migrate`, `db`, `cron`, `http` ▶ `shutdown`. A test holds the code to this
+//! (`tests/it/tidy.rs`).
 //!
 //! # Laws
 //!

@@ -42,6 +42,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     "0005_creation_keys.sql",
     "0006_settings_tag.sql",
     "0007_write_instants.sql",
+    "0008_numbers.sql",
 ];
 
 /// The pause between two tries to take the lock while another replica holds it.
@@ -73,6 +74,8 @@ from (
         ('balance_changes', 'SELECT INSERT'),
         ('idempotency_keys', 'SELECT INSERT UPDATE DELETE'),
         ('creation_keys', 'SELECT INSERT UPDATE DELETE'),
+        ('set_keys', 'SELECT INSERT UPDATE DELETE'),
+        ('external_ids', 'SELECT INSERT'),
         ('cron_jobs', 'SELECT INSERT UPDATE DELETE'),
         ('cron_runs', 'SELECT INSERT UPDATE DELETE'),
         ('daily_totals', 'SELECT INSERT UPDATE')

@@ -4,36 +4,56 @@ use chrono::{DateTime, Utc};
 use postgres::error::SqlState;
 use serde::Serialize;
 
-use crate::db::{Db, Deadline, Error};
+use crate::balance::IdempotencyKey;
+use crate::db::{Db, Deadline, Error, Session};
 use crate::timestamp;
 
-/// A user's id and balance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
     /// The id, given by the database.
     pub user_id: i64,
     /// Never negative.
     pub balance: i64,
+    /// What another system calls this user; no two users have one external id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+}
+
+/// A user to create.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// The opening balance, not negative.
+    pub balance: i64,
+    /// What another system calls this user: 1 to 255 printable characters.
+    pub external_id: Option<String>,
+    /// A creation that is sent again under its key creates no second user.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// The result of a request to create a user, perhaps under an idempotency key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Creation {
     /// A new user was created.
     Created(User),
     /// An earlier request with the same key created this user; the balance is the opening one.
     Replayed(User),
-    /// Refused: an earlier request used the key with another opening balance.
+    /// Refused: an earlier request used the key with another opening balance or external id.
     KeyReused,
+    /// Refused: another user has the external id.
+    Taken {
+        /// The id of that user.
+        user_id: i64,
+    },
 }
 
 /// One row of the ledger: a change that was applied.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedChange {
-    /// A later change of the same user has a higher id.
-    pub id: i64,
+    /// Which of its user's changes it is, from 1 on, in the order of the commits.
+    pub number: i64,
     /// What was added to the balance: negative if it was lowered, never zero.
     pub amount: i64,
     /// The user's balance just after this change.
@@ -52,39 +72,58 @@ pub struct Page {
     pub limit: i64,
 }
 
-/// The ledger records an opening balance as a change, unless it is zero. Without a key the table of
-/// keys is left alone: it may be locked, or lie on another machine.
+/// The ledger records an opening balance as the first change, unless it is zero. What has neither a
+/// key nor an external id leaves their tables alone: they may be locked, or on another machine.
 const CREATE: &str = "\
 with created as (
-    insert into users (balance) values ($1) returning id, balance
+    insert into users (balance, changes, changed_at)
+    select $1::bigint, least($1, 1), case when $1 > 0 then clock_timestamp() end
+    returning id, balance, external_id, changed_at
 ), recorded as (
-    insert into balance_changes (user_id, amount, balance_after)
-    select id, balance, balance from created where balance <> 0
+    insert into balance_changes (user_id, id, amount, balance_after, created_at, actor)
+    select id, 1, balance, balance, changed_at, $2::text from created where balance > 0
 )
-select id, balance from created";
-/// Two concurrent requests with one key do not see each other's row. The second waits at the unique
-/// index until the first commits; then its whole statement fails, so its new user is undone.
+select id, balance, external_id from created";
+/// Two concurrent requests with one key or external id do not see each other's row. The second
+/// waits at the unique index until the first commits; then its whole statement fails, so its new
+/// user is undone.
 const CREATE_ONCE: &str = "\
 with found as (
-    select user_id, balance from creation_keys where key = $2
+    select user_id, balance, external_id from creation_keys where key = $4::text
+), taken as (
+    select user_id from external_ids
+    where external_id = $3::text and not exists (select from found)
 ), created as (
-    insert into users (balance) select $1::bigint where not exists (select from found)
-    returning id, balance
+    insert into users (balance, changes, changed_at, external_id)
+    select $1::bigint, least($1, 1), case when $1 > 0 then clock_timestamp() end, $3::text
+    where not exists (select from found) and not exists (select from taken)
+    returning id, balance, external_id, changed_at
 ), recorded as (
-    insert into balance_changes (user_id, amount, balance_after)
-    select id, balance, balance from created where balance <> 0
+    insert into balance_changes (user_id, id, amount, balance_after, created_at, actor)
+    select id, 1, balance, balance, changed_at, $2::text from created where balance > 0
+), named as (
+    insert into external_ids (external_id, user_id)
+    select external_id, id from created where external_id is not null
 ), kept as (
-    insert into creation_keys (key, user_id, balance) select $2, id, balance from created
+    insert into creation_keys (key, user_id, balance, external_id)
+    select $4, id, balance, external_id from created where $4 is not null
 )
-select user_id as id, balance, true as replayed from found
+select user_id as id, balance, external_id, 'replayed' as outcome from found
 union all
-select id, balance, false from created";
-const READ: &str = "select id, balance from users where id = $1";
-const LIST: &str = "select id, balance from users where id > $1 order by id limit $2";
+select user_id, 0, null, 'taken' from taken
+union all
+select id, balance, external_id, 'created' from created";
+const READ: &str = "select id, balance, external_id from users where id = $1";
+const LIST: &str = "\
+select id, balance, external_id from users where id > $1 order by id limit $2";
+const FIND: &str = "\
+select users.id, users.balance, users.external_id
+from external_ids join users on users.id = external_ids.user_id
+where external_ids.external_id = $3 and users.id > $1 limit $2";
 /// A user without changes still gives one row, of nulls, so that an unknown user differs from an
 /// empty page.
 const CHANGES: &str = "\
-select page.id, page.amount, page.balance_after, page.created_at
+select page.id as number, page.amount, page.balance_after, page.created_at
 from users left join lateral (
     select id, amount, balance_after, created_at from balance_changes
     where user_id = $1 and id < $2
@@ -93,7 +132,8 @@ from users left join lateral (
 where users.id = $1
 order by page.id desc";
 
-/// Creates a user with this opening balance, which must not be negative; at most one for each key.
+/// Creates a user; at most one for each key, and for each external id. The ledger names the
+/// `actor`, if there is one, with the opening balance.
 ///
 /// # Errors
 /// Those of the database; [`Error::effect`] says whether the user may have been created. A request
@@ -101,25 +141,41 @@ order by page.id desc";
 pub fn create(
     db: &Db,
     deadline: &Deadline,
-    balance: i64,
-    key: Option<&str>,
+    new: &NewUser,
+    actor: Option<&str>,
 ) -> Result<Creation, Error> {
     db.run(deadline, |session| {
-        let Some(key) = key else {
-            return Ok(Creation::Created(user(&session.query_one(CREATE, &[&balance])?)));
-        };
-        let rows = match session.query(CREATE_ONCE, &[&balance, &key]) {
-            // Another request with this key has just committed, and now its user is found.
+        if new.key.is_none() && new.external_id.is_none() {
+            let row = session.query_one(CREATE, &[&new.balance, &actor])?;
+            return Ok(Creation::Created(user(&row)));
+        }
+        match create_once(session, new, actor) {
+            // Another request with the key or the external id has just committed: what it has
+            // created is found now.
             Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-                session.query(CREATE_ONCE, &[&balance, &key])?
+                create_once(session, new, actor)
             }
-            rows => rows?,
-        };
-        Ok(match user(&rows[0]) {
-            created if !rows[0].get::<_, bool>("replayed") => Creation::Created(created),
-            found if found.balance == balance => Creation::Replayed(found),
-            _ => Creation::KeyReused,
-        })
+            creation => creation,
+        }
+    })
+}
+
+fn create_once(
+    session: &mut Session,
+    new: &NewUser,
+    actor: Option<&str>,
+) -> Result<Creation, postgres::Error> {
+    let NewUser { balance, external_id, key } = new;
+    let key = key.as_ref().map(IdempotencyKey::as_str);
+    let row = session.query_one(CREATE_ONCE, &[balance, &actor, external_id, &key])?;
+    let user = user(&row);
+    Ok(match row.get("outcome") {
+        "created" => Creation::Created(user),
+        "taken" => Creation::Taken { user_id: user.user_id },
+        _ if user.balance == *balance && user.external_id == *external_id => {
+            Creation::Replayed(user)
+        }
+        _ => Creation::KeyReused,
     })
 }
 
@@ -131,14 +187,24 @@ pub fn read(db: &Db, deadline: &Deadline, user_id: i64) -> Result<Option<User>, 
     db.run(deadline, |session| Ok(session.query_opt(READ, &[&user_id])?.map(|row| user(&row))))
 }
 
-/// Lists users by rising id; `page.from` is the id before the first of them.
+/// Lists users by rising id; `page.from` is the id before the first of them. With an external id,
+/// only the user that has it.
 ///
 /// # Errors
 /// Those of the database.
-pub fn list(db: &Db, deadline: &Deadline, page: Page) -> Result<Vec<User>, Error> {
+pub fn list(
+    db: &Db,
+    deadline: &Deadline,
+    external_id: Option<&str>,
+    page: Page,
+) -> Result<Vec<User>, Error> {
     let after = page.from.unwrap_or(i64::MIN);
     db.run(deadline, |session| {
-        Ok(session.query(LIST, &[&after, &page.limit])?.iter().map(user).collect())
+        let rows = match external_id {
+            Some(external_id) => session.query(FIND, &[&after, &page.limit, &external_id])?,
+            None => session.query(LIST, &[&after, &page.limit])?,
+        };
+        Ok(rows.iter().map(user).collect())
     })
 }
 
@@ -157,7 +223,7 @@ pub fn changes(
         let rows = session.query(CHANGES, &[&user_id, &before, &page.limit])?;
         let changes = rows.iter().filter_map(|row| {
             Some(RecordedChange {
-                id: row.get::<_, Option<i64>>("id")?,
+                number: row.get::<_, Option<i64>>("number")?,
                 amount: row.get("amount"),
                 balance_after: row.get("balance_after"),
                 created_at: row.get("created_at"),
@@ -168,5 +234,9 @@ pub fn changes(
 }
 
 fn user(row: &postgres::Row) -> User {
-    User { user_id: row.get("id"), balance: row.get("balance") }
+    User {
+        user_id: row.get("id"),
+        balance: row.get("balance"),
+        external_id: row.get("external_id"),
+    }
 }

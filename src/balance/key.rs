@@ -22,17 +22,19 @@ impl IdempotencyKey {
             Some(rest) => unquoted(rest.strip_suffix('"').ok_or(KeyFault)?)?,
             None => header.to_owned(),
         };
-        let printable = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-        if key.is_empty() || key.len() > LENGTH_MAX || !printable {
-            return Err(KeyFault);
-        }
-        Ok(IdempotencyKey(key))
+        if is_printable(&key) { Ok(IdempotencyKey(key)) } else { Err(KeyFault) }
     }
 
     /// The key without the header's quotes and escapes.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether the text may be a key, or another name that a client gives: 1 to 255 printable ASCII
+/// characters, which every encoding of a database has.
+pub fn is_printable(text: &str) -> bool {
+    (1..=LENGTH_MAX).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// Reads the text between the quotes: only a quote and a backslash may, and must, be escaped.

@@ -2,11 +2,11 @@
 //! wrong is answered before it waits for anything.
 
 use super::call::Call;
-use super::input::{Fields, Query};
+use super::input::{Fields, Query, read_label};
 use super::problem::Problem;
 use crate::balance::{Change, IdempotencyKey};
 use crate::cron::{self, Action, Filter, InvalidSchedule, JobFilter, Name, Precondition, Schedule};
-use crate::users::Page;
+use crate::users::{NewUser, Page};
 
 /// Everything that can be asked for, validated.
 #[derive(Clone, Debug)]
@@ -25,10 +25,10 @@ pub enum Command {
     Document,
     /// To change a balance.
     ChangeBalance(Change),
-    /// To create a user with this opening balance, once for each key.
-    CreateUser(i64, Option<IdempotencyKey>),
-    /// A part of the list of users.
-    ListUsers(Page),
+    /// To create a user, once for each key.
+    CreateUser(NewUser),
+    /// A part of the list of users: of all, or of the one with this external id.
+    ListUsers(Option<String>, Page),
     /// One user, by the id.
     ReadUser(i64),
     /// A part of the list of this user's changes.
@@ -64,15 +64,19 @@ impl Command {
         refuse_preconditions(call)?;
         let mut fields = Fields::parse(call)?;
         let balance = fields.take_integer("balance")?;
+        let external_id = fields.take_label("externalId")?;
         fields.end()?;
         if balance < 0 {
             return Err(Problem::invalid_request("balance", "`balance` must not be negative"));
         }
-        Ok(Command::CreateUser(balance, read_key(call)?))
+        Ok(Command::CreateUser(NewUser { balance, external_id, key: read_key(call)? }))
     }
 
     pub(super) fn list_users(call: &Call, _: &str) -> Result<Command, Problem> {
-        read_page(call, "after").map(Command::ListUsers)
+        let mut query = Query::parse(call.query());
+        let external_id = query.take_text("externalId")?;
+        let external_id = external_id.map(|text| read_label("externalId", text)).transpose()?;
+        Ok(Command::ListUsers(external_id, read_page(query, "after")?))
     }
 
     pub(super) fn read_user(call: &Call, id: &str) -> Result<Command, Problem> {
@@ -81,7 +85,10 @@ impl Command {
     }
 
     pub(super) fn list_changes(call: &Call, id: &str) -> Result<Command, Problem> {
-        Ok(Command::ListChanges(read_user_id(id)?, read_page(call, "before")?))
+        Ok(Command::ListChanges(
+            read_user_id(id)?,
+            read_page(Query::parse(call.query()), "before")?,
+        ))
     }
 
     pub(super) fn cron_status(call: &Call, _: &str) -> Result<Command, Problem> {
@@ -133,9 +140,10 @@ pub fn read_change(call: &Call) -> Result<Change, Problem> {
     let mut fields = Fields::parse(call)?;
     let user_id = fields.take_integer("userId")?;
     let amount = fields.take_integer("amount")?;
+    let reference = fields.take_label("reference")?;
     fields.end()?;
     let key = read_key(call)?;
-    Change::new(user_id, amount, key)
+    Change::new(user_id, amount, key, reference)
         .ok_or_else(|| Problem::invalid_request("amount", "`amount` must not be 0"))
 }
 
@@ -214,8 +222,7 @@ fn refuse_preconditions(call: &Call) -> Result<(), Problem> {
     }
 }
 
-fn read_page(call: &Call, from: &'static str) -> Result<Page, Problem> {
-    let mut query = Query::parse(call.query());
+fn read_page(mut query: Query<'_>, from: &'static str) -> Result<Page, Problem> {
     let from = query.take_integer(from, 0..=i64::MAX)?;
     let limit = query.take_integer("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
     query.end()?;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
 use parking_lot::Mutex;
+use serde::Serialize;
 
 use super::call::Call;
 use super::command::Command;
@@ -21,7 +22,6 @@ use crate::db::{self, Db, Lack, Stage};
 use crate::logger::Seldom;
 use crate::metrics::{CONTENT_TYPE, Metrics, Readings};
 use crate::shutdown::say;
-use crate::users::User;
 
 /// Outcome, for the metrics, of a change that an earlier request with the same key had made.
 pub(super) const REPLAYED: &str = "replayed";
@@ -77,8 +77,10 @@ impl Api {
             Command::Documentation => Ok(page::DOCUMENTATION.reply()),
             Command::Document => Ok(Reply::constant("application/json", DOCUMENT)),
             Command::ChangeBalance(change) => self.change_balance(asked, change),
-            Command::CreateUser(balance, key) => self.create_user(asked, *balance, key.as_ref()),
-            Command::ListUsers(page) => self.list_users(asked, *page),
+            Command::CreateUser(user) => self.create_user(asked, user),
+            Command::ListUsers(external_id, page) => {
+                self.list_users(asked, external_id.as_deref(), *page)
+            }
             Command::ReadUser(user_id) => self.read_user(asked, *user_id),
             Command::ListChanges(user_id, page) => self.list_changes(asked, *user_id, *page),
             Command::CronStatus(filter) => self.cron_status(asked, filter),
@@ -157,7 +159,7 @@ impl Api {
     }
 
     fn change_balance(&self, asked: &Asked<'_>, change: &Change) -> Result<Reply, Fault> {
-        let answer = balance::apply(&self.db, asked.deadline, change)?;
+        let answer = balance::apply(&self.db, asked.deadline, change, None)?;
         let reply = balance_reply(change.user_id(), change.amount(), answer);
         Ok(match answer.replayed && answer.outcome != Decision::KeyReused {
             true => replayed(reply).with_outcome(REPLAYED),
@@ -213,6 +215,15 @@ impl From<db::Error> for Fault {
     }
 }
 
+/// The answer to a change that was applied.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Changed {
+    user_id: i64,
+    balance: i64,
+    number: Option<i64>,
+}
+
 /// Marks the answer to a repeated request, so that clients can tell it from the first answer.
 pub(super) fn replayed(reply: Reply) -> Reply {
     reply.with_header("Idempotency-Replayed", "true")
@@ -220,15 +231,15 @@ pub(super) fn replayed(reply: Reply) -> Reply {
 
 fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {
     match answer.outcome {
-        Decision::Changed { balance } => {
-            Reply::json(200, &User { user_id, balance }).with_outcome("changed")
+        Decision::Changed { balance, number } => {
+            Reply::json(200, &Changed { user_id, balance, number }).with_outcome("changed")
         }
         Decision::InsufficientFunds { balance } => {
             Problem::insufficient_funds(balance, amount).into()
         }
         Decision::OutOfRange => Problem::amount_out_of_range(amount).into(),
         Decision::NoSuchUser => Problem::user_not_found(user_id).into(),
-        Decision::KeyReused => Problem::key_reused("a change of another amount").into(),
+        Decision::KeyReused => Problem::key_reused("another amount or reference").into(),
     }
 }
 

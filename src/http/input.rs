@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::call::Call;
 use super::problem::Problem;
+use crate::balance::is_printable;
 
 /// The members of a JSON object, including those given twice.
 pub(super) struct Fields(Vec<(String, Value)>);
@@ -53,6 +54,11 @@ impl Fields {
             Some(Value::String(text)) => Ok(Some(text)),
             Some(_) => Err(Problem::invalid_request(name, format!("`{name}` must be a text"))),
         }
+    }
+
+    /// Removes a label of the client's own: 1 to 255 printable ASCII characters, as in a key.
+    pub(super) fn take_label(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+        self.take_text(name)?.map(|text| read_label(name, text)).transpose()
     }
 
     /// Removes a boolean; `None` if it is not given.
@@ -110,6 +116,16 @@ impl<'de> Deserialize<'de> for Fields {
             }
         }
         deserializer.deserialize_map(Members)
+    }
+}
+
+pub(super) fn read_label(name: &'static str, text: String) -> Result<String, Problem> {
+    match is_printable(&text) {
+        true => Ok(text),
+        false => {
+            let rule = format!("`{name}` must be 1 to 255 printable ASCII characters");
+            Err(Problem::invalid_request(name, rule))
+        }
     }
 }
 

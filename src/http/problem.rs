@@ -22,6 +22,8 @@ struct Document {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    #[serde(rename = "userId", skip_serializing_if = "Option::is_none")]
+    user_id: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     balance: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,6 +41,7 @@ impl Problem {
             detail: detail.into(),
             code,
             field: None,
+            user_id: None,
             balance: None,
             amount: None,
             outcome: None,
@@ -81,6 +84,13 @@ impl Problem {
     pub(super) fn user_not_found(user_id: i64) -> Problem {
         let detail = format!("there is no user {user_id}");
         Problem::new(404, "user_not_found", detail)
+    }
+
+    pub(super) fn external_id_taken(user_id: i64) -> Problem {
+        let detail = format!("the user {user_id} has this external id");
+        let mut problem = Problem::new(409, "external_id_taken", detail);
+        problem.document.user_id = Some(user_id);
+        problem
     }
 
     pub(super) fn job_not_found(name: &str) -> Problem {

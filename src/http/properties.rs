@@ -91,7 +91,7 @@ proptest! {
             members.reverse();
         }
         let read = change(&object(&members, &space));
-        prop_assert_eq!(read, Ok(Change::new(user_id, amount, None).unwrap()));
+        prop_assert_eq!(read, Ok(Change::new(user_id, amount, None, None).unwrap()));
     }
 
     #[test]

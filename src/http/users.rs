@@ -6,8 +6,7 @@ use super::Asked;
 use super::handlers::{Api, Fault, next_page, replayed};
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::balance::IdempotencyKey;
-use crate::users::{self, Creation, Page, RecordedChange, User};
+use crate::users::{self, Creation, NewUser, Page, RecordedChange, User};
 
 #[derive(Serialize)]
 struct UserList {
@@ -23,23 +22,18 @@ struct ChangeList {
 
 impl Api {
     /// A repeated key gets the first answer again: the same user, with the opening balance.
-    pub(super) fn create_user(
-        &self,
-        asked: &Asked<'_>,
-        balance: i64,
-        key: Option<&IdempotencyKey>,
-    ) -> Result<Reply, Fault> {
-        let key = key.map(IdempotencyKey::as_str);
+    pub(super) fn create_user(&self, asked: &Asked<'_>, user: &NewUser) -> Result<Reply, Fault> {
         let created = |user: User| {
             let location = format!("/api/users/{}", user.user_id);
             Reply::json(201, &user).with_header("Location", location)
         };
-        match users::create(&self.db, asked.deadline, balance, key)? {
+        match users::create(&self.db, asked.deadline, user, None)? {
             Creation::Created(user) => Ok(created(user)),
             Creation::Replayed(user) => Ok(replayed(created(user))),
             Creation::KeyReused => {
-                Err(Problem::key_reused("a user of another opening balance").into())
+                Err(Problem::key_reused("another opening balance or external id").into())
             }
+            Creation::Taken { user_id } => Err(Problem::external_id_taken(user_id).into()),
         }
     }
 
@@ -50,8 +44,13 @@ impl Api {
         }
     }
 
-    pub(super) fn list_users(&self, asked: &Asked<'_>, page: Page) -> Result<Reply, Fault> {
-        let users = users::list(&self.db, asked.deadline, page)?;
+    pub(super) fn list_users(
+        &self,
+        asked: &Asked<'_>,
+        external_id: Option<&str>,
+        page: Page,
+    ) -> Result<Reply, Fault> {
+        let users = users::list(&self.db, asked.deadline, external_id, page)?;
         let next = next_page(&users, page.limit, |user| user.user_id);
         Ok(Reply::json(200, &UserList { users, next }))
     }
@@ -64,7 +63,7 @@ impl Api {
     ) -> Result<Reply, Fault> {
         let changes = users::changes(&self.db, asked.deadline, user_id, page)?;
         let changes = changes.ok_or_else(|| Problem::user_not_found(user_id))?;
-        let next = next_page(&changes, page.limit, |change| change.id);
+        let next = next_page(&changes, page.limit, |change| change.number);
         Ok(Reply::json(200, &ChangeList { changes, next }))
     }
 }

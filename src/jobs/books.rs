@@ -22,29 +22,30 @@ with page as (
         select id from users where id > $1 order by id limit $2
     ) as ids
 ), summed as (
-    select users.id, balance, count(amount) as changes, coalesce(sum(amount), 0) as total
+    select users.id, balance, users.changes, count(amount) as rows,
+        coalesce(sum(amount), 0) as total
     from users left join lateral (
         select amount from balance_changes where user_id = users.id order by id limit $3::bigint + 1
     ) as ledger on true
     where users.id > $1 and users.id <= (select last from page)
-    group by users.id, balance
+    group by users.id, balance, users.changes
 )
 select max(id) as last, count(*) as users,
-    coalesce(array_agg(id) filter (where changes <= $3 and balance <> total), '{}') as wrong,
-    coalesce(array_agg(id) filter (where changes > $3), '{}') as long
+    coalesce(array_agg(id) filter (
+        where rows <= $3 and (balance <> total or changes <> rows)), '{}') as wrong,
+    coalesce(array_agg(id) filter (where rows > $3), '{}') as long
 from summed";
 
-/// A user's balance and the id of its last change, both at one instant.
-const LONG: &str = "\
-select balance, (select max(id) from balance_changes where user_id = $1) as last
-from users where id = $1";
+/// A user's balance and the number of its last change, both at one instant.
+const LONG: &str = "select balance, changes from users where id = $1";
 const SUM: &str = "\
-select max(id) as last, coalesce(sum(amount), 0)::text as total from (
+select max(id) as last, coalesce(sum(amount), 0)::text as total, count(*) as rows from (
     select id, amount from balance_changes
     where user_id = $1 and id > $2 and id <= $3 order by id limit $4
 ) as part";
 
-/// A user's balance starts at 0; `$3` is the balance after the last change of the page before.
+/// A user's balance and numbers start at 0; `$2` is the number of the last change of the page
+/// before, and `$3` the balance after it. Where a number is left out, a row was lost.
 const AUDIT: &str = "\
 with page as (
     select user_id, id, amount, balance_after from balance_changes
@@ -54,6 +55,9 @@ with page as (
         balance_after <> amount + coalesce(
             lag(balance_after) over (partition by user_id order by id),
             case when user_id = $1 then $3::bigint else 0 end
+        ) or id <> 1 + coalesce(
+            lag(id) over (partition by user_id order by id),
+            case when user_id = $1 then $2::bigint else 0 end
         ) as wrong
     from page
 )
@@ -76,7 +80,7 @@ with page as (
 )
 select id, balance, max(id) over () as last from page order by balance desc, id limit $3";
 
-/// Fails if the balance of any user is not the sum of its changes.
+/// Fails if the balance of any user is not the sum of its changes, or if one of these is missing.
 pub(super) fn reconcile(pace: &Pace<'_>) -> Result<String, Failure> {
     let last_user = last_user(pace)?;
     let (mut after, mut users) = (0_i64, 0);
@@ -113,22 +117,23 @@ fn is_sum_of_many(pace: &Pace<'_>, user_id: i64) -> Result<bool, Failure> {
     let Some(user) = user else {
         return Ok(true);
     };
-    let (balance, last): (i64, Option<i64>) = (user.get("balance"), user.get("last"));
-    let (mut after, mut total) = (0_i64, 0_i128);
+    let (balance, last): (i64, i64) = (user.get("balance"), user.get("changes"));
+    let (mut after, mut total, mut rows) = (0_i64, 0_i128, 0_i64);
     loop {
         let params: Params<'_> = &[&user_id, &after, &last, &CHANGES_A_STEP];
-        let rows = pace.context.step(|session| session.query(SUM, params))?;
-        let Some(read) = rows[0].get("last") else {
-            return Ok(total == i128::from(balance));
+        let part = pace.context.step(|session| session.query_one(SUM, params))?;
+        let Some(read) = part.get("last") else {
+            return Ok(total == i128::from(balance) && rows == last);
         };
         after = read;
         // The sum of one step: at most `CHANGES_A_STEP` 64-bit numbers, which fits.
-        total += rows[0].get::<_, &str>("total").parse::<i128>().unwrap_or(0);
+        total += part.get::<_, &str>("total").parse::<i128>().unwrap_or(0);
+        rows += part.get::<_, i64>("rows");
         pace.context.wait(PAUSE)?;
     }
 }
 
-/// Fails if a change does not follow from the one before it.
+/// Fails if a change does not follow from the one before it, in its number and its balance.
 pub(super) fn audit(pace: &Pace<'_>) -> Result<String, Failure> {
     let last_user = last_user(pace)?;
     let (mut user_id, mut id, mut balance) = (0_i64, 0_i64, 0_i64);

@@ -12,7 +12,7 @@ fn a_change_goes_up_and_down_and_is_recorded() {
     let answer = post(replica.addr, "/api/balance", &change(1, -2));
     assert_eq!(
         (answer.status, answer.json()),
-        (200, serde_json::json!({"userId":1,"balance":9998}))
+        (200, serde_json::json!({"userId":1,"balance":9998,"number":2}))
     );
     assert_eq!(post(replica.addr, "/api/balance", &change(1, 7)).balance(), 10_005);
     assert_eq!(get(replica.addr, "/api/users/1").balance(), 10_005);

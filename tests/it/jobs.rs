@@ -77,9 +77,9 @@ fn reconciling_sums_a_long_list_of_changes_part_by_part() {
     for (off, outcome) in [(0, "succeeded"), (1, "failed")] {
         let database = Postgres::shared().migrated();
         let fill = format!(
-            "insert into balance_changes (user_id, amount, balance_after) \
-             select 1, 1, 10000 + n from generate_series(1, 12000) n order by n; \
-             update users set balance = 22000 + {off}"
+            "insert into balance_changes (user_id, id, amount, balance_after) \
+             select 1, 1 + n, 1, 10000 + n from generate_series(1, 12000) n; \
+             update users set balance = 22000 + {off}, changes = 12001"
         );
         database.connect().batch_execute(&fill).unwrap();
         assert_eq!(run_quickly(&database, "reconcile-balances").0, outcome);
@@ -100,12 +100,36 @@ fn auditing_finds_a_change_that_does_not_follow_from_the_one_before() {
     assert!(detail.starts_with("2 of 3598 changes do not follow"), "{detail}");
 }
 
+#[test]
+fn a_change_that_is_missing_is_found_although_the_sum_is_right() {
+    let fill = "insert into users (id, balance) values (2, 5), (3, 5); \
+                insert into balance_changes (user_id, amount, balance_after) \
+                select user_id, amount, balance \
+                from (values (5, 5), (-2, 3), (2, 5)) as made (amount, balance), \
+                    unnest(array[2, 3]) as user_id";
+    let lost = |which: &str, job: &str| {
+        let database = Postgres::shared().migrated();
+        database.connect().batch_execute(fill).unwrap();
+        let lose = format!("delete from balance_changes where user_id = 3 and {which}");
+        database.connect().batch_execute(&lose).unwrap();
+        run_quickly(&database, job)
+    };
+    for job in ["reconcile-balances", "audit-ledger"] {
+        assert_eq!(lost("id = 4", job).0, "succeeded");
+    }
+    let (outcome, detail) = lost("id in (2, 3)", "reconcile-balances");
+    assert_eq!(outcome, "failed", "{detail}");
+    let (outcome, detail) = lost("id = 1", "audit-ledger");
+    assert_eq!(outcome, "failed");
+    assert!(detail.starts_with("1 of 6 changes do not follow"), "{detail}");
+}
+
 /// A page of the audit ends within a user's changes.
 #[test]
 fn auditing_follows_a_user_from_page_to_page() {
     let database = Postgres::shared().migrated();
-    let fill = "insert into balance_changes (user_id, amount, balance_after) \
-                select 1, 1, 10000 + n from generate_series(1, 12000) n order by n";
+    let fill = "insert into balance_changes (user_id, id, amount, balance_after) \
+                select 1, 1 + n, 1, 10000 + n from generate_series(1, 12000) n";
     database.connect().batch_execute(fill).unwrap();
     let right = run_quickly(&database, "audit-ledger");
     assert_eq!(right, succeeded("12001 changes follow from one another"));

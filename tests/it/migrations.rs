@@ -63,7 +63,8 @@ fn a_delivered_schema_with_data_in_it_is_upgraded() {
                 values (2, 'k', 7, 'changed', 7, gen_random_uuid())";
     database.connect().batch_execute(fill).unwrap();
     migrate(&database, MIGRATIONS).expect("upgraded");
-    assert_eq!(database.number("select count(*) from schema_migrations"), 7);
+    let applied = database.number("select count(*) from schema_migrations");
+    assert_eq!(applied, i64::try_from(MIGRATIONS.len()).unwrap());
     assert_eq!(database.number("select count(*) from idempotency_keys"), 1);
     assert_eq!(database.number("select count(*) from cron_jobs"), 10);
     database.assert_books_balance();

@@ -48,7 +48,7 @@ fn modules_use_only_what_they_may() {
         ("db", vec!["config", "shutdown", "random"]),
         ("migrate", vec!["db", "shutdown"]),
         ("balance", vec!["db"]),
-        ("users", vec!["db", "timestamp"]),
+        ("users", vec!["balance", "db", "timestamp"]),
         ("cron", vec!["db", "shutdown", "timestamp", "metrics", "random"]),
         ("jobs", vec!["cron"]),
         (

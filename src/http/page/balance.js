@@ -23,7 +23,7 @@ async function showBalance() {
         if (asked !== balanceAsked) return;
         tell(byId("user-said"), "", "");
         say(byId("balance"), grouped(balance));
-        const newest = changes[0]?.id;
+        const newest = changes[0]?.number;
         const rows = byId("changes");
         if (rows.dataset.newest !== `${userId} ${newest}`) {
             rows.replaceChildren(...changes.map(changeRow));
@@ -49,9 +49,9 @@ function forgetBalance(sign) {
     delete byId("changes").dataset.newest;
 }
 
-function changeRow({ id, amount, balanceAfter, createdAt }) {
+function changeRow({ number, amount, balanceAfter, createdAt }) {
     const sign = amount.startsWith("-") ? "" : "+";
-    return make("tr", { "data-change": id },
+    return make("tr", { "data-change": number },
         make("td", { title: dayAndTime(createdAt) }, sinceToday(createdAt, databaseNow())),
         make("td", { class: "number" }, sign + grouped(amount)),
         make("td", { class: "number" }, grouped(balanceAfter)));

@@ -44,7 +44,7 @@ class Lost extends Error {}
 
 /** Whole numbers have 64 bits, and this language's 53: amounts and balances are read as text. */
 function parseExactly(text) {
-    const numbers = /"(userId|balance|amount|balanceAfter|id|next)":(-?\d+)/g;
+    const numbers = /"(userId|balance|amount|balanceAfter|number|next)":(-?\d+)/g;
     return JSON.parse(text.replace(numbers, '"$1":"$2"'));
 }
 

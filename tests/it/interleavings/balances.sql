@@ -8,9 +8,9 @@ begin
     delete from idempotency_keys;
     delete from balance_changes;
     delete from users;
-    insert into users (id, balance) values (1, opens.balance), (2, 100);
-    insert into balance_changes (user_id, amount, balance_after)
-    select users.id, users.balance, users.balance from users;
+    insert into users (id, balance, changes) values (1, opens.balance, 1), (2, 100, 1);
+    insert into balance_changes (user_id, id, amount, balance_after)
+    select users.id, 1, users.balance, users.balance from users;
 end
 $$;
 
@@ -31,6 +31,11 @@ union all
     ) as change
     where balance_after <> balance
 union all
+    select 'the changes of a user are not numbered 1, 2, 3'
+    from users where array[changes, changes] <> (
+        select array[count(*), coalesce(max(id), 0)]
+        from balance_changes where user_id = users.id)
+union all
     select 'a later change has an earlier instant'
     from (
         select created_at, lag(created_at) over (partition by user_id order by id) as before
@@ -43,7 +48,7 @@ union all
         select * from balance_changes where abs(amount) = 61
     ) as change
         on kept.user_id = change.user_id and kept.amount = change.amount
-        and kept.balance = change.balance_after
+        and kept.balance = change.balance_after and kept.number = change.id
     where (kept.outcome is distinct from 'changed') <> (change.id is null)
 union all
     select 'the neighbour has no change of the two'

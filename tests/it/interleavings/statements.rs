@@ -100,12 +100,12 @@ pub(super) fn changes() -> Vec<Statement> {
         arguments,
     };
     vec![
-        change("CHANGE -60", "CHANGE", |_| "1, -60".to_owned()),
-        change("CHANGE +60", "CHANGE", |_| "1, 60".to_owned()),
-        change("CHANGE_LOCKED -60", "CHANGE_LOCKED", |_| "1, -60".to_owned()),
-        change("CHANGE_LOCKED +60", "CHANGE_LOCKED", |_| "1, 60".to_owned()),
-        change("CHANGE_ONCE -61", "CHANGE_ONCE", |_| "1, -61, 'key'".to_owned()),
-        change("CHANGE_ONCE +61", "CHANGE_ONCE", |_| "1, 61, 'key'".to_owned()),
-        change(NEIGHBOUR, "CHANGE", |_| "2, -60".to_owned()),
+        change("CHANGE -60", "CHANGE", |_| "1, -60, null, null".to_owned()),
+        change("CHANGE +60", "CHANGE", |_| "1, 60, null, null".to_owned()),
+        change("CHANGE_LOCKED -60", "CHANGE_LOCKED", |_| "1, -60, null, null".to_owned()),
+        change("CHANGE_LOCKED +60", "CHANGE_LOCKED", |_| "1, 60, null, null".to_owned()),
+        change("CHANGE_ONCE -61", "CHANGE_ONCE", |_| "1, -61, null, null, 'key'".to_owned()),
+        change("CHANGE_ONCE +61", "CHANGE_ONCE", |_| "1, 61, null, null, 'key'".to_owned()),
+        change(NEIGHBOUR, "CHANGE", |_| "2, -60, null, null".to_owned()),
     ]
 }

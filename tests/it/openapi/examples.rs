@@ -130,6 +130,7 @@ fn refusals(addr: SocketAddr) -> Vec<Answer> {
     let key = ["Idempotency-Key: order-7"];
     assert_eq!(ask(addr, "POST /api/balance", &key, &change(1, -2)).balance(), 9_998);
     let user = |balance| ask(addr, "POST /api/users", &key, &format!("{{\"balance\":{balance}}}"));
+    let named = || post(addr, "/api/users", r#"{"balance":0,"externalId":"customer-17"}"#);
     vec![
         unknown,
         ask(addr, "POST /api/users", &["If-None-Match: *"], "{\"balance\":0}"),
@@ -148,6 +149,8 @@ fn refusals(addr: SocketAddr) -> Vec<Answer> {
         post(addr, "/api/cron/jobs/my-job/run", ""),
         user(0),
         user(1),
+        named(),
+        named(),
     ]
 }
 

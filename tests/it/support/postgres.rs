@@ -211,13 +211,14 @@ impl Database {
         self.connect().query_one(sql, &[]).expect(sql).get(0)
     }
 
-    /// Fails unless every balance is the sum of its user's changes.
+    /// Fails unless every balance is the sum of its user's changes, which are numbered 1, 2, 3 …
     pub(crate) fn assert_books_balance(&self) {
         let wrong = self.number(
-            "select count(*) from users where balance <> (select coalesce(sum(amount), 0) \
-             from balance_changes where user_id = users.id)",
+            "select count(*) from users where array[balance, changes, changes] <> (\
+                 select array[coalesce(sum(amount), 0), count(*), coalesce(max(id), 0)]::bigint[] \
+                 from balance_changes where user_id = users.id)",
         );
-        assert_eq!(wrong, 0, "balances that are not the sum of their changes");
+        assert_eq!(wrong, 0, "balances that are not the sum of their numbered changes");
     }
 }
 
