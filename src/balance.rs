@@ -7,11 +7,15 @@
 //! the amount, the change is decided again on the locked row.
 
 mod key;
+mod ledger;
 
 use postgres::Row;
 
 use crate::db::{Db, Deadline, Error, Session};
 pub use key::{IdempotencyKey, KeyFault, is_printable};
+pub use ledger::{
+    AsOf, BalanceAsOf, Reading, RecordedChange, RecordedChanges, Selection, list, read_as_of,
+};
 
 /// A signed amount to add to a user's balance.
 #[derive(Clone, Debug, PartialEq, Eq)]

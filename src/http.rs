@@ -33,6 +33,8 @@ mod dispatch;
 mod handlers;
 mod input;
 mod lanes;
+mod ledger;
+mod media;
 mod page;
 mod problem;
 mod readiness;

@@ -25,8 +25,8 @@
 //! and [`cron`] never meet, and nothing can name, count or address another replica. Who may use
 //! whom: `main` ▶ all; `http` ▶ `balance`, `users`, `cron`, `db`, `config`, `metrics`, `logger`;
 //! `jobs` ▶ `cron`; `migrate`, `cron`, `balance`, `users` ▶ `db`; `db` ▶ `config`; `users` ▶
-//! `balance`; `cron` ▶ `metrics`; `users`, `cron` ▶ `timestamp`; `db`, `cron`, `http` ▶ `random`;
-//! `migrate`, `db`, `cron`, `http` ▶ `shutdown`. A test holds the code to this
+//! `balance`; `cron` ▶ `metrics`; `balance`, `cron`, `http` ▶ `timestamp`; `db`, `cron`, `http` ▶
+//! `random`; `migrate`, `db`, `cron`, `http` ▶ `shutdown`. A test holds the code to this
 //! (`tests/it/tidy.rs`).
 //!
 //! # Laws

@@ -1,12 +1,10 @@
-//! Users: to create, read and list them, and to list a user's changes.
+//! Users: to create, read and list them.
 
-use chrono::{DateTime, Utc};
 use postgres::error::SqlState;
 use serde::Serialize;
 
 use crate::balance::IdempotencyKey;
 use crate::db::{Db, Deadline, Error, Session};
-use crate::timestamp;
 
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,21 +44,6 @@ pub enum Creation {
         /// The id of that user.
         user_id: i64,
     },
-}
-
-/// One row of the ledger: a change that was applied.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RecordedChange {
-    /// Which of its user's changes it is, from 1 on, in the order of the commits.
-    pub number: i64,
-    /// What was added to the balance: negative if it was lowered, never zero.
-    pub amount: i64,
-    /// The user's balance just after this change.
-    pub balance_after: i64,
-    /// When the change was made, by the database's clock.
-    #[serde(serialize_with = "timestamp::as_text")]
-    pub created_at: DateTime<Utc>,
 }
 
 /// A part of a list: at most `limit` rows that follow the row `from` in the list's order.
@@ -120,17 +103,6 @@ const FIND: &str = "\
 select users.id, users.balance, users.external_id
 from external_ids join users on users.id = external_ids.user_id
 where external_ids.external_id = $3 and users.id > $1 limit $2";
-/// A user without changes still gives one row, of nulls, so that an unknown user differs from an
-/// empty page.
-const CHANGES: &str = "\
-select page.id as number, page.amount, page.balance_after, page.created_at
-from users left join lateral (
-    select id, amount, balance_after, created_at from balance_changes
-    where user_id = $1 and id < $2
-    order by id desc limit $3
-) page on true
-where users.id = $1
-order by page.id desc";
 
 /// Creates a user; at most one for each key, and for each external id. The ledger names the
 /// `actor`, if there is one, with the opening balance.
@@ -205,31 +177,6 @@ pub fn list(
             None => session.query(LIST, &[&after, &page.limit])?,
         };
         Ok(rows.iter().map(user).collect())
-    })
-}
-
-/// Lists a user's changes, newest first; None if no user has this id.
-///
-/// # Errors
-/// Those of the database.
-pub fn changes(
-    db: &Db,
-    deadline: &Deadline,
-    user_id: i64,
-    page: Page,
-) -> Result<Option<Vec<RecordedChange>>, Error> {
-    let before = page.from.unwrap_or(i64::MAX);
-    db.run(deadline, |session| {
-        let rows = session.query(CHANGES, &[&user_id, &before, &page.limit])?;
-        let changes = rows.iter().filter_map(|row| {
-            Some(RecordedChange {
-                number: row.get::<_, Option<i64>>("number")?,
-                amount: row.get("amount"),
-                balance_after: row.get("balance_after"),
-                created_at: row.get("created_at"),
-            })
-        });
-        Ok((!rows.is_empty()).then(|| changes.collect()))
     })
 }
 

@@ -25,6 +25,8 @@ pub struct Call {
     pub sec_fetch_site: Option<String>,
     /// All values of `Content-Encoding`, joined by commas.
     pub content_encoding: Option<String>,
+    /// All values of `Accept`, joined by commas.
+    pub accept: Option<String>,
     /// All values of `If-Match`, joined by commas.
     pub if_match: Option<String>,
     /// All values of `If-None-Match`, joined by commas.
@@ -68,6 +70,7 @@ impl Call {
             origin: first("Origin"),
             sec_fetch_site: first("Sec-Fetch-Site"),
             content_encoding: list("Content-Encoding"),
+            accept: list("Accept"),
             if_match: list("If-Match"),
             if_none_match: list("If-None-Match"),
             contradiction: SINGLE.into_iter().find(differ),

@@ -3,8 +3,9 @@
 
 use super::call::Call;
 use super::input::{Fields, Query, read_label};
+use super::media::Media;
 use super::problem::Problem;
-use crate::balance::{Change, IdempotencyKey};
+use crate::balance::{AsOf, Change, IdempotencyKey, Selection};
 use crate::cron::{self, Action, Filter, InvalidSchedule, JobFilter, Name, Precondition, Schedule};
 use crate::users::{NewUser, Page};
 
@@ -31,8 +32,10 @@ pub enum Command {
     ListUsers(Option<String>, Page),
     /// One user, by the id.
     ReadUser(i64),
-    /// A part of the list of this user's changes.
-    ListChanges(i64, Page),
+    /// A part of the list of a user's changes.
+    ListChanges(Selection, Media),
+    /// The balance of this user, now or earlier.
+    ReadBalance(i64, AsOf),
     /// Jobs, live; all or a part.
     CronStatus(JobFilter),
     /// A part of the list of finished runs.
@@ -76,19 +79,15 @@ impl Command {
         let mut query = Query::parse(call.query());
         let external_id = query.take_text("externalId")?;
         let external_id = external_id.map(|text| read_label("externalId", text)).transpose()?;
-        Ok(Command::ListUsers(external_id, read_page(query, "after")?))
+        let from = query.take_integer("after", 0..=i64::MAX)?;
+        let limit = take_limit(&mut query)?;
+        query.end()?;
+        Ok(Command::ListUsers(external_id, Page { from, limit }))
     }
 
     pub(super) fn read_user(call: &Call, id: &str) -> Result<Command, Problem> {
         Query::parse(call.query()).end()?;
         read_user_id(id).map(Command::ReadUser)
-    }
-
-    pub(super) fn list_changes(call: &Call, id: &str) -> Result<Command, Problem> {
-        Ok(Command::ListChanges(
-            read_user_id(id)?,
-            read_page(Query::parse(call.query()), "before")?,
-        ))
     }
 
     pub(super) fn cron_status(call: &Call, _: &str) -> Result<Command, Problem> {
@@ -193,7 +192,7 @@ pub fn read_run_filter(call: &Call) -> Result<Filter, Problem> {
         server: query.take_text("server")?,
         outcome: query.take_text("outcome")?,
         before: query.take_integer("before", 0..=i64::MAX)?,
-        limit: query.take_integer("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT),
+        limit: take_limit(&mut query)?,
     };
     query.end()?;
     let outcomes = cron::Outcome::ALL.map(cron::Outcome::name);
@@ -222,15 +221,13 @@ fn refuse_preconditions(call: &Call) -> Result<(), Problem> {
     }
 }
 
-fn read_page(mut query: Query<'_>, from: &'static str) -> Result<Page, Problem> {
-    let from = query.take_integer(from, 0..=i64::MAX)?;
-    let limit = query.take_integer("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
-    query.end()?;
-    Ok(Page { from, limit })
+/// The rows of a page: at most 1,000, and 100 if nothing else is said.
+pub(super) fn take_limit(query: &mut Query<'_>) -> Result<i64, Problem> {
+    Ok(query.take_integer("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT))
 }
 
 /// The route has seen that it is one.
-fn read_user_id(text: &str) -> Result<i64, Problem> {
+pub(super) fn read_user_id(text: &str) -> Result<i64, Problem> {
     text.parse().map_err(|_| Problem::not_found())
 }
 

@@ -82,7 +82,8 @@ impl Api {
                 self.list_users(asked, external_id.as_deref(), *page)
             }
             Command::ReadUser(user_id) => self.read_user(asked, *user_id),
-            Command::ListChanges(user_id, page) => self.list_changes(asked, *user_id, *page),
+            Command::ListChanges(selection, media) => self.list_changes(asked, selection, *media),
+            Command::ReadBalance(user_id, as_of) => self.read_balance(asked, *user_id, *as_of),
             Command::CronStatus(filter) => self.cron_status(asked, filter),
             Command::CronHistory(filter) => self.cron_history(asked, filter),
             Command::ReadJob(name) => self.read_job(asked, name),

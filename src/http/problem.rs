@@ -86,6 +86,16 @@ impl Problem {
         Problem::new(404, "user_not_found", detail)
     }
 
+    pub(super) fn no_change_yet(user_id: i64) -> Problem {
+        let detail = format!("the user {user_id} had no change up to that instant");
+        Problem::new(404, "user_not_found", detail)
+    }
+
+    pub(super) fn no_such_number(user_id: i64, changes: i64) -> Problem {
+        let detail = format!("there is no such change: the user {user_id} has had {changes}");
+        Problem::new(404, "not_found", detail)
+    }
+
     pub(super) fn external_id_taken(user_id: i64) -> Problem {
         let detail = format!("the user {user_id} has this external id");
         let mut problem = Problem::new(409, "external_id_taken", detail);

@@ -42,7 +42,7 @@ pub enum NoRoute {
 use Reach::{Change, Memory, Read};
 
 /// All routes, the busiest first.
-pub static ROUTES: [Route; 18] = [
+pub static ROUTES: [Route; 19] = [
     route("POST", "/api/balance", Change, Command::change_balance),
     route("GET", "/health/live", Memory, |_, _| Ok(Command::Live)),
     route("GET", "/health/ready", Memory, |_, _| Ok(Command::Ready)),
@@ -52,6 +52,7 @@ pub static ROUTES: [Route; 18] = [
     route("POST", "/api/users", Change, Command::create_user),
     route("GET", "/api/users/{id}", Read, Command::read_user),
     route("GET", "/api/users/{id}/changes", Read, Command::list_changes),
+    route("GET", "/api/users/{id}/balance", Read, Command::read_balance),
     route("GET", "/api/cron/history", Read, Command::cron_history),
     route("GET", "/api/cron/jobs/{name}", Read, Command::read_job),
     route("PUT", "/api/cron/jobs/{name}", Change, Command::put_job),
@@ -217,6 +218,7 @@ mod tests {
             ("DELETE", "/api/users", "GET, HEAD, POST"),
             ("PUT", "/api/users/1", "GET, HEAD"),
             ("POST", "/api/users/1/changes", "GET, HEAD"),
+            ("PUT", "/api/users/1/balance", "GET, HEAD"),
             ("POST", "/api/cron/jobs", "GET, HEAD"),
             ("DELETE", "/api/cron/history", "GET, HEAD"),
             ("POST", "/api/cron/jobs/a", "GET, HEAD, PUT, PATCH, DELETE"),

@@ -1,4 +1,4 @@
-//! Handlers for users and the lists of their changes.
+//! Handlers for users.
 
 use serde::Serialize;
 
@@ -6,17 +6,11 @@ use super::Asked;
 use super::handlers::{Api, Fault, next_page, replayed};
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::users::{self, Creation, NewUser, Page, RecordedChange, User};
+use crate::users::{self, Creation, NewUser, Page, User};
 
 #[derive(Serialize)]
 struct UserList {
     users: Vec<User>,
-    next: Option<i64>,
-}
-
-#[derive(Serialize)]
-struct ChangeList {
-    changes: Vec<RecordedChange>,
     next: Option<i64>,
 }
 
@@ -53,17 +47,5 @@ impl Api {
         let users = users::list(&self.db, asked.deadline, external_id, page)?;
         let next = next_page(&users, page.limit, |user| user.user_id);
         Ok(Reply::json(200, &UserList { users, next }))
-    }
-
-    pub(super) fn list_changes(
-        &self,
-        asked: &Asked<'_>,
-        user_id: i64,
-        page: Page,
-    ) -> Result<Reply, Fault> {
-        let changes = users::changes(&self.db, asked.deadline, user_id, page)?;
-        let changes = changes.ok_or_else(|| Problem::user_not_found(user_id))?;
-        let next = next_page(&changes, page.limit, |change| change.number);
-        Ok(Reply::json(200, &ChangeList { changes, next }))
     }
 }

@@ -6,7 +6,7 @@ import type { paths } from "./schema.js";
 
 declare const process: { argv: string[] };
 
-const client = createClient<paths>({ baseUrl: process.argv[2] });
+const client = createClient<paths, `application/${string}`>({ baseUrl: process.argv[2] });
 const say = (...values: unknown[]) => console.log(values.map(String).join(" "));
 
 const { data: user } = await client.POST("/api/users", {
@@ -25,6 +25,10 @@ const { data: page } = await client.GET("/api/users/{id}/changes", {
     params: { path: { id: 1 }, query: { limit: 1 } },
 });
 say("change", page?.changes[0].amount, page?.changes[0].balanceAfter);
+const { data: opening } = await client.GET("/api/users/{id}/balance", {
+    params: { path: { id: 1 }, query: { number: 1 } },
+});
+say("at first", opening?.balance);
 
 const name = "nightly";
 await client.PUT("/api/cron/jobs/{name}", {

@@ -80,8 +80,8 @@ function exampleBlocks(content) {
 function responseBlock(status, value, open) {
     const response = resolve(value);
     const headers = Object.entries(response.headers ?? {}).filter(([name]) => !commonHeaders.includes(name));
-    const [type, content] = contentOf(response);
-    const schema = merged(content?.schema);
+    const contents = Object.entries(response.content ?? {});
+    const schema = merged(contents[0]?.[1].schema);
     const code = schema.properties?.code;
     const codes = (code?.enum ?? [code?.const]).filter(Boolean).flatMap((one) => [make("code", {}, one), " "]);
     const next = Object.values(response.links ?? {}).flatMap(({ operationId }) =>
@@ -90,9 +90,9 @@ function responseBlock(status, value, open) {
         make("summary", {}, make("span", { class: `status s${status[0]}` }, status), ...codes,
             ...inline(response.description)),
         make("div", {},
-            type ? make("p", { class: "quiet" }, type) : "",
             headers.length ? headerTable(headers) : "",
-            ...(content ? exampleBlocks(content) : []),
+            ...contents.flatMap(([type, content]) =>
+                [make("p", { class: "quiet" }, type), ...exampleBlocks(content)]),
             schema.properties ? make("details", {}, make("summary", {}, "Fields"), fieldTable(schema, false)) : "",
             next.length ? make("p", { class: "quiet" }, "Goes on with", ...next) : ""));
 }

@@ -38,6 +38,7 @@ fn a_generated_client_is_compiled_and_works() {
         "changed 9998",
         "refused 409 insufficient_funds 9998",
         "change -2 9998",
+        "at first 10000",
         "job nightly paused never run",
         "refused 409 job_paused",
         "deleted 204",

@@ -145,6 +145,8 @@ fn refusals(addr: SocketAddr) -> Vec<Answer> {
         ask(addr, "POST /api/balance", &key, &change(1, -3)),
         ask(addr, "POST /api/balance", &["Sec-Fetch-Site: cross-site"], &change(1, -2)),
         get(addr, "/api/users/01"),
+        get(addr, "/api/users/1/balance?at=2020-01-01T00:00:00Z"),
+        get(addr, "/api/users/1/balance?number=20"),
         post(addr, "/api/users/1", ""),
         post(addr, "/api/cron/jobs/my-job/run", ""),
         user(0),

@@ -1,0 +1,208 @@
+//! What is asked of the ledger, and the answers: lists of changes, and balances of now and then.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, Utc};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use super::Asked;
+use super::call::Call;
+use super::command::{Command, read_user_id, take_limit};
+use super::handlers::{Api, Fault};
+use super::input::{Query, read_label};
+use super::media::Media;
+use super::problem::Problem;
+use super::reply::Reply;
+use crate::balance::{self, AsOf, Reading, RecordedChange, Selection};
+use crate::timestamp;
+
+const CSV_TYPE: &str = "text/csv; charset=utf-8; header=present";
+const CSV_HEADER: &str = "number,amount,balanceAfter,reference,setId,createdAt\r\n";
+/// What would end an address in the field `Link`, or its query, before its end. What the client has
+/// encoded stays as it is.
+const NOT_IN_A_LINK: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+impl Command {
+    pub(super) fn list_changes(call: &Call, id: &str) -> Result<Command, Problem> {
+        let mut query = Query::parse(call.query());
+        let media = Media::take(&mut query, call)?;
+        let reference = query.take_text("reference")?;
+        let selection = Selection {
+            user_id: read_user_id(id)?,
+            before: query.take_integer("before", 0..=i64::MAX)?,
+            after: query.take_integer("after", 0..=i64::MAX)?,
+            from: take_instant(&mut query, "from")?,
+            to: take_instant(&mut query, "to")?,
+            reference: reference.map(|text| read_label("reference", text)).transpose()?,
+            limit: take_limit(&mut query)?,
+        };
+        query.end()?;
+        match (selection.from, selection.to) {
+            (Some(from), Some(to)) if from > to => {
+                Err(Problem::invalid_request("from", "`from` must not be later than `to`"))
+            }
+            _ => Ok(Command::ListChanges(selection, media)),
+        }
+    }
+
+    pub(super) fn read_balance(call: &Call, id: &str) -> Result<Command, Problem> {
+        let mut query = Query::parse(call.query());
+        let at = take_instant(&mut query, "at")?;
+        let number = query.take_integer("number", 1..=i64::MAX)?;
+        query.end()?;
+        let as_of = match (at, number) {
+            (None, None) => AsOf::Now,
+            (Some(at), None) => AsOf::Instant(at),
+            (None, Some(number)) => AsOf::Number(number),
+            (Some(_), Some(_)) => {
+                let rule = "give `at` or `number`, not both";
+                return Err(Problem::invalid_request("number", rule));
+            }
+        };
+        Ok(Command::ReadBalance(read_user_id(id)?, as_of))
+    }
+}
+
+/// Removes an instant; `None` if it is not given or empty.
+fn take_instant(
+    query: &mut Query<'_>,
+    name: &'static str,
+) -> Result<Option<DateTime<Utc>>, Problem> {
+    let Some(text) = query.take_text(name)? else {
+        return Ok(None);
+    };
+    timestamp::parse(&text).map(Some).ok_or_else(|| {
+        let rule = format!(
+            "`{name}` must be an instant with its offset from UTC, such as 2026-03-01T12:00:00Z \
+             or 2026-03-01T13:00:00+01:00"
+        );
+        Problem::invalid_request(name, rule)
+    })
+}
+
+impl Api {
+    pub(super) fn list_changes(
+        &self,
+        asked: &Asked<'_>,
+        selection: &Selection,
+        media: Media,
+    ) -> Result<Reply, Fault> {
+        let page = balance::list(&self.db, asked.deadline, selection)?;
+        let page = page.ok_or_else(|| Problem::user_not_found(selection.user_id))?;
+        let reply = match media {
+            Media::Json => Reply::json(200, &page),
+            Media::Csv => Reply::text(CSV_TYPE, csv(&page.changes)),
+        };
+        Ok(match page.next {
+            Some(next) => reply.with_header("Link", link_to_next(asked.call.query(), next)),
+            None => reply,
+        })
+    }
+
+    pub(super) fn read_balance(
+        &self,
+        asked: &Asked<'_>,
+        user_id: i64,
+        as_of: AsOf,
+    ) -> Result<Reply, Fault> {
+        let problem = match balance::read_as_of(&self.db, asked.deadline, user_id, as_of)? {
+            Reading::Balance(balance) => return Ok(Reply::json(200, &balance)),
+            Reading::NoSuchUser => Problem::user_not_found(user_id),
+            Reading::NoChangeYet => Problem::no_change_yet(user_id),
+            Reading::NoSuchNumber { changes } => Problem::no_such_number(user_id, changes),
+            Reading::NotYet => {
+                let rule = "`at` must not be later than the database's clock";
+                Problem::invalid_request("at", rule)
+            }
+        };
+        Err(problem.into())
+    }
+}
+
+/// The list in CSV (RFC 4180), each reference in quotes, and empty where there is none.
+fn csv(changes: &[RecordedChange]) -> String {
+    let mut text = CSV_HEADER.to_owned();
+    for change in changes {
+        let RecordedChange { number, amount, balance_after, reference, set_id, .. } = change;
+        let quoted = |reference: &String| format!("\"{}\"", reference.replace('"', "\"\""));
+        let reference = reference.as_ref().map(quoted).unwrap_or_default();
+        let set_id = set_id.as_deref().unwrap_or_default();
+        let created_at = timestamp::text(&change.created_at);
+        // Writing into memory cannot fail.
+        let _ =
+            write!(text, "{number},{amount},{balance_after},{reference},{set_id},{created_at}\r\n");
+    }
+    text
+}
+
+/// The next page, with all other parameters as they were sent. The address is relative, so that it
+/// leads through a proxy that strips a prefix, too.
+fn link_to_next(query: &str, next: i64) -> String {
+    let others = query.split('&').filter(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        !pair.is_empty() && name != "before"
+    });
+    let others: String = others.map(|pair| format!("{pair}&")).collect();
+    let others = utf8_percent_encode(&others, NOT_IN_A_LINK);
+    format!("<changes?{others}before={next}>; rel=\"next\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_keeps_the_other_parameters_and_cannot_be_left() {
+        for (query, link) in [
+            ("", "changes?before=7"),
+            ("before=9&limit=2", "changes?limit=2&before=7"),
+            ("&limit=2&before=&format=csv&", "changes?limit=2&format=csv&before=7"),
+            ("to=2026-01-01T00:00:00+01:00", "changes?to=2026-01-01T00:00:00+01:00&before=7"),
+            ("reference=%22%3E;%20a", "changes?reference=%22%3E;%20a&before=7"),
+            ("reference=a>\"#b", "changes?reference=a%3E%22%23b&before=7"),
+        ] {
+            assert_eq!(link_to_next(query, 7), format!("<{link}>; rel=\"next\""), "{query}");
+        }
+    }
+
+    #[test]
+    fn an_instant_has_an_offset_in_any_spelling() {
+        let at = |text: &str| {
+            let mut query = Query::parse(text);
+            take_instant(&mut query, "at").map(|at| at.map(|at| timestamp::text(&at)))
+        };
+        for same in [
+            "at=2026-03-01T12:00:00Z",
+            "at=2026-03-01T12:00:00.000000000z",
+            "at=2026-03-01T13:00:00+01:00",
+            "at=2026-03-01T13:00:00%2B01:00",
+            "at=2026-03-01T13:00:00%2001:00",
+            "at=2026-03-01%2012:00:00Z",
+            "at=2026-03-01T06:30:00-05:30",
+        ] {
+            assert_eq!(at(same).unwrap().as_deref(), Some("2026-03-01T12:00:00.000000Z"), "{same}");
+        }
+        assert_eq!(at("at=").unwrap(), None);
+        for wrong in [
+            "at=2026-03-01T12:00:00",
+            "at=2026-03-01",
+            "at=2026-02-30T12:00:00Z",
+            "at=1772366400",
+            "at=yesterday",
+            "at=%20",
+        ] {
+            assert_eq!(at(wrong).unwrap_err().field().as_deref(), Some("at"), "{wrong}");
+        }
+    }
+}
