@@ -5,7 +5,7 @@
 //! cannot be are left out: whoever waits for a session does not end before it.
 
 mod isolation;
-mod statements;
+pub(crate) mod statements;
 mod trial;
 
 use std::time::Instant;

@@ -26,7 +26,7 @@ pub(super) const STEP: &str = "STEP";
 pub(super) const NEIGHBOUR: &str = "CHANGE OF THE NEIGHBOUR";
 
 /// The text of a constant of the program.
-pub(super) fn text(file: &str, name: &str) -> String {
+pub(crate) fn text(file: &str, name: &str) -> String {
     let source = fs::read_to_string(format!("{ROOT}/{file}")).expect(file);
     let start = format!("\nconst {name}: &str = \"\\\n");
     let found = source.split_once(&start).and_then(|(_, rest)| rest.split_once("\";\n"));
