@@ -79,13 +79,13 @@ create table set_keys (
     user_ids bigint[] not null,
     amounts bigint[] not null,
     reference text,
-    outcome text not null check (outcome in ('changed', 'insufficient_funds', 'out_of_range')),
     set_id uuid not null,
-    -- After the changes, or before the refusal.
+    -- Before the changes.
     balances bigint[] not null,
+    -- Those that the changes have, or would have had.
     numbers bigint[] not null,
     -- The place of the first change that was refused, from 1 on; none if the set was applied.
-    refused integer,
+    refused bigint,
     created_at timestamptz not null default clock_timestamp()
 );
 

@@ -8,6 +8,7 @@
 
 mod key;
 mod ledger;
+mod set;
 
 use postgres::Row;
 
@@ -16,6 +17,7 @@ pub use key::{IdempotencyKey, KeyFault, is_printable};
 pub use ledger::{
     AsOf, BalanceAsOf, Reading, RecordedChange, RecordedChanges, Selection, list, read_as_of,
 };
+pub use set::{AppliedChange, ChangeSet, SET_CHANGES, SetAnswer, SetDecision, SetFault, apply_all};
 
 /// A signed amount to add to a user's balance.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -44,6 +44,7 @@ mod request;
 mod room;
 mod route;
 mod self_check;
+mod sets;
 mod sockets;
 mod sweep;
 mod users;
@@ -65,6 +66,7 @@ pub use readiness::Readiness;
 pub use reply::Reply;
 pub use route::{NoRoute, ROUTES, Reach, Route};
 pub use self_check::self_check;
+pub use sets::read_set;
 
 use crate::db::{Deadline, Health};
 use crate::logger::Seldom;

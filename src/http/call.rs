@@ -35,11 +35,11 @@ pub struct Call {
     pub contradiction: Option<&'static str>,
     /// The client's `X-Request-Id`, or a new one: see [`request_id()`].
     pub request_id: String,
-    /// The body, of at most [`BODY_BYTES_MAX`] bytes.
+    /// The body, no longer than its route allows.
     pub body: Vec<u8>,
 }
 
-/// The longest body that is accepted, in bytes; a longer one is answered with 413.
+/// The longest body, in bytes, of a request whose route allows no longer one.
 pub const BODY_BYTES_MAX: usize = 1_024;
 const REQUEST_ID_LENGTH_MAX: usize = 128;
 /// Fields that decide what a request may do, or does. Such a field may come twice with the same

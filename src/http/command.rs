@@ -3,9 +3,11 @@
 
 use super::call::Call;
 use super::input::{Fields, Query, read_label};
+use super::lanes::Lane;
 use super::media::Media;
 use super::problem::Problem;
-use crate::balance::{AsOf, Change, IdempotencyKey, Selection};
+use super::sets::read_set;
+use crate::balance::{AsOf, Change, ChangeSet, IdempotencyKey, Selection};
 use crate::cron::{self, Action, Filter, InvalidSchedule, JobFilter, Name, Precondition, Schedule};
 use crate::users::{NewUser, Page};
 
@@ -26,6 +28,8 @@ pub enum Command {
     Document,
     /// To change a balance.
     ChangeBalance(Change),
+    /// To change several users' balances, all or none.
+    ChangeAll(ChangeSet),
     /// To create a user, once for each key.
     CreateUser(NewUser),
     /// A part of the list of users: of all, or of the one with this external id.
@@ -50,10 +54,11 @@ const PAGE_DEFAULT: i64 = 100;
 const PAGE_MAX: i64 = 1_000;
 
 impl Command {
-    /// The lane that the request takes: the user whose balance it changes, if it changes one.
-    pub fn lane(&self) -> Option<i64> {
+    /// The lane that the request takes, if it changes balances.
+    pub(super) fn lane(&self) -> Option<Lane> {
         match self {
-            Command::ChangeBalance(change) => Some(change.user_id()),
+            Command::ChangeBalance(change) => Some(Lane::User(change.user_id())),
+            Command::ChangeAll(_) => Some(Lane::Sets),
             _ => None,
         }
     }
@@ -61,6 +66,11 @@ impl Command {
     pub(super) fn change_balance(call: &Call, _: &str) -> Result<Command, Problem> {
         refuse_preconditions(call)?;
         read_change(call).map(Command::ChangeBalance)
+    }
+
+    pub(super) fn change_all(call: &Call, _: &str) -> Result<Command, Problem> {
+        refuse_preconditions(call)?;
+        read_set(call).map(Command::ChangeAll)
     }
 
     pub(super) fn create_user(call: &Call, _: &str) -> Result<Command, Problem> {
@@ -203,7 +213,7 @@ pub fn read_run_filter(call: &Call) -> Result<Filter, Problem> {
     Ok(filter)
 }
 
-fn read_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {
+pub(super) fn read_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {
     let key = call.idempotency_key.as_deref().map(IdempotencyKey::parse).transpose();
     key.map_err(|_| {
         let rule = "`Idempotency-Key` must be 1 to 255 printable characters, quoted or bare";

@@ -25,7 +25,7 @@ use super::Application;
 use super::accept::{AcceptLoop, Client, NoClient, NotReady};
 use super::aside::Aside;
 use super::connections::Connections;
-use super::lanes::Lanes;
+use super::lanes::{InHandMax, Lanes};
 use super::problem::Problem;
 use super::request::Request;
 use super::sockets::Sockets;
@@ -238,8 +238,9 @@ impl Dispatch {
     }
 }
 
-/// One user leaves half of the workers and of the connections to the others.
-fn in_hand_max(options: &super::ServerOptions) -> usize {
-    let half = options.workers.min(options.connections) / 2;
-    half.clamp(1, IN_HAND_MAX)
+/// One user leaves half of the workers and of the connections to the others, and all sets together
+/// leave three quarters.
+fn in_hand_max(options: &super::ServerOptions) -> InHandMax {
+    let all = options.workers.min(options.connections);
+    InHandMax { user: (all / 2).clamp(1, IN_HAND_MAX), sets: (all / 4).max(1) }
 }

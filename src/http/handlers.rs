@@ -77,6 +77,7 @@ impl Api {
             Command::Documentation => Ok(page::DOCUMENTATION.reply()),
             Command::Document => Ok(Reply::constant("application/json", DOCUMENT)),
             Command::ChangeBalance(change) => self.change_balance(asked, change),
+            Command::ChangeAll(set) => self.change_all(asked, set),
             Command::CreateUser(user) => self.create_user(asked, user),
             Command::ListUsers(external_id, page) => {
                 self.list_users(asked, external_id.as_deref(), *page)
@@ -219,10 +220,10 @@ impl From<db::Error> for Fault {
 /// The answer to a change that was applied.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Changed {
-    user_id: i64,
-    balance: i64,
-    number: Option<i64>,
+pub(super) struct Changed {
+    pub(super) user_id: i64,
+    pub(super) balance: i64,
+    pub(super) number: Option<i64>,
 }
 
 /// Marks the answer to a repeated request, so that clients can tell it from the first answer.

@@ -14,7 +14,14 @@ use super::problem::Problem;
 use crate::balance::is_printable;
 
 /// The members of a JSON object, including those given twice.
-pub(super) struct Fields(Vec<(String, Value)>);
+pub(super) struct Fields(Vec<(String, Member)>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Member {
+    Objects(Vec<Fields>),
+    Other(Value),
+}
 
 impl Fields {
     pub(super) fn parse(call: &Call) -> Result<Fields, Problem> {
@@ -40,8 +47,11 @@ impl Fields {
 
     /// Removes a whole number of 64 bits, which must be given.
     pub(super) fn take_integer(&mut self, name: &'static str) -> Result<i64, Problem> {
-        let value = self.take(name)?;
-        value.as_i64().ok_or_else(|| {
+        let number = match self.take(name)? {
+            Member::Other(value) => value.as_i64(),
+            Member::Objects(_) => None,
+        };
+        number.ok_or_else(|| {
             let rule = format!("`{name}` must be a whole number of 64 bits, such as 2 or -2");
             Problem::invalid_request(name, rule)
         })
@@ -51,7 +61,7 @@ impl Fields {
     pub(super) fn take_text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
         match self.take_if_given(name)? {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
+            Some(Member::Other(Value::String(text))) => Ok(Some(text)),
             Some(_) => Err(Problem::invalid_request(name, format!("`{name}` must be a text"))),
         }
     }
@@ -65,7 +75,7 @@ impl Fields {
     pub(super) fn take_flag(&mut self, name: &'static str) -> Result<Option<bool>, Problem> {
         match self.take_if_given(name)? {
             None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(Member::Other(Value::Bool(flag))) => Ok(Some(flag)),
             Some(_) => {
                 let rule = format!("`{name}` must be true or false");
                 Err(Problem::invalid_request(name, rule))
@@ -73,11 +83,24 @@ impl Fields {
         }
     }
 
-    fn take(&mut self, name: &'static str) -> Result<Value, Problem> {
+    /// Removes a list of objects, which must be given.
+    pub(super) fn take_objects(&mut self, name: &'static str) -> Result<Vec<Fields>, Problem> {
+        let (place, what) = match self.take(name)? {
+            Member::Objects(objects) => return Ok(objects),
+            Member::Other(Value::Array(items)) => {
+                let other = items.iter().position(|item| !item.is_object()).unwrap_or_default();
+                (format!("{name}[{other}]"), "a JSON object")
+            }
+            Member::Other(_) => (name.to_owned(), "a list of JSON objects"),
+        };
+        Err(Problem::invalid_request(&place, format!("`{place}` must be {what}")))
+    }
+
+    fn take(&mut self, name: &'static str) -> Result<Member, Problem> {
         self.take_if_given(name)?.ok_or_else(|| Problem::missing(name))
     }
 
-    fn take_if_given(&mut self, name: &'static str) -> Result<Option<Value>, Problem> {
+    fn take_if_given(&mut self, name: &'static str) -> Result<Option<Member>, Problem> {
         let Some(at) = self.0.iter().position(|(key, _)| key == name) else {
             return Ok(None);
         };

@@ -1,5 +1,6 @@
-//! Lanes: of the requests that change one user's balance, a few are in workers' hands at a time.
-//! The others are parked here, and hold neither a worker nor a connection to the database.
+//! Lanes: of the requests that change one user's balance, a few are in workers' hands at a time,
+//! and so are a few of all sets. The others are parked here, and hold neither a worker nor a
+//! connection to the database.
 //!
 //! A worker that has answered one takes the next of its lane at once, so that nobody has to be
 //! woken in between. Where more than one lane has a request to give, or all workers were busy when
@@ -11,26 +12,43 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-/// What is parked, and how many of each lane are in workers' hands. A lane is a user's id.
+/// Which requests wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Lane {
+    /// Those that change the balance of the user with this id.
+    User(i64),
+    /// Those that change several users' balances, all of them in one lane: a set may wait for any
+    /// user's row, so many at once would hold every worker.
+    Sets,
+}
+
+/// How many of a lane may be in workers' hands.
+#[derive(Clone, Copy)]
+pub(super) struct InHandMax {
+    pub(super) user: usize,
+    pub(super) sets: usize,
+}
+
+/// What is parked, and how many of each lane are in workers' hands.
 pub(super) struct Lanes<T> {
-    in_hand_max: usize,
+    in_hand_max: InHandMax,
     parked_max: usize,
     /// By a number that rises with each, so that the first has waited longest.
     parked: BTreeMap<u64, Parked<T>>,
     next_number: u64,
     /// Those with requests in hand or parked.
-    lanes: HashMap<i64, Lane>,
+    lanes: HashMap<Lane, LaneState>,
     /// Whose turn it is, for a worker that comes free.
     turns: VecDeque<Turn>,
 }
 
 struct Parked<T> {
-    lane: Option<i64>,
+    lane: Option<Lane>,
     item: T,
 }
 
 #[derive(Default)]
-struct Lane {
+struct LaneState {
     in_hand: usize,
     /// Numbers of what is parked, the oldest first.
     parked: VecDeque<u64>,
@@ -40,14 +58,23 @@ struct Lane {
 
 enum Turn {
     /// Of the oldest one in this lane.
-    Lane(i64),
+    Lane(Lane),
     /// Of a request without a lane, by its number.
     One(u64),
 }
 
+impl InHandMax {
+    fn of(self, lane: Lane) -> usize {
+        match lane {
+            Lane::User(_) => self.user,
+            Lane::Sets => self.sets,
+        }
+    }
+}
+
 impl<T> Lanes<T> {
     /// At most `in_hand_max` of a lane are in hand at once, and `parked_max` parked in all.
-    pub(super) fn new(in_hand_max: usize, parked_max: usize) -> Lanes<T> {
+    pub(super) fn new(in_hand_max: InHandMax, parked_max: usize) -> Lanes<T> {
         Lanes {
             in_hand_max,
             parked_max,
@@ -67,7 +94,7 @@ impl<T> Lanes<T> {
     ///
     /// # Errors
     /// The request comes back where as many are parked as may be.
-    pub(super) fn arrive(&mut self, lane: Option<i64>, item: T) -> Result<Option<T>, T> {
+    pub(super) fn arrive(&mut self, lane: Option<Lane>, item: T) -> Result<Option<T>, T> {
         if self.turns.is_empty() && self.take_in_hand(lane) {
             return Ok(Some(item));
         }
@@ -79,7 +106,7 @@ impl<T> Lanes<T> {
     ///
     /// # Errors
     /// The request comes back where as many are parked as may be.
-    pub(super) fn park(&mut self, lane: Option<i64>, item: T) -> Result<(), T> {
+    pub(super) fn park(&mut self, lane: Option<Lane>, item: T) -> Result<(), T> {
         if self.parked.len() >= self.parked_max {
             return Err(item);
         }
@@ -106,7 +133,7 @@ impl<T> Lanes<T> {
     }
 
     /// A request of this lane is in nobody's hands any more.
-    pub(super) fn leave(&mut self, id: i64) {
+    pub(super) fn leave(&mut self, id: Lane) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.in_hand = lane.in_hand.saturating_sub(1);
             self.give_turn(id);
@@ -139,16 +166,16 @@ impl<T> Lanes<T> {
         given_up
     }
 
-    fn take_in_hand(&mut self, lane: Option<i64>) -> bool {
+    fn take_in_hand(&mut self, lane: Option<Lane>) -> bool {
         let Some(id) = lane else { return true };
         let lane = self.lanes.entry(id).or_default();
-        let has_room = lane.in_hand < self.in_hand_max;
+        let has_room = lane.in_hand < self.in_hand_max.of(id);
         lane.in_hand += usize::from(has_room);
         has_room
     }
 
     /// The number of the oldest one in this lane, whose turn it is.
-    fn oldest_of(&mut self, id: i64) -> Option<u64> {
+    fn oldest_of(&mut self, id: Lane) -> Option<u64> {
         let lane = self.lanes.get_mut(&id)?;
         lane.has_turn = false;
         let number = lane.parked.pop_front()?;
@@ -158,16 +185,16 @@ impl<T> Lanes<T> {
     }
 
     /// Where something is parked and may be in hand, the lane has a turn.
-    fn give_turn(&mut self, id: i64) {
+    fn give_turn(&mut self, id: Lane) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let may = lane.in_hand < self.in_hand_max && !lane.parked.is_empty();
+        let may = lane.in_hand < self.in_hand_max.of(id) && !lane.parked.is_empty();
         if may && !std::mem::replace(&mut lane.has_turn, true) {
             self.turns.push_back(Turn::Lane(id));
         }
     }
 
-    fn forget_if_empty(&mut self, id: i64) {
-        let is_empty = |lane: &Lane| lane.in_hand == 0 && lane.parked.is_empty();
+    fn forget_if_empty(&mut self, id: Lane) {
+        let is_empty = |lane: &LaneState| lane.in_hand == 0 && lane.parked.is_empty();
         if self.lanes.get(&id).is_some_and(is_empty) {
             self.lanes.remove(&id);
         }

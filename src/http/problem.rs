@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::call::BODY_BYTES_MAX;
 use super::reply::{Reply, phrase};
 use crate::db::Effect;
 
@@ -53,6 +52,19 @@ impl Problem {
         Problem { header: Some((name, value.into())), ..self }
     }
 
+    /// Names the user that the problem is about.
+    pub(super) fn of_user(mut self, user_id: i64) -> Problem {
+        self.document.user_id = Some(user_id);
+        self
+    }
+
+    /// Says where the field is: within this one.
+    pub(super) fn within(mut self, place: &str) -> Problem {
+        let field = self.document.field.take();
+        self.document.field = field.map(|field| format!("{place}.{field}"));
+        self
+    }
+
     pub(super) fn invalid_json(detail: impl Into<String>) -> Problem {
         Problem::new(400, "invalid_json", detail)
     }
@@ -98,9 +110,7 @@ impl Problem {
 
     pub(super) fn external_id_taken(user_id: i64) -> Problem {
         let detail = format!("the user {user_id} has this external id");
-        let mut problem = Problem::new(409, "external_id_taken", detail);
-        problem.document.user_id = Some(user_id);
-        problem
+        Problem::new(409, "external_id_taken", detail).of_user(user_id)
     }
 
     pub(super) fn job_not_found(name: &str) -> Problem {
@@ -156,8 +166,8 @@ impl Problem {
         Problem::new(408, "request_timeout", detail)
     }
 
-    pub(super) fn body_too_large() -> Problem {
-        let detail = format!("a body may have at most {BODY_BYTES_MAX} bytes");
+    pub(super) fn body_too_large(bytes_max: usize) -> Problem {
+        let detail = format!("a body may have at most {bytes_max} bytes");
         Problem::new(413, "body_too_large", detail)
     }
 
@@ -174,6 +184,11 @@ impl Problem {
     pub(super) fn key_reused(stands_for: &str) -> Problem {
         let detail = format!("this Idempotency-Key stands for {stands_for}");
         Problem::new(422, "idempotency_key_reused", detail)
+    }
+
+    pub(super) fn unbalanced(sum: i128) -> Problem {
+        let detail = format!("the amounts add up to {sum}, and `balanced` demands 0");
+        Problem::new(422, "unbalanced", detail)
     }
 
     pub(super) fn internal() -> Problem {

@@ -12,6 +12,7 @@ use super::Application;
 use super::accept::Client;
 use super::call::Call;
 use super::command::Command;
+use super::lanes::Lane;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::route::{NO_PATH, NoRoute, Reach, Route};
@@ -55,7 +56,7 @@ impl Request {
     }
 
     /// The lane that it takes, if it takes one.
-    pub(super) fn lane(&self) -> Option<i64> {
+    pub(super) fn lane(&self) -> Option<Lane> {
         self.command.as_ref().ok().and_then(Command::lane)
     }
 
@@ -71,7 +72,7 @@ impl Request {
 
     /// Whether it is counted among the changes of balances, refused or not.
     pub(super) fn changes_a_balance(&self) -> bool {
-        self.counted_as() == "/api/balance"
+        ["/api/balance", "/api/changes"].contains(&self.counted_as())
     }
 
     /// The client, for whoever answers it: once. Taken first, so that nobody who only looks waits

@@ -1,7 +1,7 @@
 //! The one table of what this server can be asked for, and how a method and a path find their row.
 //! Pure: text in, value out.
 
-use super::call::Call;
+use super::call::{BODY_BYTES_MAX, Call};
 use super::command::Command;
 use super::problem::Problem;
 
@@ -15,6 +15,8 @@ pub struct Route {
     pub path: &'static str,
     /// What a request of this kind touches.
     pub reach: Reach,
+    /// The longest body that is accepted, in bytes; a longer one is answered with 413.
+    body_bytes_max: usize,
     /// Reads what a request asks for; the text is what stands for `{id}` or `{name}`.
     read: fn(&Call, &str) -> Result<Command, Problem>,
 }
@@ -44,6 +46,7 @@ use Reach::{Change, Memory, Read};
 /// All routes, the busiest first.
 pub static ROUTES: [Route; 19] = [
     route("POST", "/api/balance", Change, Command::change_balance),
+    route("POST", "/api/changes", Change, Command::change_all).with_body_of(8_192),
     route("GET", "/health/live", Memory, |_, _| Ok(Command::Live)),
     route("GET", "/health/ready", Memory, |_, _| Ok(Command::Ready)),
     route("GET", "/metrics", Memory, |_, _| Ok(Command::Metrics)),
@@ -75,10 +78,14 @@ const fn route(
     reach: Reach,
     read: fn(&Call, &str) -> Result<Command, Problem>,
 ) -> Route {
-    Route { method, path, reach, read }
+    Route { method, path, reach, body_bytes_max: BODY_BYTES_MAX, read }
 }
 
 impl Route {
+    const fn with_body_of(self, body_bytes_max: usize) -> Route {
+        Route { body_bytes_max, ..self }
+    }
+
     /// The row of a request, and what stands for `{id}` or `{name}` in its path.
     ///
     /// # Errors
@@ -100,6 +107,12 @@ impl Route {
             true => Err(NoRoute::NotFound),
             false => Err(NoRoute::MethodNotAllowed(others.join(", ").replace("GET", "GET, HEAD"))),
         }
+    }
+
+    /// The longest body, in bytes, that this request may have.
+    pub(super) fn body_bytes_max(call: &Call) -> usize {
+        let found = Route::find(&call.method, call.path());
+        found.map_or(BODY_BYTES_MAX, |(route, _)| route.body_bytes_max)
     }
 
     /// Whether such a request changes something, so that a token is asked for where one is set.

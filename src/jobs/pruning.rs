@@ -31,6 +31,17 @@ with old as (
 )
 select count(*) from gone";
 
+/// And so are those of sets.
+const SET_KEYS: &str = "\
+with old as (
+    select key from set_keys
+    where created_at < now() - interval '24 hours'
+    order by created_at limit $1
+), gone as (
+    delete from set_keys using old where set_keys.key = old.key returning 1
+)
+select count(*) from gone";
+
 /// A job's last run stays, however old, so that the status can show it.
 const RUNS: &str = "\
 with old as (
@@ -50,10 +61,11 @@ with old as (
 )
 select count(*) from gone";
 
-/// Deletes idempotency keys older than a day, both those of changes and those of new users.
+/// Deletes idempotency keys older than a day: those of changes, of new users, and of sets.
 pub(super) fn idempotency_keys(pace: &Pace<'_>) -> Result<String, Failure> {
     let gone = in_steps(pace, KEYS, &[&ROWS_A_STEP])?;
     let gone = gone + in_steps(pace, CREATION_KEYS, &[&ROWS_A_STEP])?;
+    let gone = gone + in_steps(pace, SET_KEYS, &[&ROWS_A_STEP])?;
     Ok(format!("{gone} keys older than 24 hours deleted"))
 }
 

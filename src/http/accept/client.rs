@@ -10,6 +10,7 @@ use tiny_http::Request;
 use super::super::call::{BODY_BYTES_MAX, Call};
 use super::super::problem::Problem;
 use super::super::reply::{Envelope, Reply};
+use super::super::route::Route;
 use super::super::sockets::Socket;
 
 /// The longest unread body, in bytes, that we let the library drop. It drops a body through a
@@ -30,8 +31,8 @@ pub(in super::super) struct Client(Request);
 
 /// Why a request cannot be worked on yet, or at all.
 pub(in super::super) enum NotReady {
-    /// The body is not here yet: it is chunked, the client expects `100 Continue` first, or the
-    /// library does not read it. [`Client::read_slowly`] waits for it.
+    /// The body is not here yet: it is chunked or long, the client expects `100 Continue` first, or
+    /// the library does not read it. [`Client::read_slowly`] waits for it.
     Slow,
     /// The connection must end after this answer, because we do not know where the next request
     /// begins, or do not read the body.
@@ -71,7 +72,11 @@ impl Client {
             None => Err(Problem::malformed_length()),
             Some(_) if !one => Err(Problem::malformed_length()),
             Some(0) => Ok(true),
-            Some(length) if length > BODY_BYTES_MAX => Err(Problem::body_too_large()),
+            Some(length) if length > BODY_BYTES_MAX => {
+                let bytes_max = Route::body_bytes_max(&self.head());
+                // The library has not read so long a body itself.
+                if length > bytes_max { Err(Problem::body_too_large(bytes_max)) } else { Ok(false) }
+            }
             Some(_) => Ok(self.header("Expect").is_none() && !self.upgrades()),
         }
     }
@@ -124,23 +129,24 @@ impl Client {
         connection: impl Fn() -> Option<Socket>,
     ) -> Result<Call, Problem> {
         let mut call = self.head();
+        let bytes_max = Route::body_bytes_max(&call);
         // When we ask for the body, the library sends "100 Continue" to a client that expects it.
         let read = match self.0.body_length() {
             None if !self.is_chunked() => return Ok(call),
             Some(0) => return Ok(call),
             None => {
-                let most = BODY_BYTES_MAX as u64 + 1;
+                let most = bytes_max as u64 + 1;
                 self.0.as_reader().take(most).read_to_end(&mut call.body).map(drop)
             }
             Some(length) => {
-                call.body.resize(length.min(BODY_BYTES_MAX), 0);
+                call.body.resize(length.min(bytes_max), 0);
                 self.0.as_reader().read_exact(&mut call.body)
             }
         };
         // The library takes the end of the connection for the end of the last chunk.
         let is_cut_off = || connection().is_none_or(|socket| socket.is_at_its_end());
         match read {
-            Ok(()) if call.body.len() > BODY_BYTES_MAX => Err(Problem::body_too_large()),
+            Ok(()) if call.body.len() > bytes_max => Err(Problem::body_too_large(bytes_max)),
             Ok(()) if self.is_chunked() && is_cut_off() => Err(Problem::incomplete_body()),
             Ok(()) => Ok(call),
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {

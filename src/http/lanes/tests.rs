@@ -1,12 +1,13 @@
 use proptest::prelude::*;
 
+use super::Lane::{Sets, User};
 use super::*;
 
-const IN_HAND_MAX: usize = 2;
+const IN_HAND_MAX: InHandMax = InHandMax { user: 2, sets: 1 };
 const PARKED_MAX: usize = 6;
 
 /// A request: its lane, and a number that rises with each.
-type Item = (Option<i64>, u32);
+type Item = (Option<Lane>, u32);
 
 fn lanes(parked_max: usize) -> Lanes<Item> {
     Lanes::new(IN_HAND_MAX, parked_max)
@@ -15,33 +16,37 @@ fn lanes(parked_max: usize) -> Lanes<Item> {
 #[test]
 fn a_few_of_a_lane_are_in_hand_and_each_that_leaves_makes_room_for_the_oldest() {
     let mut lanes = lanes(9);
-    let item = |number| (Some(7), number);
-    assert_eq!(lanes.arrive(Some(7), item(1)), Ok(Some(item(1))));
-    assert_eq!(lanes.arrive(Some(7), item(2)), Ok(Some(item(2))));
-    assert_eq!(lanes.arrive(Some(7), item(3)), Ok(None));
-    assert_eq!(lanes.arrive(Some(7), item(4)), Ok(None));
-    assert_eq!(lanes.arrive(Some(8), (Some(8), 5)), Ok(Some((Some(8), 5))), "a neighbour");
+    let item = |number| (Some(User(7)), number);
+    assert_eq!(lanes.arrive(Some(User(7)), item(1)), Ok(Some(item(1))));
+    assert_eq!(lanes.arrive(Some(User(7)), item(2)), Ok(Some(item(2))));
+    assert_eq!(lanes.arrive(Some(User(7)), item(3)), Ok(None));
+    assert_eq!(lanes.arrive(Some(User(7)), item(4)), Ok(None));
+    assert_eq!(
+        lanes.arrive(Some(User(8)), (Some(User(8)), 5)),
+        Ok(Some((Some(User(8)), 5))),
+        "a neighbour"
+    );
     assert_eq!(lanes.arrive(None, (None, 6)), Ok(Some((None, 6))), "who has no lane");
     assert_eq!(lanes.next(), None);
-    lanes.leave(7);
+    lanes.leave(User(7));
     assert_eq!(lanes.next(), Some(item(3)));
     assert_eq!(lanes.next(), None);
-    lanes.leave(7);
-    lanes.leave(7);
+    lanes.leave(User(7));
+    lanes.leave(User(7));
     assert_eq!(lanes.next(), Some(item(4)));
-    lanes.leave(7);
-    lanes.leave(8);
+    lanes.leave(User(7));
+    lanes.leave(User(8));
     assert_eq!((lanes.parked(), lanes.lanes.len(), lanes.turns.len()), (0, 0, 0));
 }
 
 #[test]
 fn a_crowd_at_one_user_and_the_others_take_turns() {
     let mut lanes = lanes(99);
-    (0..9).for_each(|number| lanes.park(Some(1), (Some(1), number)).unwrap());
+    (0..9).for_each(|number| lanes.park(Some(User(1)), (Some(User(1)), number)).unwrap());
     lanes.park(None, (None, 9)).unwrap();
-    lanes.park(Some(2), (Some(2), 10)).unwrap();
+    lanes.park(Some(User(2)), (Some(User(2)), 10)).unwrap();
     let first: Vec<Item> = (0..4).filter_map(|_| lanes.next()).collect();
-    assert_eq!(first, [(Some(1), 0), (None, 9), (Some(2), 10), (Some(1), 1)]);
+    assert_eq!(first, [(Some(User(1)), 0), (None, 9), (Some(User(2)), 10), (Some(User(1)), 1)]);
     assert_eq!(lanes.next(), None, "as many as may be are in hand");
 }
 
@@ -49,16 +54,16 @@ fn a_crowd_at_one_user_and_the_others_take_turns() {
 fn what_finds_no_room_comes_back() {
     let mut lanes = lanes(1);
     lanes.park(None, (None, 1)).unwrap();
-    assert_eq!(lanes.park(Some(1), (Some(1), 2)), Err((Some(1), 2)));
-    assert_eq!(lanes.arrive(Some(1), (Some(1), 3)), Err((Some(1), 3)));
+    assert_eq!(lanes.park(Some(User(1)), (Some(User(1)), 2)), Err((Some(User(1)), 2)));
+    assert_eq!(lanes.arrive(Some(User(1)), (Some(User(1)), 3)), Err((Some(User(1)), 3)));
     assert_eq!(lanes.next(), Some((None, 1)));
-    assert_eq!(lanes.arrive(Some(1), (Some(1), 4)), Ok(Some((Some(1), 4))));
+    assert_eq!(lanes.arrive(Some(User(1)), (Some(User(1)), 4)), Ok(Some((Some(User(1)), 4))));
 }
 
 #[derive(Clone, Debug)]
 enum Deed {
-    Arrive(Option<i64>),
-    Park(Option<i64>),
+    Arrive(Option<Lane>),
+    Park(Option<Lane>),
     Next,
     /// The one in hand at this place is answered.
     Answer(usize),
@@ -67,7 +72,10 @@ enum Deed {
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
-    let lane = || prop::option::weighted(0.8, 1..4i64);
+    let lane = || {
+        let user = (1..4i64).prop_map(User);
+        prop::option::weighted(0.8, prop_oneof![3 => user, 1 => Just(Sets)])
+    };
     prop_oneof![
         3 => lane().prop_map(Deed::Arrive),
         2 => lane().prop_map(Deed::Park),
@@ -85,12 +93,12 @@ struct Model {
 }
 
 impl Model {
-    fn count(&self, lane: i64) -> usize {
+    fn count(&self, lane: Lane) -> usize {
         self.in_hand.iter().filter(|(of, _)| *of == Some(lane)).count()
     }
 
     fn may_be_in_hand(&self, item: Item) -> bool {
-        item.0.is_none_or(|lane| self.count(lane) < IN_HAND_MAX)
+        item.0.is_none_or(|lane| self.count(lane) < IN_HAND_MAX.of(lane))
     }
 
     /// The caller has this in hand now: it was the oldest of its lane, and there was room.

@@ -25,6 +25,9 @@ pub(super) const STEP: &str = "STEP";
 /// A change of somebody else's balance.
 pub(super) const NEIGHBOUR: &str = "CHANGE OF THE NEIGHBOUR";
 
+/// A set of two others' balances, under the key of a set of the user's.
+pub(super) const OTHERS: &str = "SET OF OTHERS";
+
 /// The text of a constant of the program.
 pub(crate) fn text(file: &str, name: &str) -> String {
     let source = fs::read_to_string(format!("{ROOT}/{file}")).expect(file);
@@ -92,11 +95,17 @@ pub(super) fn leases() -> Vec<Statement> {
     ]
 }
 
-/// Every change of a balance. Those with a key are of 61, all others of 60.
+/// Every change of a balance. Those with a key are of 61, all others of 60; a set adds as much to
+/// the partner's balance as it takes from the user's.
 pub(super) fn changes() -> Vec<Statement> {
     let change = |name, constant, arguments| Statement {
         name,
         sql: text("src/balance.rs", constant),
+        arguments,
+    };
+    let set = |name, arguments| Statement {
+        name,
+        sql: text("src/balance/set.rs", "CHANGE_ALL"),
         arguments,
     };
     vec![
@@ -106,6 +115,10 @@ pub(super) fn changes() -> Vec<Statement> {
         change("CHANGE_LOCKED +60", "CHANGE_LOCKED", |_| "1, 60, null, null".to_owned()),
         change("CHANGE_ONCE -61", "CHANGE_ONCE", |_| "1, -61, null, null, 'key'".to_owned()),
         change("CHANGE_ONCE +61", "CHANGE_ONCE", |_| "1, 61, null, null, 'key'".to_owned()),
+        set("SET -60", |_| "array[1, 3], array[-60, 60], null, null, null".to_owned()),
+        set("SET +60", |_| "array[3, 1], array[-60, 60], null, null, null".to_owned()),
+        set("SET -61", |_| "array[3, 1], array[61, -61], null, null, 'key'".to_owned()),
+        set(OTHERS, |_| "array[4, 5], array[-61, 61], null, null, 'key'".to_owned()),
         change(NEIGHBOUR, "CHANGE", |_| "2, -60, null, null".to_owned()),
     ]
 }
