@@ -162,6 +162,37 @@ fn who_sends_too_much_sees_that_it_is_too_much() {
 }
 
 #[test]
+fn the_body_of_a_set_may_have_8_kb() {
+    let Some(record) = Record::start() else { return };
+    let head = |target: &str| format!("POST {target} HTTP/1.1\r\nHost: x\r\n");
+    for (target, size, status) in [
+        ("/api/changes", 8_192, 200),
+        ("http://x/api/changes?a=1", 8_192, 200),
+        ("/api/changes", 8_193, 413),
+        ("/api/changes/", 8_192, 413),
+        ("/api/balance?/api/changes", 8_192, 413),
+    ] {
+        let (head, body) = (head(target), "x".repeat(size));
+        for request in [
+            format!("{head}Content-Length: {size}\r\n\r\n{body}"),
+            format!("{head}{CHUNKED}\r\n{size:x}\r\n{body}\r\n0\r\n\r\n"),
+        ] {
+            let mut client = Client::connect(record.addr);
+            client.send(request);
+            let answer = client.receive().expect("an answer");
+            assert_eq!(answer.status, status, "{target} {size}");
+            if status == 200 {
+                assert_eq!(record.passed().1, body);
+            } else {
+                let limit = if target == "/api/changes" { "8192" } else { "1024" };
+                let detail = format!("a body may have at most {limit} bytes");
+                assert_eq!(answer.json()["detail"], detail, "{target}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_head_of_15_kb_passes_and_a_longer_one_is_told_so() {
     let Some(record) = Record::start() else { return };
     let head = |kilobytes| {

@@ -172,10 +172,14 @@ fn pruning_deletes_keys_older_than_a_day_and_no_others() {
     let creations = "insert into creation_keys (key, user_id, balance, created_at) select \
                      key, 1, 1, created_at from idempotency_keys";
     database.connect().batch_execute(creations).unwrap();
+    let sets = "insert into set_keys (key, user_ids, amounts, set_id, balances, numbers, \
+                created_at) select key, '{1, 2}', '{1, 2}', gen_random_uuid(), '{1, 2}', '{1, 2}', \
+                created_at from idempotency_keys";
+    database.connect().batch_execute(sets).unwrap();
     let pruned = run_quickly(&database, "prune-idempotency-keys");
-    assert_eq!(pruned, succeeded("5000 keys older than 24 hours deleted"));
-    for left in ["select count(*) from idempotency_keys", "select count(*) from creation_keys"] {
-        assert_eq!(database.number(left), 500);
+    assert_eq!(pruned, succeeded("7500 keys older than 24 hours deleted"));
+    for keys in ["idempotency_keys", "creation_keys", "set_keys"] {
+        assert_eq!(database.number(&format!("select count(*) from {keys}")), 500);
     }
 }
 

@@ -42,6 +42,7 @@ mod refused;
 mod replicas;
 mod rights;
 mod scripts;
+mod sets;
 mod shedding;
 mod snapshots;
 mod soak;

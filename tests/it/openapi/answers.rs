@@ -12,7 +12,7 @@ use crate::support::{Answer, Client, Database, Local, LocalOptions, Postgres, as
 const TOKEN: &str = "correct-horse-battery";
 const RIGHT: &str = "Authorization: Bearer correct-horse-battery";
 
-/// A job that a replica left behind in a run, and one run that has ended.
+/// A job that a replica left behind in a run, one run that has ended, and a second user.
 fn database_with_runs() -> Database {
     let database = Postgres::shared().migrated().without_jobs();
     database.add_job_calling("sample-pi", "estimate-pi", "every 3m");
@@ -21,6 +21,8 @@ fn database_with_runs() -> Database {
                  started_at, finished_at, outcome, detail) select id, name, function, 0, \
                  'replica-1', slot, slot, now(), 'succeeded', '3.14' from cron_jobs";
     database.connect().batch_execute(ended).expect("a run");
+    let user = "insert into users (balance) values (0)";
+    database.connect().batch_execute(user).expect("a user");
     database
 }
 
@@ -168,7 +170,7 @@ fn every_refusal_is_documented_at_every_operation() {
             let coded = [RIGHT, "Content-Encoding: gzip"];
             refused.push((415, ask(local.addr, &head, &coded, &body)));
         }
-        for (status, field) in [(400, "Content-Length: two"), (413, "Content-Length: 2000")] {
+        for (status, field) in [(400, "Content-Length: two"), (413, "Content-Length: 9000")] {
             let mut client = Client::connect(local.addr);
             client.send(format!("{head} HTTP/1.1\r\nHost: x\r\n{RIGHT}\r\n{field}\r\n\r\n"));
             refused.push((status, client.receive().expect("an answer")));

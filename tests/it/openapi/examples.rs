@@ -130,6 +130,11 @@ fn refusals(addr: SocketAddr) -> Vec<Answer> {
     let key = ["Idempotency-Key: order-7"];
     assert_eq!(ask(addr, "POST /api/balance", &key, &change(1, -2)).balance(), 9_998);
     let user = |balance| ask(addr, "POST /api/users", &key, &format!("{{\"balance\":{balance}}}"));
+    let set = |headers: &[&str], one: i64, is_balanced: bool| {
+        let (one, other) = (change(1, one), change(2, 1));
+        let body = format!("{{\"changes\":[{one},{other}],\"balanced\":{is_balanced}}}");
+        ask(addr, "POST /api/changes", headers, &body)
+    };
     let named = || post(addr, "/api/users", r#"{"balance":0,"externalId":"customer-17"}"#);
     vec![
         unknown,
@@ -153,6 +158,12 @@ fn refusals(addr: SocketAddr) -> Vec<Answer> {
         user(1),
         named(),
         named(),
+        set(&[], -20_000, false),
+        set(&[], i64::MAX, false),
+        set(&[], -2, true),
+        set(&key, 1, false),
+        set(&key, 2, false),
+        post(addr, "/api/changes", &" ".repeat(9_000)),
     ]
 }
 

@@ -129,6 +129,7 @@ fn fits(keyword: &str, rule: &Value, value: &Value) -> bool {
         "maximum" => !value.is_number() || at_least(rule, value),
         "maxLength" => value.as_str().is_none_or(|text| Some(length(text)) <= rule.as_u64()),
         "maxItems" => value.as_array().is_none_or(|all| Some(all.len() as u64) <= rule.as_u64()),
+        "minItems" => value.as_array().is_none_or(|all| Some(all.len() as u64) >= rule.as_u64()),
         "minProperties" => {
             value.as_object().is_none_or(|all| Some(all.len() as u64) >= rule.as_u64())
         }
