@@ -1,4 +1,4 @@
-//! Clients that move money under keys, and remember what they were told; and the audit.
+//! Clients that move money, alone and in sets, and remember what they were told; and the audit.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Answer, Client, Database, Random, SetOnDrop, change, post, until};
 
-const USERS: usize = 5;
+const USERS: usize = 50;
+/// A set has as many pairs, each with a withdrawal and a deposit, at most.
+const PAIRS_MAX: usize = 3;
 const OPENING: i64 = 20_000;
 pub(super) const CLIENTS: usize = 8;
 /// A client that has heard nothing for this long takes its connection for broken.
@@ -20,11 +22,11 @@ pub(super) struct Bank {
     users: Vec<i64>,
 }
 
-/// One change, and what its client was told in the end: nothing, if it had to stop before.
+/// One change, or several in a set, and what its client was told in the end: a status and the
+/// balances; nothing, if it had to stop before.
 struct Told {
-    user_id: i64,
-    amount: i64,
-    answer: Option<(u16, i64)>,
+    changes: Vec<(i64, i64)>,
+    answer: Option<(u16, Vec<i64>)>,
     at: Instant,
 }
 
@@ -40,6 +42,8 @@ pub(super) struct Report {
 /// What all did, and that it is so in the database.
 pub(super) struct Audit {
     pub(super) applied: usize,
+    /// How many of those were sets.
+    pub(super) sets: usize,
     pub(super) refused: usize,
     pub(super) unacknowledged: usize,
     pub(super) reads: usize,
@@ -129,9 +133,13 @@ impl Bank {
     ) -> Audit {
         database.assert_books_balance();
         assert_eq!(database.number("select count(*) from users where balance < 0"), 0);
+        let torn = "select count(*) from (select from balance_changes where set_id is not null \
+                    group by set_id having sum(amount) <> 0) as torn";
+        assert_eq!(database.number(torn), 0, "sets that are neither whole nor absent");
         let mut ledger = self.ledger(database);
         let mut audit = Audit {
             applied: 0,
+            sets: 0,
             refused: 0,
             unacknowledged: 0,
             reads: reports.iter().map(|report| report.reads).sum(),
@@ -141,25 +149,30 @@ impl Bank {
             lost: 0,
             lost_between: None,
         };
-        for Told { user_id, amount, answer, at } in reports.iter().flat_map(|report| &report.told) {
-            let rows = ledger.remove(&(*user_id, *amount)).unwrap_or_default();
-            let what = format!("the change of {amount} of user {user_id}, told {answer:?}");
+        for Told { changes, answer, at } in reports.iter().flat_map(|report| &report.told) {
+            let rows: Vec<_> = changes.iter().filter_map(|change| ledger.remove(change)).collect();
+            let what = format!("the changes {changes:?}, told {answer:?}");
             match answer {
                 Some((200, _)) if rows.is_empty() && may_be_lost.is_some_and(|end| *at < end) => {
                     audit.lost += 1;
                     let (first, last) = audit.lost_between.unwrap_or((*at, *at));
                     audit.lost_between = Some((first.min(*at), last.max(*at)));
                 }
-                Some((200, balance)) => {
-                    assert_eq!(rows, [*balance], "{what}: acknowledged, so applied exactly once");
+                Some((200, balances)) => {
+                    let told: Vec<_> = balances.iter().map(|balance| vec![*balance]).collect();
+                    assert_eq!(rows, told, "{what}: acknowledged, so applied exactly once");
                     audit.applied += 1;
+                    audit.sets += usize::from(changes.len() > 1);
                 }
                 Some(_) => {
                     assert!(rows.is_empty(), "{what}: refused, so never applied");
                     audit.refused += 1;
                 }
                 None => {
-                    assert!(rows.len() <= 1, "{what}: unacknowledged, so not applied twice");
+                    let once = rows.iter().all(|balances| balances.len() == 1);
+                    assert!(once, "{what}: unacknowledged, so not applied twice");
+                    let whole = [0, changes.len()].contains(&rows.len());
+                    assert!(whole, "{what}: neither whole nor absent");
                     audit.unacknowledged += 1;
                 }
             }
@@ -201,24 +214,49 @@ impl Teller<'_> {
                 self.read(user_id);
                 continue;
             }
-            // No two changes are of one amount, so each is found again in the ledger.
+            // No two requests are of one amount, so each change is found again in the ledger.
             let number = i64::try_from(serial * CLIENTS + index + 1).expect("a small number");
-            let amount = if self.random.below(10) < 6 { -number } else { number };
-            let key = format!("Idempotency-Key: \"{index}-{serial}\"");
-            let (head, body) = ("POST /api/balance", change(user_id, amount));
-            let answer = match self.random.below(100) {
-                0 => self.send_and_leave(head, &[&key], &body),
-                // Without a key: sent twice by anybody on the way, it would be applied twice.
-                1..20 => self.once(head, &body),
-                _ => self.until_answered(head, &[&key], body),
+            let changes = match self.random.below(2) {
+                0 if self.random.below(10) < 6 => vec![(user_id, -number)],
+                0 => vec![(user_id, number)],
+                _ => self.transfer(users, number),
             };
-            let answer = answer.map(|answer| {
-                let expected = answer.status == 200 || answer.code() == "insufficient_funds";
-                assert!(expected && answer.balance() >= 0, "{amount}: {}", answer.json());
-                (answer.status, answer.balance())
-            });
-            self.report.told.push(Told { user_id, amount, answer, at: Instant::now() });
+            let answer = self.change(&changes, &format!("{index}-{serial}"));
+            self.report.told.push(Told { changes, answer, at: Instant::now() });
         }
+    }
+
+    /// Withdrawals and as many deposits, of users in any order.
+    fn transfer(&mut self, users: &[i64], number: i64) -> Vec<(i64, i64)> {
+        let mut users = users.to_vec();
+        let pairs = 1 + self.random.below(PAIRS_MAX);
+        let mut next = || users.swap_remove(self.random.below(users.len()));
+        (0..2 * pairs).map(|place| (next(), [number, -number][place % 2])).collect()
+    }
+
+    /// Asks for one change, or for a set of them.
+    fn change(&mut self, changes: &[(i64, i64)], key: &str) -> Option<(u16, Vec<i64>)> {
+        let key = format!("Idempotency-Key: \"{key}\"");
+        let bodies: Vec<String> =
+            changes.iter().map(|(user_id, amount)| change(*user_id, *amount)).collect();
+        let (head, body) = match &bodies[..] {
+            [body] => ("POST /api/balance", body.clone()),
+            all => ("POST /api/changes", format!("{{\"changes\":[{}]}}", all.join(","))),
+        };
+        let answer = match self.random.below(100) {
+            0 => self.send_and_leave(head, &[&key], &body),
+            // Without a key: sent twice by anybody on the way, it would be applied twice.
+            1..20 => self.once(head, &body),
+            _ => self.until_answered(head, &[&key], body),
+        }?;
+        let told = answer.json();
+        let expected = answer.status == 200 || answer.code() == "insufficient_funds";
+        assert!(expected, "{changes:?}: {told}");
+        let told = told["changes"].as_array().cloned().unwrap_or_else(|| vec![told]);
+        let balances: Vec<i64> =
+            told.iter().map(|told| told["balance"].as_i64().expect("a balance")).collect();
+        assert!(balances.iter().all(|balance| *balance >= 0), "{changes:?}: {balances:?}");
+        Some((answer.status, balances))
     }
 
     fn read(&mut self, user_id: i64) {

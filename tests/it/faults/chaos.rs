@@ -126,15 +126,20 @@ fn every_acknowledged_change_is_applied_exactly_once_whatever_breaks() {
     println!("CHAOS_SEED={seed}: {} events in {time:?}:", chaos.events.len());
     chaos.events.iter().for_each(|event| println!("  {event}"));
     println!(
-        "{} changes applied, {} refused, {} unacknowledged, {} reads, {} retries; the longest \
+        "{} changes applied, {} of them sets, {} refused, {} unacknowledged, {} reads, {} retries; the longest \
          took {:.1?}",
         audit.applied,
+        audit.sets,
         audit.refused,
         audit.unacknowledged,
         audit.reads,
         audit.retries,
         audit.longest
     );
+    let log = std::fs::read_to_string(server.folder().join("postgres/postgresql.log"));
+    let log = log.expect("the log of PostgreSQL");
+    assert!(log.contains("database system is ready"), "this is another log");
+    assert!(!log.contains("deadlock"), "{log}");
     assert!(audit.retries > 0, "nothing that was broken was noticed");
     assert!(audit.applied > 100, "too few changes to say anything: {}", audit.applied);
 }
