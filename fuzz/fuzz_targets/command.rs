@@ -47,6 +47,28 @@ pub fn balance(data: &[u8]) {
 }
 
 /// A body.
+pub fn set(data: &[u8]) {
+    let call = Call { body: data.to_vec(), ..Call::default() };
+    let text = data.strip_prefix("\u{feff}".as_bytes()).unwrap_or(data);
+    let read: Option<Value> = serde_json::from_slice(text).ok();
+    match http::read_set(&call) {
+        Ok(set) => {
+            // In another spelling it means the same: nothing was given twice, and nothing guessed.
+            let body = read.expect("JSON").to_string().into_bytes();
+            assert_eq!(http::read_set(&Call { body, ..call }).ok(), Some(set));
+        }
+        Err(problem) => {
+            let (field, said) = refused(problem, read.is_some());
+            let place = field.strip_prefix("changes[").and_then(|rest| rest.split_once(']'));
+            if let Some((place, _)) = place {
+                let place: usize = place.parse().expect("a number");
+                assert!(read.expect("JSON")["changes"].get(place).is_some(), "{field}: {said}");
+            }
+        }
+    }
+}
+
+/// A body.
 pub fn job(data: &[u8]) {
     let call = Call { body: data.to_vec(), ..Call::default() };
     let text = data.strip_prefix("\u{feff}".as_bytes()).unwrap_or(data);
@@ -113,15 +135,16 @@ fn printed(filter: &Filter) -> String {
     query + "&before=" + &before
 }
 
-/// The field and the words of a refusal, which is one of the two that the interface knows.
+/// The field and the words of a refusal, which is one of those that the interface knows.
 fn refused(problem: Problem, is_json: bool) -> (String, String) {
     let reply = Reply::from(problem);
-    assert_eq!(reply.status(), 400);
     let document: Value = serde_json::from_slice(reply.body()).expect("JSON");
     let text = |name: &str| document[name].as_str().unwrap_or_default().to_owned();
+    assert_eq!(reply.status(), if text("code") == "unbalanced" { 422 } else { 400 });
     match &*text("code") {
         "invalid_json" => assert!(!is_json && document.get("field").is_none()),
         "invalid_request" => assert!(is_json && document.get("field").is_some()),
+        "unbalanced" => assert!(is_json && document.get("field").is_none()),
         code => panic!("{code}"),
     }
     (text("field"), text("detail"))

@@ -13,8 +13,8 @@ fuzz_target!(|data: &[u8]| {
     let Some((part, rest)) = data.split_first() else {
         return;
     };
-    // `0` to `7`, so that a seed can be written as text.
-    match part % 8 {
+    // `0` to `8`, so that a seed can be written as text.
+    match part.wrapping_sub(b'0') % 9 {
         0 => text::route(rest),
         1 => command::balance(rest),
         2 => command::job(rest),
@@ -22,6 +22,7 @@ fuzz_target!(|data: &[u8]| {
         4 => schedule::schedule(rest),
         5 => text::key(rest),
         6 => text::database_url(rest),
-        _ => text::request_id(rest),
+        7 => text::request_id(rest),
+        _ => command::set(rest),
     }
 });

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::input::Query;
 use super::*;
-use crate::balance::Change;
+use crate::balance::{Change, ChangeSet};
 
 fn settings() -> ProptestConfig {
     ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() }
@@ -141,6 +141,52 @@ proptest! {
                 prop_assert_eq!(Reply::from(problem).status(), 400);
             }
         }
+    }
+
+    #[test]
+    fn a_set_is_read_exactly_and_refused_by_the_place_of_what_is_wrong(
+        amounts in prop::collection::vec(amount(), 2..=100),
+        (first, at, space) in (-9..9i64, any::<prop::sample::Index>(), space()),
+        (no_integer, balanced) in (no_integer(), any::<bool>()),
+    ) {
+        let changes: Vec<(i64, i64)> = (first..).zip(amounts).collect();
+        let members = changes.iter().map(|(user_id, amount)| {
+            [("userId", user_id.to_string()), ("amount", amount.to_string())]
+        });
+        let members: Vec<[(&str, String); 2]> = members.collect();
+        let read = |members: &[Vec<(&str, String)>]| {
+            let changes: Vec<_> = members.iter().map(|members| object(members, &space)).collect();
+            let changes = format!("[{}]", changes.join(","));
+            let body = object(&[("balanced", balanced.to_string()), ("changes", changes)], &space);
+            read_set(&Call { body: body.into_bytes(), ..Call::default() })
+                .map_err(|problem| (problem.code(), problem.field()))
+        };
+        let members: Vec<Vec<_>> = members.into_iter().map(Vec::from).collect();
+        let sum: i128 = changes.iter().map(|(_, amount)| i128::from(*amount)).sum();
+        let expected = match ChangeSet::new(changes.clone(), false, None, None) {
+            Ok(set) if sum == 0 || !balanced => Ok(set),
+            _ => Err(("unbalanced", None)),
+        };
+        prop_assert_eq!(read(&members), expected);
+        let place = at.index(members.len());
+        let of = |name: &str| Err(("invalid_request", Some(format!("changes[{place}].{name}"))));
+        for (member, name) in ["userId", "amount"].into_iter().enumerate() {
+            let mut wrong = members.clone();
+            wrong[place][member].1.clone_from(&no_integer);
+            prop_assert_eq!(read(&wrong), of(name));
+            let mut missing = members.clone();
+            missing[place].remove(member);
+            prop_assert_eq!(read(&missing), of(name));
+            let mut doubled = members.clone();
+            doubled[place].push(members[place][member].clone());
+            prop_assert_eq!(read(&doubled), of(name));
+        }
+        let mut twice = members.clone();
+        twice.insert(place, members[0].clone());
+        twice.truncate(100);
+        let later = format!("changes[{}].userId", place.max(1));
+        let refused = Err(("invalid_request", Some(later)));
+        prop_assert_eq!(read(&twice), refused);
     }
 
     #[test]

@@ -6,9 +6,7 @@ import schemathesis
 @schemathesis.hook
 def map_body(context, body):
     """To JSON Schema 2.0 is an integer; to this service it is not, so it is sent as 2."""
-    if isinstance(body, dict):
-        return {name: whole(value) for name, value in body.items()}
-    return body
+    return whole(body)
 
 
 @schemathesis.hook
@@ -28,4 +26,8 @@ def texts_in(value):
 
 
 def whole(value):
+    if isinstance(value, dict):
+        return {name: whole(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [whole(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
