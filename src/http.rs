@@ -10,8 +10,8 @@
 //! A connection has one request in hand at a time (`connections`), and ends with one that leaves
 //! in doubt where the next begins (`refusal`). A request is read as a whole, and refused if it is
 //! wrong, before it waits for anything (`route`, `command`). Of those that change one user's
-//! balance a few are worked on at once, the others wait in a lane (`lanes`), and cost nobody else
-//! anything. Each has a deadline that a thread of its own keeps (`deadlines`); what may block on a
+//! balance, and of the sets that change several, a few are worked on at once, the others wait in a
+//! lane (`lanes`), and cost nobody else anything. Each has a deadline that a thread of its own keeps (`deadlines`); what may block on a
 //! client is done aside from the workers (`aside`).
 //!
 //! Around it: the accept loop is kept alive (`accept_guard`), no more connections are let through
@@ -57,7 +57,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-pub use call::{BODY_BYTES_MAX, Call, request_id};
+pub use call::{Call, request_id};
 pub use capacity::Capacity;
 pub use command::{Command, read_change, read_job_change, read_run_filter};
 pub use handlers::Api;

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! What is wrong is answered before it waits for anything. The changes of one user's balance share
-//! a lane: a few are worked on, the others hold neither a thread nor a connection. [`http`] says
-//! who takes a request, and how many there can be.
+//! a lane: a few are worked on, the others hold neither a thread nor a connection. Sets of changes
+//! of several users have a lane of their own. [`http`] says who takes a request, and how many there
+//! can be.
 //!
 //! And a run of a job, each stage one write that a fencing token guards, each step of its function
 //! one transaction that holds the lease (`docs/spec/lease.tla` says what breaks without):

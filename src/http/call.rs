@@ -40,7 +40,7 @@ pub struct Call {
 }
 
 /// The longest body, in bytes, of a request whose route allows no longer one.
-pub const BODY_BYTES_MAX: usize = 1_024;
+pub(super) const BODY_BYTES_MAX: usize = 1_024;
 const REQUEST_ID_LENGTH_MAX: usize = 128;
 /// Fields that decide what a request may do, or does. Such a field may come twice with the same
 /// value. If its values differ, a proxy may have read one and we the other: we refuse the change.

@@ -5,7 +5,7 @@ use prometheus::{
     register_int_counter_with_registry,
 };
 
-/// Counts changes by what their clients were told; each request counts once.
+/// Counts changes by what their clients were told; each request counts once, also one for a set.
 pub struct Changes {
     by_outcome: IntCounterVec,
     /// Requests that are told the result of an earlier one with the same key.
@@ -29,7 +29,8 @@ impl Changes {
     pub(super) fn new(registry: &Registry) -> Result<Changes> {
         let by_outcome = register_int_counter_vec_with_registry!(
             "balance_changes_total",
-            "Changes of balances by what the client was told, replayed results left out.",
+            "Changes of balances, and sets of them, by what the client was told, replayed results \
+             left out.",
             &["outcome"],
             registry
         )?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Database, Postgres, Process, change, get, post, until};
+use crate::support::{Database, Postgres, Process, ask, change, get, post, until};
 use crate::tidy::ROOT;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -33,6 +33,9 @@ fn a_user_with_rights_in_tables_alone_can_do_everything() {
     let addr = replica.addr;
     assert_eq!(post(addr, "/api/balance", &change(1, -2)).status, 200);
     assert_eq!(post(addr, "/api/users", "{\"balance\":100}").status, 201);
+    let set = format!("{{\"changes\":[{},{}]}}", change(1, -2), change(2, 2));
+    let key = ["Idempotency-Key: set"];
+    assert_eq!(ask(addr, "POST /api/changes", &key, &set).status, 200);
     let run = "select count(distinct job) from cron_runs where outcome = 'succeeded'";
     database.wait_for("each job was run", SOON, 10, run);
     assert_eq!(database.number("select count(*) from cron_runs where outcome = 'failed'"), 0);
