@@ -1,11 +1,11 @@
 //! The change of a balance: one command, one statement, one round trip, one outcome. The changes of
 //! several balances together are a command of their own ([`ChangeSet`]), and one statement, too.
 //!
-//! There are two kinds of statement for one balance. The plain one updates the row if its guards hold, and writes
-//! the ledger row. The keyed one locks the row first, stores the decision under the key, and
-//! applies it only if the key is new. If the plain one refuses, it reads the balance from its
-//! snapshot, which may be older than the row that it waited for. If that balance would have covered
-//! the amount, the change is decided again on the locked row.
+//! There are two kinds of statement for one balance. The plain one updates the row if its guards
+//! hold, and writes the ledger row. The keyed one locks the row first, stores the decision under
+//! the key, and applies it only if the key is new. If the plain one refuses, it reads the balance
+//! from its snapshot, which may be older than the row that it waited for. If that balance would
+//! have covered the amount, the change is decided again on the locked row.
 
 mod key;
 mod ledger;

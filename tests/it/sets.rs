@@ -6,7 +6,7 @@ use postgres::SimpleQueryMessage;
 use serde_json::{Value, json};
 
 use crate::interleavings::statements::text;
-use crate::support::{Answer, Database, Local, Postgres, ask, change, get, post};
+use crate::support::{Answer, Client, Database, Local, Postgres, ask, change, get, post};
 
 const POST: &str = "POST /api/changes";
 
@@ -267,6 +267,33 @@ fn a_set_of_a_hundred_with_the_longest_numbers_is_taken_and_8_kb_are_the_limit()
     assert_eq!(elsewhere.json()["detail"], "a body may have at most 1024 bytes");
     let of_sets = "select count(distinct set_id) from balance_changes where set_id is not null";
     assert_eq!(database.number(of_sets), 1);
+    database.assert_books_balance();
+}
+
+/// The server library does not read a long body itself, nor one in chunks.
+#[test]
+fn behind_a_long_body_its_connection_goes_on() {
+    let (database, replica) = with_four_users();
+    let body = format!("{}{}", set(&[(1, -1), (2, 1)]), " ".repeat(5_000));
+    let (head, length) = (format!("{POST} HTTP/1.1\r\nHost: x\r\n"), body.len());
+    let next = "GET /api/users/2 HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut client = Client::connect(replica.addr);
+    for (round, request) in (1..).zip([
+        format!("{head}Content-Length: {length}\r\n\r\n{body}{next}"),
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n{next}"),
+    ]) {
+        let (first, rest) = request.split_at(2_000);
+        client.send(first);
+        client.send(rest);
+        assert_eq!(client.receive().expect("an answer").status, 200);
+        assert_eq!(client.receive().expect("an answer").balance(), 100 + round);
+    }
+    let (first, rest) = body.split_at(3_000);
+    client.send(format!("{head}Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n"));
+    assert_eq!(client.receive().expect("a word to go on").status, 100);
+    client.send(first);
+    client.send(rest);
+    assert_eq!(client.receive().expect("an answer").status, 200);
     database.assert_books_balance();
 }
 

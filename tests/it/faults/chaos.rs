@@ -126,8 +126,8 @@ fn every_acknowledged_change_is_applied_exactly_once_whatever_breaks() {
     println!("CHAOS_SEED={seed}: {} events in {time:?}:", chaos.events.len());
     chaos.events.iter().for_each(|event| println!("  {event}"));
     println!(
-        "{} changes applied, {} of them sets, {} refused, {} unacknowledged, {} reads, {} retries; the longest \
-         took {:.1?}",
+        "{} applied, {} of them sets, {} refused, {} unacknowledged, {} reads, {} retries; the \
+         longest took {:.1?}",
         audit.applied,
         audit.sets,
         audit.refused,
