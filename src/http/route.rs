@@ -44,7 +44,7 @@ pub enum NoRoute {
 use Reach::{Change, Memory, Read};
 
 /// All routes, the busiest first.
-pub static ROUTES: [Route; 19] = [
+pub static ROUTES: [Route; 20] = [
     route("POST", "/api/balance", Change, Command::change_balance),
     route("POST", "/api/changes", Change, Command::change_all).with_body_of(8_192),
     route("GET", "/health/live", Memory, |_, _| Ok(Command::Live)),
