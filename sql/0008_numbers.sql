@@ -4,7 +4,22 @@
 -- here on. Changes and what reads them wait while the rows that are there are numbered anew. The column
 -- keeps its name, because replicas of earlier builds go on beside those of this one.
 
-lock table users, balance_changes in access exclusive mode;
+-- Such a replica may be at these jobs, which go through the changes page by page in the order of the ids.
+-- Its run is ended, and the same slot is run again from the first change on. The rows stay locked, so that
+-- nobody takes the jobs meanwhile; as each step of a run does, this locks the job before the users.
+with job as materialized (
+    select id, run_id from cron_jobs where function in ('audit-ledger', 'reconcile-balances') for update
+), freed as (
+    update cron_jobs
+    set token = token + 1, holder = null, run_id = null, offered_at = null, locked_until = clock_timestamp()
+    from job where cron_jobs.id = job.id and job.run_id is not null
+)
+update cron_runs
+set outcome = 'cancelled', finished_at = clock_timestamp(), detail = 'the changes are numbered anew'
+from job where cron_runs.id = job.run_id;
+
+-- In the order in which creations under a key lock them, or the two would wait for each other.
+lock table creation_keys, users, balance_changes in access exclusive mode;
 
 alter table users
     -- How many changes there have been: the number of the last one.
@@ -24,13 +39,15 @@ alter table balance_changes
     alter column id drop identity,
     drop constraint balance_changes_pkey;
 
-update balance_changes set id = numbered.number
+-- Where the clock was set back between two changes, the later one gets the instant of the earlier one.
+update balance_changes set id = numbered.number, created_at = numbered.instant
 from (
-    select user_id, id, row_number() over (partition by user_id order by id) as number
+    select user_id, id, row_number() over own as number, max(created_at) over own as instant
     from balance_changes
+    window own as (partition by user_id order by id)
 ) as numbered
 where balance_changes.user_id = numbered.user_id and balance_changes.id = numbered.id
-    and balance_changes.id <> numbered.number;
+    and (balance_changes.id, balance_changes.created_at) is distinct from (number, instant);
 
 alter table balance_changes add primary key (user_id, id);
 

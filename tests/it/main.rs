@@ -52,4 +52,5 @@ mod takeover;
 mod tidy;
 mod tls;
 mod tools;
+mod upgrade;
 mod zones;
