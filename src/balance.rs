@@ -168,6 +168,16 @@ select kept.amount, kept.reference, kept.outcome, kept.balance, kept.number,
     kept.attempt <> decided.attempt as replayed
 from kept cross join decided";
 
+/// The functions that `deploy/citus.sql` makes where users are distributed over several machines:
+/// each call is carried out as a whole where its user is, and gives the columns of the statement
+/// that it stands for.
+const CALL_FUNCTION: &str = "change_balance(bigint, bigint, text, text)";
+const CALL: &str = "select after, number, before from change_balance($1, $2, $3, $4)";
+const CALL_ONCE_FUNCTION: &str = "change_balance_once(bigint, bigint, text, text, text)";
+const CALL_ONCE: &str = "\
+select amount, reference, outcome, balance, number, replayed
+from change_balance_once($1, $2, $3, $4, $5)";
+
 /// Applies the change, or says why it is refused. Returns when the result is durable. The ledger
 /// names the `actor`, if there is one.
 ///
@@ -191,7 +201,8 @@ fn change_plainly(
     change: &Change,
     actor: Option<&str>,
 ) -> Result<Answer, postgres::Error> {
-    let outcome = match change_with(session, CHANGE, change, actor)? {
+    let sql = if session.has_function(CALL_FUNCTION)? { CALL } else { CHANGE };
+    let outcome = match change_with(session, sql, change, actor)? {
         // What is refused for want of funds lowers the balance, so this sum cannot overflow.
         Decision::InsufficientFunds { balance } if balance + change.amount >= 0 => {
             change_with(session, CHANGE_LOCKED, change, actor)?
@@ -223,8 +234,8 @@ fn change_once(
     actor: Option<&str>,
 ) -> Result<Answer, postgres::Error> {
     let Change { user_id, amount, reference, .. } = change;
-    let row =
-        session.query_opt(CHANGE_ONCE, &[user_id, amount, reference, &actor, &key.as_str()])?;
+    let sql = if session.has_function(CALL_ONCE_FUNCTION)? { CALL_ONCE } else { CHANGE_ONCE };
+    let row = session.query_opt(sql, &[user_id, amount, reference, &actor, &key.as_str()])?;
     Ok(row.map_or(Answer { outcome: Decision::NoSuchUser, replayed: false }, |row| Answer {
         outcome: stored_outcome(change, &row),
         replayed: row.get("replayed"),

@@ -99,10 +99,10 @@ select id, balance, external_id, 'created' from created";
 const READ: &str = "select id, balance, external_id from users where id = $1";
 const LIST: &str = "\
 select id, balance, external_id from users where id > $1 order by id limit $2";
+/// Without a join, which the two tables could not have where they lie on different machines.
 const FIND: &str = "\
-select users.id, users.balance, users.external_id
-from external_ids join users on users.id = external_ids.user_id
-where external_ids.external_id = $3 and users.id > $1 limit $2";
+select id, balance, external_id from users
+where id = (select user_id from external_ids where external_id = $3) and id > $1 limit $2";
 
 /// Creates a user; at most one for each key, and for each external id. The ledger names the
 /// `actor`, if there is one, with the opening balance.

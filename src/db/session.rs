@@ -23,6 +23,7 @@ type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 pub struct Session {
     client: Client,
     statements: Vec<(&'static str, Statement)>,
+    functions: Vec<(&'static str, bool)>,
     mark: u64,
     proven: bool,
     opened: Instant,
@@ -30,6 +31,7 @@ pub struct Session {
     forgotten: bool,
 }
 
+const HAS_FUNCTION: &str = "select to_regprocedure($1::text) is not null";
 const MARK: &str = "select current_setting('balanced.session', true)";
 
 impl Session {
@@ -42,6 +44,7 @@ impl Session {
         Ok(Session {
             client,
             statements: Vec::new(),
+            functions: Vec::new(),
             mark,
             proven: false,
             opened,
@@ -116,6 +119,20 @@ impl Session {
     ) -> Result<Row, postgres::Error> {
         let statement = self.prepared(sql)?;
         self.client.query_one(&statement, params)
+    }
+
+    /// Whether the database has the function of this signature. It is asked once for each session:
+    /// whoever adds or removes a function starts the replicas again.
+    ///
+    /// # Errors
+    /// Those of the database and the driver.
+    pub fn has_function(&mut self, signature: &'static str) -> Result<bool, postgres::Error> {
+        if let Some((_, has)) = self.functions.iter().find(|(known, _)| *known == signature) {
+            return Ok(*has);
+        }
+        let has = self.query_one(HAS_FUNCTION, &[&signature])?.get(0);
+        self.functions.push((signature, has));
+        Ok(has)
     }
 
     /// Runs `work` in one transaction, which costs two more round trips: it is committed if `work`

@@ -4,6 +4,7 @@
 mod support;
 
 mod balance;
+mod citus;
 mod claim;
 mod clocks;
 mod compose;

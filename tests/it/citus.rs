@@ -1,0 +1,175 @@
+//! The functions of `deploy/citus.sql` and the statements that they stand for give the same answers
+//! and leave the same books. The functions are plain ones: a PostgreSQL without Citus has them too.
+
+use std::net::SocketAddr;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Answer, Database, Local, Postgres, Random, ask, change, get, seed, until};
+use crate::tidy::ROOT;
+
+const SOON: Duration = Duration::from_secs(20);
+const ROUNDS: usize = 400;
+
+/// A database with three users, the last of whom has all that 64 bits can hold.
+fn with_users() -> Database {
+    let database = Postgres::shared().migrated();
+    let fill = "insert into users (balance, changes) values (20, 1), (9223372036854775807, 1);
+        insert into balance_changes (user_id, id, amount, balance_after)
+        select id, 1, balance, balance from users where id > 1";
+    database.connect().batch_execute(fill).expect("users");
+    database
+}
+
+/// Has the functions, and counts their calls.
+fn with_functions() -> Database {
+    let database = with_users();
+    let sql = std::fs::read_to_string(format!("{ROOT}/deploy/citus.sql")).expect("citus.sql");
+    let functions = sql.split("create function ").skip(1).map(|text| {
+        let (function, _) = text.split_once("\n$$;").expect("the end of a function");
+        format!("create function {function}\n$$;")
+    });
+    let functions: String = functions.collect();
+    database.connect().batch_execute(&functions).expect("the functions");
+    let count = "do $$ begin
+        execute format('alter database %I set track_functions = pl', current_database()); end $$";
+    database.connect().batch_execute(count).expect("a setting");
+    database
+}
+
+fn calls(database: &Database, name: &str) -> i64 {
+    database.number(&format!(
+        "select coalesce(sum(calls), 0)::bigint from pg_stat_user_functions \
+         where funcname = '{name}'"
+    ))
+}
+
+struct Asked {
+    user_id: i64,
+    amount: i64,
+    key: Option<usize>,
+    reference: Option<&'static str>,
+}
+
+impl Asked {
+    fn any(random: &mut Random) -> Asked {
+        let amounts = [1, 7, 2_000, i64::MAX, -1, -7, -2_000, i64::MIN];
+        Asked {
+            user_id: [1, 1, 2, 2, 3, 99][random.below(6)],
+            amount: amounts[random.below(amounts.len())],
+            key: [None, Some(random.below(20))][random.below(2)],
+            reference: [None, Some("order-7"), Some("it's")][random.below(3)],
+        }
+    }
+
+    fn send(&self, addr: SocketAddr) -> Answer {
+        let key = self.key.map(|key| format!("Idempotency-Key: key-{key}"));
+        let body = match self.reference {
+            None => change(self.user_id, self.amount),
+            Some(reference) => format!(
+                "{{\"userId\":{},\"amount\":{},\"reference\":\"{reference}\"}}",
+                self.user_id, self.amount
+            ),
+        };
+        let headers: Vec<&str> = key.iter().map(String::as_str).collect();
+        ask(addr, "POST /api/balance", &headers, &body)
+    }
+}
+
+/// What a client can tell two answers apart by.
+fn told(answer: &Answer) -> (u16, bool, Value) {
+    let mut body = answer.json();
+    if let Some(problem) = body.as_object_mut() {
+        problem.remove("requestId");
+    }
+    (answer.status, answer.header("idempotency-replayed").is_some(), body)
+}
+
+fn books(database: &Database) -> Vec<String> {
+    let sql = "select (users.id, balance, changes, changed_at is null)::text from users
+        union all select (user_id, id, amount, balance_after, reference, actor)::text
+        from balance_changes
+        union all select (user_id, key, amount, outcome, balance, number, reference)::text
+        from idempotency_keys order by 1";
+    database.connect().query(sql, &[]).expect(sql).iter().map(|row| row.get(0)).collect()
+}
+
+#[test]
+fn the_functions_answer_and_write_what_the_statements_do() {
+    let mut random = Random(seed("CITUS_SEED"));
+    let (plain, called) = (with_users(), with_functions());
+    let (by_statement, by_function) = (Local::start(plain.url()), Local::start(called.url()));
+    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    for round in 0..ROUNDS {
+        let asked = Asked::any(&mut random);
+        let (one, other) = (asked.send(by_statement.addr), asked.send(by_function.addr));
+        assert_eq!(told(&one), told(&other), "round {round}");
+        let code = one.json()["code"].as_str().unwrap_or("changed").to_owned();
+        *seen.entry(code).or_default() += 1;
+    }
+    let outcomes: Vec<&str> = seen.keys().map(String::as_str).collect();
+    let all = [
+        "amount_out_of_range",
+        "changed",
+        "idempotency_key_reused",
+        "insufficient_funds",
+        "user_not_found",
+    ];
+    assert_eq!(outcomes, all);
+    assert_eq!(books(&plain), books(&called));
+    called.assert_books_balance();
+    for name in ["change_balance", "change_balance_once"] {
+        until("the replica has called the function", SOON, || calls(&called, name) > 0);
+        assert_eq!(calls(&plain, name), 0);
+    }
+}
+
+/// Twins of each key and single changes meet at one user who cannot pay for all.
+#[test]
+fn racing_calls_of_the_functions_leave_what_racing_statements_leave() {
+    const TWINS: usize = 8;
+    for database in [with_users(), with_functions()] {
+        let replica = Local::start(database.url());
+        let (start, addr) = (Barrier::new(TWINS), replica.addr);
+        let answers: Vec<Answer> = thread::scope(|scope| {
+            let twins: Vec<_> = (0..TWINS)
+                .map(|_| {
+                    let start = &start;
+                    scope.spawn(move || {
+                        start.wait();
+                        let keyed = (0..10).map(|key| (-3, Some(key)));
+                        keyed
+                            .chain([(-1, None), (-19, None), (1, None)])
+                            .map(|(amount, key)| {
+                                Asked { user_id: 2, amount, key, reference: None }.send(addr)
+                            })
+                            .collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            twins.into_iter().flat_map(|twin| twin.join().unwrap()).collect()
+        });
+        let first = answers.iter().filter(|answer| !told(answer).1);
+        let made: Vec<&Answer> = first.filter(|answer| answer.status == 200).collect();
+        let refused = answers.iter().filter(|answer| answer.status == 409);
+        let covers = |answer: &Answer| {
+            let figures = answer.json();
+            figures["balance"].as_i64().unwrap() + figures["amount"].as_i64().unwrap() >= 0
+        };
+        assert!(refused.clone().count() > 0 && !refused.clone().any(covers));
+        assert!(answers.iter().all(|answer| [200, 409].contains(&answer.status)));
+        let replays = answers.iter().filter(|answer| told(answer).1).count();
+        assert_eq!(replays, 10 * (TWINS - 1));
+        let mut numbers: Vec<i64> =
+            made.iter().map(|answer| answer.json()["number"].as_i64().unwrap()).collect();
+        numbers.sort_unstable();
+        let dense: Vec<i64> = (2..).take(numbers.len()).collect();
+        assert_eq!(numbers, dense);
+        let changes = get(addr, "/api/users/2/changes?limit=100").json();
+        assert_eq!(changes["changes"].as_array().unwrap().len(), numbers.len() + 1);
+        database.assert_books_balance();
+    }
+}
