@@ -78,7 +78,9 @@ check_settings() {
     replica_prefix=${REPLICA_NAME:-replica}
     log_dir=$STATE_DIR/log
     run_dir=$STATE_DIR/run
-    export STATE_DIR PROXY_ADDR DOOR_CERTIFICATE
+    # The replicas are started in another folder; what else may be wrong with it they know.
+    [[ -z ${API_TOKENS_FILE:-} ]] || API_TOKENS_FILE=$(realpath -m -- "$API_TOKENS_FILE")
+    export STATE_DIR PROXY_ADDR DOOR_CERTIFICATE API_TOKENS_FILE
 }
 
 # What else may be wrong with it HAProxy knows.

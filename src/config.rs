@@ -3,24 +3,28 @@
 
 mod database;
 mod fault;
+mod help;
 mod origin;
 mod password;
 mod setting;
 mod tls;
+mod tokens;
 mod words;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
-
-use sha2::{Digest, Sha256};
 
 pub use database::{Database, Proof};
 pub(crate) use fault::chain;
 pub use fault::{Fault, Faults};
+pub use help::help;
 pub use origin::Origin;
 pub use password::Passwords;
 pub use setting::{SETTINGS, Setting};
+pub use tokens::{Scope, Token, Tokens, new_token};
 
 /// All settings of a replica.
 #[derive(Clone)]
@@ -35,8 +39,12 @@ pub struct Config {
     pub http_workers: usize,
     /// The largest number of database connections that requests share, 1 to 1000.
     pub db_pool_size: u32,
-    /// The bearer token that a request must have to change something; None if it needs none.
-    pub api_token: Option<Token>,
+    /// The bearer tokens of which a request must have one; if there are none, it needs none.
+    pub tokens: Arc<Tokens>,
+    /// Whether reading needs no token, although there are some.
+    pub open_reads: bool,
+    /// Whether the ledger keeps the name of the token by which a balance was changed.
+    pub record_actor: bool,
     /// Whose pages may change something, besides the own ones.
     pub trusted_origins: Vec<Origin>,
     /// Whether this replica claims jobs.
@@ -57,18 +65,6 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// The least severe level that is logged.
     pub log_level: log::LevelFilter,
-}
-
-/// A secret; it has no `Debug` and no `Display`, so that it cannot be printed by mistake.
-#[derive(Clone)]
-pub struct Token(String);
-
-impl Token {
-    /// Whether `given` is the token. Checksums are compared, so where the texts differ has nothing
-    /// to do with the time that this takes.
-    pub fn matches(&self, given: &str) -> bool {
-        Sha256::digest(&self.0) == Sha256::digest(given)
-    }
 }
 
 impl Config {
@@ -94,7 +90,9 @@ impl Config {
             cron_poll: Duration::from_millis(reader.number("CRON_POLL_MS", 10, 60_000)),
             http_workers: reader.number("HTTP_WORKERS", 1, 1_000),
             db_pool_size: reader.number("DB_POOL_SIZE", 1, 1_000),
-            api_token: reader.token(),
+            tokens: Arc::new(reader.tokens()),
+            open_reads: reader.flag("OPEN_READS"),
+            record_actor: reader.flag("RECORD_ACTOR"),
             trusted_origins: reader.origins(),
             request_timeout: Duration::from_secs(reader.number(
                 "REQUEST_TIMEOUT_SECONDS",
@@ -201,7 +199,16 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             let rule = "at least 8 printable characters without a space";
             self.fault(name, &text, rule.to_owned());
         }
-        Some(Token(text))
+        Some(Token::own(&text))
+    }
+
+    fn tokens(&mut self) -> Tokens {
+        let own = self.token();
+        let file = self.text("API_TOKENS_FILE").map(PathBuf::from);
+        Tokens::read(own, file).unwrap_or_else(|Faults(faults)| {
+            self.faults.extend(faults);
+            Tokens::default()
+        })
     }
 
     fn origins(&mut self) -> Vec<Origin> {

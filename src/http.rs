@@ -22,6 +22,7 @@
 
 mod accept;
 mod accept_guard;
+mod access;
 mod aside;
 mod call;
 mod capacity;
@@ -57,6 +58,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+pub use access::Access;
 pub use call::{Call, request_id};
 pub use capacity::Capacity;
 pub use command::{Command, read_change, read_job_change, read_run_filter};
@@ -81,11 +83,12 @@ use sockets::Sockets;
 
 /// What a server serves: [`Api`], or something simpler in a test.
 pub trait Application: Send + Sync {
-    /// Whether this may be asked for now. Waits for nothing.
+    /// Whether this may be asked for now, and the name of the token that it needed and came with.
+    /// Waits for nothing.
     ///
     /// # Errors
     /// Why it may not.
-    fn check(&self, route: &Route, call: &Call) -> Result<(), Problem>;
+    fn check(&self, route: &Route, call: &Call) -> Result<Option<Arc<str>>, Problem>;
 
     /// Does what is asked for; may block for the database until the deadline is over.
     fn answer(&self, asked: &Asked<'_>) -> Reply;

@@ -7,8 +7,9 @@
 //! A value that can hold anything else than letters, digits and `._:/+=-` is quoted as Rust quotes
 //! a text, so nothing that a stranger sends can begin a line of its own. `server` is the replica
 //! that writes, and always last: logs of several replicas may be merged, and a blank follows every
-//! other value (`grep 'run=17 '`). Units stand last in a name. `reason` says why, `hint` what comes
-//! next or what to do. `info` is life, `warn` needs a look, `error` needs somebody to act.
+//! other value (`grep 'run=17 '`). `actor` is the name of a request's token. Units stand last in a
+//! name. `reason` says why, `hint` what comes next or what to do. `info` is life, `warn` needs a
+//! look, `error` needs somebody to act.
 //!
 //! # Events
 //!
@@ -33,6 +34,8 @@
 //! - `cron_off` (info) hint: this replica runs no jobs
 //! - `tls_not_verified` (warn) hint: whoever answers is taken for the database
 //! - `password_file_ignored` (warn) reason: others may read it, or it cannot be read
+//! - `tokens_read` (info) tokens: again, after SIGHUP: so many count from now on
+//! - `tokens_not_read` (error) reason, hint: the file has faults, so the tokens from before count
 //!
 //! The database:
 //!
@@ -90,27 +93,27 @@
 //! Jobs, changed:
 //!
 //! - `job_paused` (error) job, run, schedule, reason: its schedule names no further instant
-//! - `job_created` (info) job, request_id, function, schedule, enabled: by a request
-//! - `job_changed` (info) job, request_id, function, schedule, enabled: by a request: what it
-//!   asked for
-//! - `job_deleted` (info) job, request_id: by a request
-//! - `job_requested` (info) job, request_id: "run now", by a request
+//! - `job_created` (info) job, request_id, actor, function, schedule, enabled: by a request
+//! - `job_changed` (info) job, request_id, actor, function, schedule, enabled: by a request: what
+//!   it asked for
+//! - `job_deleted` (info) job, request_id, actor: by a request
+//! - `job_requested` (info) job, request_id, actor: "run now", by a request
 //!
 //! Requests:
 //!
-//! - `request_denied` (warn) request_id, method, path, reason, denied: no token, or a page of
-//!   another site; one in 10 s tells how many
-//! - `request_refused` (warn, error) request_id, method, path, reason, hint: by the database;
-//!   nothing was done
-//! - `request_unanswered` (error) request_id, method, path, reason, hint: by the database, after
-//!   it was sent
-//! - `request_unsent` (debug) request_id, method, path, reason: the database was away, or not in
-//!   time
-//! - `handler_panicked` (error) request_id, method, path: answered 500; the `panic` is the line
-//!   before
-//! - `answered` (debug) request_id, method, path, status, duration_ms, taken: each request;
+//! - `request_denied` (warn) request_id, actor, method, path, reason, denied: no token, one
+//!   without the scope, or a page of another site; one in 10 s tells how many
+//! - `request_refused` (warn, error) request_id, actor, method, path, reason, hint: by the
+//!   database; nothing was done
+//! - `request_unanswered` (error) request_id, actor, method, path, reason, hint: by the database,
+//!   after it was sent
+//! - `request_unsent` (debug) request_id, actor, method, path, reason: the database was away, or
+//!   not in time
+//! - `handler_panicked` (error) request_id, actor, method, path: answered 500; the `panic` is the
+//!   line before
+//! - `answered` (debug) request_id, actor, method, path, status, duration_ms, taken: each request;
 //!   `taken` by its client
-//! - `metrics_not_written` (error) request_id, reason: answered 500; a bug
+//! - `metrics_not_written` (error) request_id, actor, reason: answered 500; a bug
 //! - `request_cut_off` (debug) request_id, method, path, status: refused, and its connection ended
 //! - `requests_left_unanswered` (warn) grace_ms: when the grace time was over
 //! - `connection_lost` (warn) peer, announced_bytes, hint: nothing can end what the library keeps

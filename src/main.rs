@@ -5,16 +5,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use balanced::config::{Config, Faults, SETTINGS};
+use balanced::config::{Config, Faults, Scope, Tokens, help, new_token};
 use balanced::cron::{self, Cron, Functions};
 use balanced::db::{Db, Health, Limits, Manager, Probe, Target};
 use balanced::http::{
-    Api, Capacity, Listener, PARKED_MAX, Readiness, Server, ServerOptions, self_check,
+    Access, Api, Capacity, Listener, PARKED_MAX, Readiness, Server, ServerOptions, self_check,
 };
 use balanced::jobs;
 use balanced::logger;
 use balanced::metrics::Metrics;
 use balanced::migrate::{self, MIGRATIONS};
+use balanced::random;
 use balanced::shutdown::{Signal, say};
 use log::{debug, error, info, warn};
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         [] => serve(),
         ["migrate"] => migrate_only(),
         ["health"] => health(),
+        ["token", words @ ..] => return token(words),
         ["--help" | "-h" | "help"] => {
             print!("{}", help());
             Ok(())
@@ -58,7 +60,7 @@ type Failure = Box<dyn Error>;
 
 fn serve() -> Result<(), Failure> {
     let config = settings()?;
-    let shutdown = shutdown_on_signal()?;
+    let shutdown = shutdown_on_signal(&config.tokens)?;
     let capacity = take_capacity()?;
     let listener = listen(&config)?;
     let addr = listener.local_addr()?;
@@ -80,9 +82,8 @@ fn serve() -> Result<(), Failure> {
     let turn = Signal::new();
     let manager = Manager::new(target.clone(), limits).behind(turn.clone());
     let db = Arc::new(Db::open(manager, config.db_pool_size, UNUSED_MAX, Arc::clone(&health)));
-    let token = config.api_token.clone();
-    let api = Api::new(&db, token, Arc::clone(&readiness), name, &functions, &metrics)
-        .trusting(config.trusted_origins.clone());
+    let access = Access::of(&config);
+    let api = Api::new(&db, access, Arc::clone(&readiness), name, &functions, &metrics);
     let options = ServerOptions {
         workers: config.http_workers,
         connections: config.db_pool_size.try_into().unwrap_or(usize::MAX),
@@ -173,7 +174,7 @@ fn drain(config: &Config, server: Server, cron: Option<Cron>) {
 
 fn migrate_only() -> Result<(), Failure> {
     let config = settings()?;
-    let shutdown = shutdown_on_signal()?;
+    let shutdown = shutdown_on_signal(&config.tokens)?;
     let target = target(&config)?;
     target.watch(&Arc::new(Health::untried()), &shutdown).map_err(no_thread)?;
     Ok(migrate::run(&target, MIGRATIONS, &shutdown)?)
@@ -203,12 +204,48 @@ fn settings() -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn shutdown_on_signal() -> Result<Signal, Failure> {
+fn shutdown_on_signal(tokens: &Arc<Tokens>) -> Result<Signal, Failure> {
     let shutdown = Signal::new();
-    let on_signal = shutdown.clone();
-    ctrlc::set_handler(move || on_signal.begin())
-        .map_err(|error| format!("signals cannot be handled: {error}"))?;
+    let tokens = Arc::clone(tokens);
+    let again = tokens.have_a_file().then_some(move || match tokens.read_again() {
+        Ok(count) => say(move || info!("event=tokens_read tokens={count}")),
+        Err(faults) => {
+            let reason = faults.to_string();
+            say(move || {
+                error!(
+                    "event=tokens_not_read reason={reason:?} hint=\"the tokens from before go on \
+                     to count; mend the file and send SIGHUP again\""
+                );
+            });
+        }
+    });
+    let begun = shutdown.begin_on_signals(again);
+    begun.map_err(|error| format!("signals cannot be handled: {error}"))?;
     Ok(shutdown)
+}
+
+/// What a script needs goes to standard output, what a person needs besides to the other one.
+fn token(words: &[&str]) -> ExitCode {
+    let (name, scopes) = words.split_first().unwrap_or((&"", &[]));
+    let Some(secret) = random::secret() else {
+        eprintln!("balanced: the system has no random numbers to give");
+        return ExitCode::FAILURE;
+    };
+    match new_token(name, scopes, &secret) {
+        Ok((token, line)) => {
+            println!("token: {token}\nline: {line}");
+            eprintln!(
+                "The token is shown this once: give it to its user alone. The text after `line: ` \
+                 belongs in the file of API_TOKENS_FILE; then send SIGHUP to each replica."
+            );
+            ExitCode::SUCCESS
+        }
+        Err(rule) => {
+            let scopes = Scope::ALL.map(Scope::name).join(", ");
+            eprintln!("balanced token NAME SCOPE…: must be given {rule}. The scopes: {scopes}");
+            ExitCode::from(USAGE)
+        }
+    }
 }
 
 fn listen(config: &Config) -> Result<Listener, Failure> {
@@ -239,40 +276,4 @@ fn take_capacity() -> Result<Capacity, Failure> {
 
 fn no_thread(error: std::io::Error) -> Failure {
     format!("cannot start a thread: {error}").into()
-}
-
-fn help() -> String {
-    let mut text = String::from(
-        "balanced - exact balances and single jobs over PostgreSQL\n\n\
-         Usage:\n\
-         \x20 balanced            run one replica until Ctrl-C or SIGTERM\n\
-         \x20 balanced migrate    apply the migrations and end\n\
-         \x20 balanced health     ask the replica at LISTEN_ADDR; ends with 0 when it is ready\n\
-         \x20 balanced --help | --version\n\n\
-         Settings (environment):\n",
-    );
-    for setting in SETTINGS {
-        let default = match setting.default {
-            "" => String::new(),
-            default => format!(" [{default}]"),
-        };
-        text.push_str(&format!("  {:<24}{}{default}\n", setting.name, setting.meaning));
-    }
-    text.push_str(
-        "\nJobs: each has a name, a function and a schedule (an interval, `every 5m`, or a cron\n\
-         expression, `0 3 * * * Europe/Berlin`), kept in the table cron_jobs and changed at run\n\
-         time by PUT and PATCH /api/cron/jobs/{name}. A due job runs on one replica only. The\n\
-         next run is set when a run ends, to the first instant after that on the grid of its\n\
-         schedule: instants that pass while it runs, or while no replica is up (misfires), are\n\
-         made up for by one run, not one each. A run that breaks off because its replica dies,\n\
-         is shut down or loses the database is begun again on another one: at least once.\n\n\
-         \x20 waiting -> due -> running -> succeeded | failed -----> waiting for the next instant\n\
-         \x20           ^        |\n\
-         \x20           +--------+-> cancelled (shut down) | abandoned (replica dead or cut off)\n",
-    );
-    text.push_str(
-        "\nEnds with 0 after a drain, 1 when it cannot run, 2 when a setting is wrong, and 3 when\n\
-         a job did not return although its lease was about to end: rather than let it run twice.\n",
-    );
-    text
 }

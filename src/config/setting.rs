@@ -30,7 +30,18 @@ pub const SETTINGS: &[Setting] = &[
         "8",
         "database connections that requests share; up to 5 more are opened",
     ),
-    setting("API_TOKEN", "", "when set, changes need `Authorization: Bearer <token>`"),
+    setting(
+        "API_TOKEN",
+        "",
+        "when set, requests need `Authorization: Bearer <token>`; it allows everything",
+    ),
+    setting(
+        "API_TOKENS_FILE",
+        "",
+        "more tokens, each with a name and scopes: see `balanced token`; SIGHUP reads it again",
+    ),
+    setting("OPEN_READS", "false", "whether reading needs no token although there are some"),
+    setting("RECORD_ACTOR", "false", "whether the ledger keeps the name of the token"),
     setting(
         "TRUSTED_ORIGINS",
         "",

@@ -1,7 +1,7 @@
 //! A request as the handlers see it: read completely, and independent of its connection.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use crate::config::Origin;
 use crate::random;
@@ -33,6 +33,8 @@ pub struct Call {
     pub if_none_match: Option<String>,
     /// The name of a field that may have one value only, and came with two different ones.
     pub contradiction: Option<&'static str>,
+    /// The name of its token, once that was checked; `None` where none was needed.
+    pub actor: Option<Arc<str>>,
     /// The client's `X-Request-Id`, or a new one: see [`request_id()`].
     pub request_id: String,
     /// The body, no longer than its route allows.
@@ -74,6 +76,7 @@ impl Call {
             if_match: list("If-Match"),
             if_none_match: list("If-None-Match"),
             contradiction: SINGLE.into_iter().find(differ),
+            actor: None,
             request_id: request_id(values("X-Request-Id").next()),
             body: Vec::new(),
         }
@@ -89,6 +92,11 @@ impl Call {
     /// The target after the question mark; empty if there is none.
     pub fn query(&self) -> &str {
         self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// Whose token it came with, as the log has it behind the request's id; empty if not known.
+    pub(super) fn by(&self) -> String {
+        self.actor.as_ref().map(|actor| format!(" actor={actor}")).unwrap_or_default()
     }
 
     /// Whether the client wants this done only if the resource is still as it last saw it.

@@ -61,23 +61,23 @@ impl Api {
     ) -> Result<Reply, Fault> {
         let result = self.jobs.steer(asked.deadline, name, action, demand)?;
         let settings = settings_of(action);
-        let (job, request_id) = (name.as_str(), &asked.call.request_id);
+        let (job, request_id, by) = (name.as_str(), &asked.call.request_id, asked.call.by());
         let problem = match result {
             ActionResult::Created => {
-                info!("event=job_created job={job} request_id={request_id}{settings}");
+                info!("event=job_created job={job} request_id={request_id}{by}{settings}");
                 let reply = self.changed_reply(asked, 201, name)?;
                 return Ok(reply.with_header("Location", format!("/api/cron/jobs/{job}")));
             }
             ActionResult::Changed => {
-                info!("event=job_changed job={job} request_id={request_id}{settings}");
+                info!("event=job_changed job={job} request_id={request_id}{by}{settings}");
                 return self.changed_reply(asked, 200, name);
             }
             ActionResult::Due => {
-                info!("event=job_requested job={job} request_id={request_id}");
+                info!("event=job_requested job={job} request_id={request_id}{by}");
                 return self.changed_reply(asked, 202, name);
             }
             ActionResult::Deleted => {
-                info!("event=job_deleted job={job} request_id={request_id}");
+                info!("event=job_deleted job={job} request_id={request_id}{by}");
                 return Ok(Reply::no_content());
             }
             ActionResult::NotFound => Problem::job_not_found(job),

@@ -1,12 +1,12 @@
 //! Handlers: each does what a command asks for, and makes a reply of the result.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{debug, error, warn};
-use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::access::Access;
 use super::call::Call;
 use super::command::Command;
 use super::page::{self, DOCUMENT};
@@ -16,12 +16,9 @@ use super::reply::Reply;
 use super::route::{Reach, Route};
 use super::{Application, Asked};
 use crate::balance::{self, Answer, Change, Decision};
-use crate::config::{Origin, Token};
 use crate::cron::{Functions, Jobs};
 use crate::db::{self, Db, Lack, Stage};
-use crate::logger::Seldom;
 use crate::metrics::{CONTENT_TYPE, Metrics, Readings};
-use crate::shutdown::say;
 
 /// Outcome, for the metrics, of a change that an earlier request with the same key had made.
 pub(super) const REPLAYED: &str = "replayed";
@@ -31,19 +28,17 @@ const OPENING_MAX: Duration = Duration::from_secs(2);
 /// The application that a replica serves. All workers share it.
 pub struct Api {
     pub(super) jobs: Jobs,
-    token: Option<Token>,
-    trusted: Vec<Origin>,
-    denials: Mutex<Seldom>,
+    access: Access,
     readiness: Arc<Readiness>,
     pub(super) db: Arc<Db>,
     metrics: Arc<Metrics>,
 }
 
 impl Api {
-    /// Without a `token` everybody may make changes. `functions` are those of this build.
+    /// `functions` are those of this build.
     pub fn new(
         db: &Arc<Db>,
-        token: Option<Token>,
+        access: Access,
         readiness: Arc<Readiness>,
         replica_name: &str,
         functions: &Functions,
@@ -51,18 +46,17 @@ impl Api {
     ) -> Api {
         Api {
             jobs: Jobs::new(db, replica_name, functions, metrics),
-            token,
-            trusted: Vec::new(),
-            denials: Mutex::default(),
+            access,
             readiness,
             db: Arc::clone(db),
             metrics: Arc::clone(metrics),
         }
     }
 
-    /// Pages of these origins may change something, besides the own ones.
-    pub fn trusting(self, origins: Vec<Origin>) -> Api {
-        Api { trusted: origins, ..self }
+    /// The name that the ledger keeps with what this request changes: that of its token, where
+    /// `RECORD_ACTOR` is set.
+    pub fn recorded_actor<'a>(&self, call: &'a Call) -> Option<&'a str> {
+        call.actor.as_deref().filter(|_| self.access.record_actor)
     }
 
     fn run(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
@@ -104,38 +98,6 @@ impl Api {
         }
     }
 
-    fn authorize(&self, call: &Call) -> Result<(), Problem> {
-        let Some(token) = &self.token else {
-            return Ok(());
-        };
-        let given = call.authorization.as_deref().and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        match given.is_some_and(|given| token.matches(given)) {
-            true => Ok(()),
-            false => {
-                let sent = call.authorization.is_some();
-                self.log_denial(call, if sent { "not the token" } else { "no token" });
-                Err(Problem::unauthorized())
-            }
-        }
-    }
-
-    /// Logs a change that was denied, or only counts it.
-    fn log_denial(&self, call: &Call, reason: &str) {
-        let Some(denied) = self.denials.lock().count(Instant::now()) else { return };
-        let Call { method, target, request_id, .. } = call.clone();
-        let reason = reason.to_owned();
-        // Others wait meanwhile, and whoever reads the log may have stopped reading.
-        say(move || {
-            warn!(
-                "event=request_denied request_id={request_id} method={method:?} path={target:?} \
-                 reason={reason:?} denied={denied}"
-            );
-        });
-    }
-
     fn metrics_text(&self, call: &Call) -> Result<Reply, Fault> {
         let (pool, health) = (self.db.pool_state(), self.db.health());
         let observed = health.observed();
@@ -153,8 +115,8 @@ impl Api {
             pool_waiting: pool.waiting,
         };
         let text = self.metrics.text(&readings).map_err(|error| {
-            let (request_id, reason) = (&call.request_id, error.to_string());
-            error!("event=metrics_not_written request_id={request_id} reason={reason:?}");
+            let (request_id, by, reason) = (&call.request_id, call.by(), error.to_string());
+            error!("event=metrics_not_written request_id={request_id}{by} reason={reason:?}");
             Problem::internal()
         })?;
         Ok(Reply::text(CONTENT_TYPE, text))
@@ -171,22 +133,12 @@ impl Api {
 }
 
 impl Application for Api {
-    fn check(&self, route: &Route, call: &Call) -> Result<(), Problem> {
-        if route.changes_something() {
-            if let Some(field) = call.contradiction {
-                let rule = format!("`{field}` is given twice, with two values");
-                return Err(Problem::invalid_request(field, rule));
-            }
-            if call.is_cross_site(&self.trusted) {
-                self.log_denial(call, "its page is of another site, not in TRUSTED_ORIGINS");
-                return Err(Problem::cross_site_request());
-            }
-            self.authorize(call)?;
-        }
+    fn check(&self, route: &Route, call: &Call) -> Result<Option<Arc<str>>, Problem> {
+        let actor = self.access.check(route, call)?;
         if route.reach != Reach::Memory && !self.readiness.is_migrated() {
             return Err(Problem::database_unavailable(db::Effect::NotApplied));
         }
-        Ok(())
+        Ok(actor)
     }
 
     fn answer(&self, asked: &Asked<'_>) -> Reply {
@@ -254,27 +206,27 @@ pub(super) fn next_page<T, I>(rows: &[T], limit: i64, id: impl Fn(&T) -> I) -> O
 
 /// Logs the failed statement of a request and makes the answer. The probe logs the outage, once.
 pub(super) fn unavailable(call: &Call, error: &db::Error) -> Problem {
-    let Call { method, target, request_id, .. } = call;
+    let (Call { method, target, request_id, .. }, by) = (call, call.by());
     let reason = error.reason();
     match error.stage() {
         Stage::Unsent => debug!(
-            "event=request_unsent request_id={request_id} method={method:?} path={target:?} \
-             reason={reason:?}"
+            "event=request_unsent request_id={request_id}{by} method={method:?} \
+             path={target:?} reason={reason:?}"
         ),
         Stage::Refused if error.is_passing() => warn!(
-            "event=request_refused request_id={request_id} method={method:?} path={target:?} \
-             reason={reason:?}"
+            "event=request_refused request_id={request_id}{by} method={method:?} \
+             path={target:?} reason={reason:?}"
         ),
         Stage::Refused => {
             error!(
-                "event=request_refused request_id={request_id} method={method:?} path={target:?} \
-                 reason={reason:?} hint=\"the database will refuse it again\""
+                "event=request_refused request_id={request_id}{by} method={method:?} \
+                 path={target:?} reason={reason:?} hint=\"the database will refuse it again\""
             );
             return Problem::refused_for_good();
         }
         Stage::Unanswered => error!(
-            "event=request_unanswered request_id={request_id} method={method:?} path={target:?} \
-             reason={reason:?} hint=\"nobody knows whether it was done\""
+            "event=request_unanswered request_id={request_id}{by} method={method:?} \
+             path={target:?} reason={reason:?} hint=\"nobody knows whether it was done\""
         ),
     }
     Problem::database_unavailable(error.effect())

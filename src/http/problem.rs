@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::reply::{Reply, phrase};
+use crate::config::Scope;
 use crate::db::Effect;
 
 /// An error answer: a problem document, and one more header field if the status needs it.
@@ -29,6 +30,8 @@ struct Document {
     amount: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'static str>,
 }
 
 impl Problem {
@@ -44,6 +47,7 @@ impl Problem {
             balance: None,
             amount: None,
             outcome: None,
+            scope: None,
         };
         Problem { document: Box::new(document), header: None }
     }
@@ -79,9 +83,22 @@ impl Problem {
         Problem::invalid_request(field, format!("`{field}` is missing"))
     }
 
-    pub(super) fn unauthorized() -> Problem {
-        let detail = "this request needs the header `Authorization: Bearer <API_TOKEN>`";
+    pub(super) fn unauthorized(scope: Scope) -> Problem {
+        let detail = format!(
+            "this request needs the header `Authorization: Bearer <token>`, with a token that has \
+             the scope `{}`",
+            scope.name()
+        );
         Problem::new(401, "unauthorized", detail).with_header("WWW-Authenticate", "Bearer")
+    }
+
+    /// The token is known, and does not allow this.
+    pub(super) fn forbidden(scope: Scope) -> Problem {
+        let scope = scope.name();
+        let detail = format!("this token lacks the scope `{scope}`, which this request needs");
+        let mut problem = Problem::new(403, "forbidden", detail);
+        problem.document.scope = Some(scope);
+        problem
     }
 
     pub(super) fn cross_site_request() -> Problem {

@@ -38,10 +38,11 @@ impl Request {
         application: &dyn Application,
     ) -> Request {
         let deadline = Deadline::within(limit);
+        let mut actor = None;
         let (route, command) = match Route::find(&call.method, call.path()) {
             Ok((route, argument)) => {
                 let read = || {
-                    application.check(route, &call)?;
+                    actor = application.check(route, &call)?;
                     route.read(&call, argument)
                 };
                 (Some(route), guarded(&call, read))
@@ -52,6 +53,7 @@ impl Request {
             }
         };
         let (peer, command) = (client.peer(), command.map_err(Reply::from));
+        let call = Call { actor, ..call };
         Request { call, deadline, peer, route, command, client: Mutex::new(Some(client)) }
     }
 
@@ -92,8 +94,10 @@ pub(super) fn guarded<T>(
     work: impl FnOnce() -> Result<T, Problem>,
 ) -> Result<T, Problem> {
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        let Call { method, target, request_id, .. } = call;
-        error!("event=handler_panicked request_id={request_id} method={method:?} path={target:?}");
+        let (Call { method, target, request_id, .. }, by) = (call, call.by());
+        error!(
+            "event=handler_panicked request_id={request_id}{by} method={method:?} path={target:?}"
+        );
         Err(Problem::internal())
     })
 }

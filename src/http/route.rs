@@ -4,6 +4,7 @@
 use super::call::{BODY_BYTES_MAX, Call};
 use super::command::Command;
 use super::problem::Problem;
+use crate::config::Scope;
 
 /// One row of the table.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Route {
     pub reach: Reach,
     /// The longest body that is accepted, in bytes; a longer one is answered with 413.
     body_bytes_max: usize,
+    /// What a token must allow where tokens are asked for; None where nobody needs one.
+    pub scope: Option<Scope>,
     /// Reads what a request asks for; the text is what stands for `{id}` or `{name}`.
     read: fn(&Call, &str) -> Result<Command, Problem>,
 }
@@ -28,7 +31,7 @@ pub enum Reach {
     Memory,
     /// The database, which it reads.
     Read,
-    /// The database, which it changes: a token is asked for where one is set.
+    /// The database, which it changes: no page of another site may ask for it.
     Change,
 }
 
@@ -43,28 +46,33 @@ pub enum NoRoute {
 
 use Reach::{Change, Memory, Read};
 
+const READ: Option<Scope> = Some(Scope::Read);
+const BALANCE: Option<Scope> = Some(Scope::Balance);
+const JOBS: Option<Scope> = Some(Scope::Jobs);
+const RUN: Option<Scope> = Some(Scope::Run);
+
 /// All routes, the busiest first.
 pub static ROUTES: [Route; 20] = [
-    route("POST", "/api/balance", Change, Command::change_balance),
-    route("POST", "/api/changes", Change, Command::change_all).with_body_of(8_192),
-    route("GET", "/health/live", Memory, |_, _| Ok(Command::Live)),
-    route("GET", "/health/ready", Memory, |_, _| Ok(Command::Ready)),
-    route("GET", "/metrics", Memory, |_, _| Ok(Command::Metrics)),
-    route("GET", "/api/cron/jobs", Read, Command::cron_status),
-    route("GET", "/api/users", Read, Command::list_users),
-    route("POST", "/api/users", Change, Command::create_user),
-    route("GET", "/api/users/{id}", Read, Command::read_user),
-    route("GET", "/api/users/{id}/changes", Read, Command::list_changes),
-    route("GET", "/api/users/{id}/balance", Read, Command::read_balance),
-    route("GET", "/api/cron/history", Read, Command::cron_history),
-    route("GET", "/api/cron/jobs/{name}", Read, Command::read_job),
-    route("PUT", "/api/cron/jobs/{name}", Change, Command::put_job),
-    route("PATCH", "/api/cron/jobs/{name}", Change, Command::patch_job),
-    route("DELETE", "/api/cron/jobs/{name}", Change, Command::delete_job),
-    route("POST", "/api/cron/jobs/{name}/run", Change, Command::run_job),
-    route("GET", "/", Memory, |_, _| Ok(Command::Dashboard)),
-    route("GET", "/api-docs", Memory, |_, _| Ok(Command::Documentation)),
-    route("GET", "/openapi.json", Memory, |_, _| Ok(Command::Document)),
+    route("POST", "/api/balance", Change, BALANCE, Command::change_balance),
+    route("POST", "/api/changes", Change, BALANCE, Command::change_all).with_body_of(8_192),
+    route("GET", "/health/live", Memory, None, |_, _| Ok(Command::Live)),
+    route("GET", "/health/ready", Memory, None, |_, _| Ok(Command::Ready)),
+    route("GET", "/metrics", Memory, READ, |_, _| Ok(Command::Metrics)),
+    route("GET", "/api/cron/jobs", Read, READ, Command::cron_status),
+    route("GET", "/api/users", Read, READ, Command::list_users),
+    route("POST", "/api/users", Change, BALANCE, Command::create_user),
+    route("GET", "/api/users/{id}", Read, READ, Command::read_user),
+    route("GET", "/api/users/{id}/changes", Read, READ, Command::list_changes),
+    route("GET", "/api/users/{id}/balance", Read, READ, Command::read_balance),
+    route("GET", "/api/cron/history", Read, READ, Command::cron_history),
+    route("GET", "/api/cron/jobs/{name}", Read, READ, Command::read_job),
+    route("PUT", "/api/cron/jobs/{name}", Change, JOBS, Command::put_job),
+    route("PATCH", "/api/cron/jobs/{name}", Change, JOBS, Command::patch_job),
+    route("DELETE", "/api/cron/jobs/{name}", Change, JOBS, Command::delete_job),
+    route("POST", "/api/cron/jobs/{name}/run", Change, RUN, Command::run_job),
+    route("GET", "/", Memory, None, |_, _| Ok(Command::Dashboard)),
+    route("GET", "/api-docs", Memory, None, |_, _| Ok(Command::Documentation)),
+    route("GET", "/openapi.json", Memory, None, |_, _| Ok(Command::Document)),
 ];
 /// Second names.
 const ALIASES: [(&str, &str); 2] =
@@ -76,9 +84,10 @@ const fn route(
     method: &'static str,
     path: &'static str,
     reach: Reach,
+    scope: Option<Scope>,
     read: fn(&Call, &str) -> Result<Command, Problem>,
 ) -> Route {
-    Route { method, path, reach, body_bytes_max: BODY_BYTES_MAX, read }
+    Route { method, path, reach, scope, body_bytes_max: BODY_BYTES_MAX, read }
 }
 
 impl Route {
@@ -115,7 +124,7 @@ impl Route {
         found.map_or(BODY_BYTES_MAX, |(route, _)| route.body_bytes_max)
     }
 
-    /// Whether such a request changes something, so that a token is asked for where one is set.
+    /// Whether such a request changes something.
     pub fn changes_something(&self) -> bool {
         self.reach == Change
     }

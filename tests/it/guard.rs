@@ -1,4 +1,4 @@
-//! Who may change something, and what nobody may learn.
+//! Whose pages may change something, and that nobody learns a password. Tokens: `tokens`.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,40 +6,13 @@ use std::thread;
 use std::time::Duration;
 
 use crate::openapi::{Operation, operations};
-use crate::support::{Answer, Local, LocalOptions, Postgres, Process, ask, change, get, until};
-
-const TOKEN: &str = "correct-horse-battery";
+use crate::support::{Answer, Local, Postgres, Process, ask, change, get, until};
 
 /// A body that each of them refuses or takes, whatever it is.
 const BODY: &str = r#"{"enabled":true}"#;
 
 fn send(addr: SocketAddr, operation: &Operation, headers: &[&str]) -> Answer {
     ask(addr, &format!("{} {}", operation.method, operation.path), headers, BODY)
-}
-
-#[test]
-fn whatever_changes_something_needs_the_token_and_nothing_else_does() {
-    let database = Postgres::shared().migrated();
-    let options = LocalOptions { token: Some(TOKEN), ..LocalOptions::default() };
-    let replica = Local::start_with(database.url(), options);
-    let right = format!("Authorization: Bearer {TOKEN}");
-    let mut guarded = 0;
-    for operation in &operations() {
-        let Operation { method, path, route, .. } = operation;
-        let without = send(replica.addr, operation, &[]);
-        let wrong = send(replica.addr, operation, &["Authorization: Bearer wrong-horse-battery"]);
-        if route.changes_something() {
-            guarded += 1;
-            for refused in [without, wrong] {
-                assert_eq!((refused.status, refused.code().as_str()), (401, "unauthorized"));
-                assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
-            }
-        } else {
-            assert_ne!((without.status, wrong.status), (401, 401), "{method} {path}");
-        }
-        assert_ne!(send(replica.addr, operation, &[&right]).status, 401, "{method} {path}");
-    }
-    assert_eq!(guarded, 6);
 }
 
 /// Browsers send the first field since 2023, and the second alone before.
@@ -97,32 +70,6 @@ fn no_answer_lets_a_browser_do_anything_with_it() {
             assert_eq!(answer.header(name), Some(value), "{}", answer.status);
         }
     }
-}
-
-#[test]
-fn the_token_is_in_no_log_and_no_answer() {
-    let database = Postgres::shared().migrated();
-    let settings = [("API_TOKEN", TOKEN), ("LOG_LEVEL", "trace"), ("JOB_MIN_SECONDS", "0")];
-    let mut process = Process::start(database.url(), &settings);
-    let almost = &TOKEN[1..];
-    for field in [
-        format!("Authorization: Bearer {TOKEN}"),
-        format!("Authorization: Basic {TOKEN}"),
-        format!("Authorization: Bearer {almost}"),
-        format!("Authorization: Bearer {TOKEN}\u{7f}"),
-    ] {
-        for operation in &operations() {
-            let answer = send(process.addr, operation, &[&field]);
-            let text = String::from_utf8_lossy(&answer.body).into_owned();
-            assert!(!text.contains(almost), "{text}");
-        }
-    }
-    process.signal("-TERM");
-    process.wait(Duration::from_secs(20));
-    let log = process.log();
-    assert!(log.contains("[TRACE]") || log.contains("[DEBUG]"), "{log}");
-    assert!(log.contains("event=answered"), "{log}");
-    assert!(!log.contains(almost), "{log}");
 }
 
 /// A server that asks for the password in plain text, gets it, and refuses it.

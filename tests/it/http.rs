@@ -124,7 +124,7 @@ fn a_body_is_json_whatever_its_type() {
 }
 
 #[test]
-fn a_token_guards_what_changes_something() {
+fn a_token_is_taken_as_its_header_has_it_and_not_otherwise() {
     let database = Postgres::shared().migrated();
     let token = Some("correct-horse");
     let options = LocalOptions { token, ..LocalOptions::default() };
@@ -144,8 +144,8 @@ fn a_token_guards_what_changes_something() {
             assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         }
     }
-    assert_eq!(get(replica.addr, "/api/users/1").balance(), 10_000);
     let right = ["Authorization: bearer correct-horse"];
+    assert_eq!(ask(replica.addr, "GET /api/users/1", &right, "").balance(), 10_000);
     assert_eq!(ask(replica.addr, "POST /api/balance", &right, &change(1, -2)).balance(), 9_998);
 }
 

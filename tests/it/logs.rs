@@ -134,6 +134,8 @@ fn every_event_is_in_the_list_and_nothing_else_is() {
                 entry.levels.insert(level);
             }
             entry.fields.extend(fields.map(|(field, _)| field.to_owned()));
+            // Written where it is known.
+            entry.fields.extend(literal.contains("{by}").then(|| "actor".to_owned()));
             assert!(!entry.fields.contains("server"), "each line has it by itself: {at}");
         }
     }
@@ -220,8 +222,8 @@ fn the_lives_of_runs_and_replicas_can_be_followed() {
     let life: Vec<_> = life.iter().filter(|event| steps.contains(&event.as_str())).collect();
     assert_eq!(life, steps);
     // That a request was answered is written when its client may have sent the next one.
-    let (answered, mine): (Vec<_>, Vec<_>) =
-        followed(&logs, "request_id=by-me ").into_iter().partition(|event| event == "answered");
+    let mine = followed(&logs, "request_id=by-me actor=API_TOKEN ").into_iter();
+    let (answered, mine): (Vec<_>, Vec<_>) = mine.partition(|event| event == "answered");
     assert_eq!(mine, ["job_changed", "job_changed", "job_requested"]);
     assert_eq!(answered.len(), mine.len());
     assert_eq!(logs.matches("event=request_denied").count(), 1);

@@ -52,6 +52,7 @@ mod steer;
 mod takeover;
 mod tidy;
 mod tls;
+mod tokens;
 mod tools;
 mod upgrade;
 mod zones;

@@ -85,16 +85,21 @@ fn every_path_takes_the_methods_that_are_documented() {
 }
 
 #[test]
-fn what_changes_something_may_need_the_token_and_may_not_come_from_elsewhere() {
+fn every_operation_names_its_scope_and_what_changes_something_may_not_come_from_elsewhere() {
     for Operation { method, template, route, value, .. } in operations() {
-        let responses = value["responses"].as_object().unwrap();
-        let changes = route.changes_something();
+        let what = format!("{method} {template}");
         // An empty list says that no token is needed; without one nothing is said.
-        let security = if changes { json!([{}, {"token": []}]) } else { json!([]) };
-        assert_eq!(value["security"], security, "{method} {template}");
-        for status in ["401", "403"] {
-            assert_eq!(responses.contains_key(status), changes, "{method} {template} {status}");
-        }
+        let security = match route.scope {
+            Some(scope) => json!([{}, {"token": [scope.name()]}]),
+            None => json!([]),
+        };
+        assert_eq!(value["security"], security, "{what}");
+        let answer = |status: &str| value["responses"].get(status).map(|it| it["$ref"].clone());
+        let shared = |name: &str| Some(json!(format!("#/components/responses/{name}")));
+        let is_guarded = route.scope.is_some();
+        assert_eq!(answer("401"), shared("Unauthorized").filter(|_| is_guarded), "{what}");
+        let forbidden = if route.changes_something() { "ForbiddenChange" } else { "Forbidden" };
+        assert_eq!(answer("403"), shared(forbidden).filter(|_| is_guarded), "{what}");
     }
 }
 

@@ -35,9 +35,9 @@ fn a_panic_in_a_handler_costs_one_answer_and_no_worker() {
 struct PanicsAtCheck;
 
 impl Application for PanicsAtCheck {
-    fn check(&self, _: &Route, call: &Call) -> Result<(), Problem> {
+    fn check(&self, _: &Route, call: &Call) -> Result<Option<Arc<str>>, Problem> {
         assert_ne!(call.path(), "/api/users/1", "as a bug would");
-        Ok(())
+        Ok(None)
     }
 
     fn answer(&self, _: &Asked<'_>) -> Reply {

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Database, Local, LocalOptions, Postgres, Scheduler, ask, endless, get, only, options,
-    post,
+    Answer, Database, Local, Postgres, Scheduler, ask, endless, get, only, options, post,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -274,25 +273,6 @@ fn settings_of_a_job_are_read_strictly() {
         assert_refused(local.addr, head, body, 400, "invalid_request", field);
     }
     assert_eq!(database.number("select count(*) from cron_jobs"), 1);
-}
-
-#[test]
-fn steering_needs_the_token_and_looking_does_not() {
-    let database = Postgres::shared().migrated().without_jobs();
-    database.add_job("there", "every 1h");
-    let token = Some("secret-token");
-    let local = Local::start_with(database.url(), LocalOptions { token, ..Default::default() });
-    let bearer = ["Authorization: Bearer secret-token"];
-    for head in ["PATCH /api/cron/jobs/there", "POST /api/cron/jobs/there/run"] {
-        assert_eq!(ask(local.addr, head, &[], r#"{"enabled":true}"#).code(), "unauthorized");
-        assert!(ask(local.addr, head, &bearer, r#"{"enabled":true}"#).status < 300);
-    }
-    let fine = r#"{"function":"f","schedule":"every 1s","enabled":true}"#;
-    assert_eq!(put(local.addr, "new", fine).code(), "unauthorized");
-    assert_eq!(delete(local.addr, "there").code(), "unauthorized");
-    assert_eq!(get(local.addr, "/api/cron/status").status, 200);
-    assert_eq!(get(local.addr, "/api/cron/history").status, 200);
-    assert_eq!(ask(local.addr, "DELETE /api/cron/jobs/there", &bearer, "").status, 204);
 }
 
 /// A step of a run locks its job's row: whoever steers the job is told so, and does not wait. Who

@@ -47,7 +47,7 @@ impl Dispatch {
 
     fn send(self: &Arc<Dispatch>, request: &Request, client: Client, reply: &Reply) {
         self.count(request, reply);
-        let Call { method, target, request_id, .. } = &request.call;
+        let (Call { method, target, request_id, .. }, by) = (&request.call, request.call.by());
         let (status, peer) = (reply.status(), request.peer);
         let goes_on = !client.ends_by_itself();
         let closing = client.ends() || self.is_closing();
@@ -58,7 +58,7 @@ impl Dispatch {
         }
         self.answered(peer);
         debug!(
-            "event=answered request_id={request_id} method={method:?} path={target:?} \
+            "event=answered request_id={request_id}{by} method={method:?} path={target:?} \
              status={status} duration_ms={duration_ms} taken={taken}"
         );
     }

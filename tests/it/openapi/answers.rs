@@ -163,8 +163,10 @@ fn every_refusal_is_documented_at_every_operation() {
         if operation.route.changes_something() {
             let other = [RIGHT, "If-None-Match: \"other\""];
             refused.push((412, ask(local.addr, &head, &other, &body)));
-            refused.push((401, ask(local.addr, &head, &[], "")));
             refused.push((403, ask(local.addr, &head, &[RIGHT, "Origin: null"], "")));
+        }
+        if operation.route.scope.is_some() {
+            refused.push((401, ask(local.addr, &head, &[], "")));
         }
         if operation.value.get("requestBody").is_some() {
             let coded = [RIGHT, "Content-Encoding: gzip"];

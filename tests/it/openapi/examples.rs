@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use balanced::config::new_token;
 use balanced::db::{Db, Health, Limits, Manager};
-use balanced::http::{Api, Call, Readiness};
+use balanced::http::{Access, Api, Call, Readiness};
 use balanced::jobs;
 use balanced::metrics::Metrics;
 use balanced::shutdown::Signal;
@@ -167,9 +168,16 @@ fn refusals(addr: SocketAddr) -> Vec<Answer> {
     ]
 }
 
-fn refused_without_the_token(database_url: &str) -> Answer {
-    let options = LocalOptions { token: Some("correct-horse"), ..LocalOptions::default() };
-    post(Local::start_with(database_url, options).addr, "/api/balance", &change(1, -2))
+/// Without a token, and with one of another scope.
+fn refused_by_scope(database_url: &str) -> [Answer; 2] {
+    let file = std::env::temp_dir().join(format!("balanced-shown-{}", std::process::id()));
+    let (token, line) = new_token("ci", &["run"], &[7; 32]).expect("a token");
+    std::fs::write(&file, line).expect("a file");
+    let access = vec![("API_TOKENS_FILE", file.display().to_string())];
+    let local = Local::start_with(database_url, LocalOptions { access, ..Default::default() });
+    std::fs::remove_file(&file).expect("no file");
+    let field = format!("Authorization: Bearer {token}");
+    [&[][..], &[field.as_str()]].map(|fields| ask(local.addr, "GET /api/users", fields, ""))
 }
 
 fn refused_while_it_runs() -> Answer {
@@ -218,7 +226,7 @@ fn ending() -> Local {
     let functions =
         jobs::functions(jobs::FunctionOptions { least: Duration::ZERO, run_history_days: 14 });
     let metrics = Arc::new(Metrics::new().expect("metrics"));
-    let api = Api::new(&db, None, readiness, "local", &functions, &metrics);
+    let api = Api::new(&db, Access::default(), readiness, "local", &functions, &metrics);
     Local::serve(1, limit, health, Arc::new(api))
 }
 
@@ -228,7 +236,7 @@ fn every_problem_is_shown_as_it_is_given() {
     let database = Postgres::shared().migrated();
     let local = Local::start(database.url());
     let mut answers = refusals(local.addr);
-    answers.push(refused_without_the_token(database.url()));
+    answers.extend(refused_by_scope(database.url()));
     answers.extend([refused_while_it_runs(), broken_in_flight(), a_panic()]);
     let ending = ending();
     answers.extend([get(ending.addr, "/health"), get(ending.addr, "/api/users")]);

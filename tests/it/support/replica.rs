@@ -6,11 +6,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use balanced::config::{Config, Token};
+use balanced::config::Config;
 use balanced::db::{Db, Health, Limits, Manager, Probe};
 use balanced::http::{
-    Api, Application, Asked, Call, Capacity, Listener, PARKED_MAX, Problem, Readiness, Reply,
-    Route, Server, ServerOptions,
+    Access, Api, Application, Asked, Call, Capacity, Listener, PARKED_MAX, Problem, Readiness,
+    Reply, Route, Server, ServerOptions,
 };
 use balanced::jobs;
 use balanced::metrics::Metrics;
@@ -31,12 +31,25 @@ pub(crate) struct LocalOptions {
     pub(crate) pool_size: u32,
     pub(crate) request_timeout: Duration,
     pub(crate) token: Option<&'static str>,
+    /// Other variables that say who may ask for what.
+    pub(crate) access: Vec<(&'static str, String)>,
 }
 
 impl Default for LocalOptions {
     fn default() -> LocalOptions {
         let request_timeout = Duration::from_secs(30);
-        LocalOptions { workers: 8, pool_size: 8, request_timeout, token: None }
+        LocalOptions { workers: 8, pool_size: 8, request_timeout, token: None, access: Vec::new() }
+    }
+}
+
+impl LocalOptions {
+    fn access(&self) -> Access {
+        let config = Config::read(|name| match name {
+            "DATABASE_URL" => Some("host=localhost".to_owned()),
+            "API_TOKEN" => self.token.map(str::to_owned),
+            _ => self.access.iter().find(|(known, _)| *known == name).map(|(_, text)| text.clone()),
+        });
+        Access::of(&config.unwrap_or_else(|faults| panic!("{faults}")))
     }
 }
 
@@ -61,8 +74,7 @@ impl Local {
         let functions =
             jobs::functions(jobs::FunctionOptions { least: Duration::ZERO, run_history_days: 14 });
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let token = options.token.map(token);
-        let api = Api::new(&db, token, readiness, "local", &functions, &metrics);
+        let api = Api::new(&db, options.access(), readiness, "local", &functions, &metrics);
         Probe::start(target, limits, Arc::clone(&health), shutdown.clone()).expect("a thread");
         let LocalOptions { workers, request_timeout, .. } = options;
         let options = Local::options(workers, request_timeout, shutdown);
@@ -129,8 +141,8 @@ impl Local {
 pub(crate) struct Answers<F>(pub(crate) F);
 
 impl<F: Fn(&Call) -> Reply + Send + Sync> Application for Answers<F> {
-    fn check(&self, _: &Route, _: &Call) -> Result<(), Problem> {
-        Ok(())
+    fn check(&self, _: &Route, _: &Call) -> Result<Option<Arc<str>>, Problem> {
+        Ok(None)
     }
 
     fn answer(&self, asked: &Asked<'_>) -> Reply {
@@ -144,16 +156,6 @@ impl Drop for Local {
             server.drain(Duration::from_millis(40));
         }
     }
-}
-
-/// A token is made by the settings alone.
-fn token(text: &str) -> Token {
-    let config = Config::read(|name| match name {
-        "DATABASE_URL" => Some("host=localhost".to_owned()),
-        "API_TOKEN" => Some(text.to_owned()),
-        _ => None,
-    });
-    config.expect("settings").api_token.expect("a token")
 }
 
 /// A replica as a process of its own, killed at the end of the test.
