@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::openapi::operations;
 use crate::support::{Browser, Database, Postgres, Process, Screen, free_addr, from_npm};
+use crate::tokens::TokenFile;
 
 const SOON: Duration = Duration::from_secs(30);
 const BALANCE: &str = "select balance from users where id = 1";
@@ -244,22 +245,41 @@ fn very_many_jobs_are_found_by_a_part_of_their_names() {
 }
 
 #[test]
-fn the_page_asks_for_the_token_until_it_is_right_and_then_remembers_it() {
+fn the_page_asks_for_a_token_until_it_is_right_and_then_remembers_it() {
     let Some(browser) = Browser::start() else { return };
     let database = with_a_waiting_job();
-    let replica = replica(&database, "replica-7", any(), &[("API_TOKEN", "open-sesame")]);
+    let file = TokenFile::new("page");
+    let looker = file.write(&[("looker", &["read"])]).remove(0);
+    let variables = [("API_TOKEN", "open-sesame"), ("API_TOKENS_FILE", &file.path())];
+    let replica = replica(&database, "replica-7", any(), &variables);
     browser.open(replica.addr, "/");
-    browser.wait_for(1, "#job-pi[data-state=waiting]");
-    browser.click("[aria-label='Pause pi']");
-    for token in ["open-says-me", "open-sesame"] {
+    browser.wait_for(1, "[aria-label=Token][open] input");
+    browser.click("[aria-label=Token] button[value='']");
+    browser.wait_for(1, "#lost:not([hidden])");
+    let told = browser.text("#lost");
+    assert!(told.contains("To give another token, load this page again."), "{told}");
+
+    browser.open(replica.addr, "/");
+    for token in ["open-says-me", &looker] {
         let field = "return document.querySelector('[aria-label=Token][open] input')?.value";
         browser.until("the token is asked for", || browser.run(field) == "");
         browser.fill("[aria-label=Token] input", token);
         browser.click("[aria-label=Token] .main");
     }
-    browser.wait_for(1, "#job-pi[data-state=paused]");
-    browser.click("[aria-label='Resume pi']");
     browser.wait_for(1, "#job-pi[data-state=waiting]");
+    browser.until("the balance is shown", || browser.text("#balance") == "10\u{202f}000");
+    browser.click("[aria-label='Pause pi']");
+    let told = || browser.text("#jobs-said");
+    browser.until("what is missing is told", || told().contains("lacks the scope `jobs`"));
+
+    browser.open(replica.addr, "/api-docs");
+    browser.fill("#token", "open-sesame");
+    browser.open(replica.addr, "/");
+    browser.wait_for(1, "#job-pi[data-state=waiting]");
+    browser.click("[aria-label='Pause pi']");
+    browser.wait_for(1, "#job-pi[data-state=paused]");
+    browser.click("a[href=metrics]");
+    browser.until("metrics are read", || browser.text("body").contains("database_up 1"));
     assert_eq!(browser.complaints(), [""; 0]);
 }
 

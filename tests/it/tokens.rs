@@ -18,20 +18,20 @@ const OWN: &str = "correct-horse-battery";
 const SOON: Duration = Duration::from_secs(20);
 
 /// A file of tokens, which is removed at the end, and the text of each.
-struct TokenFile(PathBuf);
+pub(crate) struct TokenFile(PathBuf);
 
 impl TokenFile {
-    fn new(name: &str) -> TokenFile {
+    pub(crate) fn new(name: &str) -> TokenFile {
         let file = format!("balanced-tokens-{name}-{}", std::process::id());
         TokenFile(std::env::temp_dir().join(file))
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         self.0.to_str().expect("a plain path").to_owned()
     }
 
     /// Writes one token for each of these names and scopes, and returns their texts.
-    fn write(&self, tokens: &[(&str, &[&str])]) -> Vec<String> {
+    pub(crate) fn write(&self, tokens: &[(&str, &[&str])]) -> Vec<String> {
         static COUNTER: AtomicU8 = AtomicU8::new(0);
         let new = |(name, scopes): &(&str, &[&str])| {
             let random = [COUNTER.fetch_add(1, Ordering::Relaxed); 32];

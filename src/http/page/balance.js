@@ -98,7 +98,7 @@ async function sendChange(body) {
     tell(said, "", "Sending …");
     try {
         const headers = { "Idempotency-Key": key };
-        const { balance } = await change("POST", "api/balance", { body, headers });
+        const { balance } = await ask("POST", "api/balance", { body, headers });
         if (unknown?.key === key) unknown = null;
         tell(said, "fine", `Done. The balance is ${grouped(balance)}.`);
     } catch (error) {
@@ -106,8 +106,8 @@ async function sendChange(body) {
             unknown = { body, key };
             tell(said, "alarm", `${error.message}. Press again: it cannot be made twice.`);
         } else {
-            // Without the token it was not looked at: what was unknown still is.
-            if (unknown?.key === key && error.status !== 401) unknown = null;
+            // Without a token that may do it, it was not looked at: what was unknown still is.
+            if (unknown?.key === key && ![401, 403].includes(error.status)) unknown = null;
             tell(said, "alarm", error.message);
         }
     }

@@ -60,18 +60,24 @@ async function send(method, path, { body, headers = {}, patience = PATIENCE_MS }
     }
 }
 
-/** Asks for a document. Throws `Refused` or `Lost`. */
-async function ask(method, path, options) {
-    const { response, text } = await send(method, path, options);
-    if (response.ok) return text ? parseExactly(text) : null;
-    let problem = {};
-    try {
-        problem = parseExactly(text);
-    } catch {
-        // Not one of the service's own: the status says it all.
+/** Asks for a document, and for a token where the server does. Throws `Refused` or `Lost`. */
+async function ask(method, path, { headers, ...options } = {}) {
+    for (;;) {
+        const token = sessionStorage.getItem(TOKEN);
+        const { response, text } = await send(method, path, { ...options, headers: { ...headers, ...tokenHeaders() } });
+        if (response.ok) return text ? parseExactly(text) : null;
+        let problem = {};
+        try {
+            problem = parseExactly(text);
+        } catch {
+            // Not one of the service's own: the status says it all.
+        }
+        const refused = new Refused(response.status, problem);
+        if (!(await haveAnotherToken(method, token, refused))) throw refused;
     }
-    throw new Refused(response.status, problem);
 }
+
+// --- the token -----------------------------------------------------------------------------------
 
 const TOKEN = "balanced-token";
 
@@ -81,23 +87,31 @@ function tokenHeaders() {
     return /^[!-~]+$/.test(token) ? { Authorization: `Bearer ${token}` } : {};
 }
 
-/** Asks for something that changes things; asks for the token where the server does. */
-async function change(method, path, { body, headers = {} } = {}) {
-    for (;;) {
-        try {
-            return await ask(method, path, { body, headers: { ...headers, ...tokenHeaders() } });
-        } catch (error) {
-            if (error.status !== 401 || !(await askForToken(error.message))) throw error;
-        }
-    }
+/** The dialog for a token while it is open, and the last token that a person did not replace there. */
+let asking = null, declined;
+
+/**
+ * Whether there is another token than the refused one: one dialog for all requests that need it. Requests
+ * that only read come again every second: they do not ask for the same again, and without the scope `read`
+ * a page shows nothing, so they ask for another token where a change only says what is missing.
+ */
+async function haveAnotherToken(method, token, { status, problem, message }) {
+    const reads = method === "GET";
+    if (status !== 401 && !(reads && problem.code === "forbidden")) return false;
+    if (sessionStorage.getItem(TOKEN) !== token) return true;
+    if (reads && declined === token) return false;
+    asking ??= askForToken(message).finally(() => { asking = null; });
+    const given = await asking;
+    if (!given) declined = token;
+    return given;
 }
 
 /** True when one was given. It is kept for as long as the tab. */
 function askForToken(reason) {
     const input = make("input", { type: "password", autocomplete: "off", required: true });
     const form = make("form", { method: "dialog" },
-        make("h2", {}, "Changes need the token"),
-        make("p", {}, `${reason}. It is the service's API_TOKEN; this tab remembers it.`),
+        make("h2", {}, "A token is needed"),
+        make("p", {}, `${reason}. Whoever runs the service gives tokens; this tab remembers yours.`),
         make("label", {}, "Token", input),
         make("div", { class: "fields" },
             make("button", { class: "main", value: "given" }, "Use it"),
@@ -114,6 +128,21 @@ function askForToken(reason) {
         });
     });
 }
+
+/** A link carries no token: with one, what it leads to is asked for here, and shown as a text. */
+async function followWithToken(event) {
+    const { href } = event.target;
+    if (!sessionStorage.getItem(TOKEN)) return;
+    event.preventDefault();
+    try {
+        const { text } = await send("GET", href, { headers: tokenHeaders() });
+        location.assign(URL.createObjectURL(new Blob([text], { type: "text/plain" })));
+    } catch {
+        location.assign(href);
+    }
+}
+
+document.querySelector("a[href=metrics]").addEventListener("click", followWithToken);
 
 // --- words ---------------------------------------------------------------------------------------
 

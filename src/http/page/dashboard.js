@@ -106,7 +106,8 @@ function found() {
 function lost(error) {
     lostSince ??= performance.now();
     const where = error instanceof Lost ? `${location.host} does not answer` : "The service cannot tell";
-    const since = shown ? ` What you see is from ${timeOfDay(shown.now)}.` : "";
+    const since = (shown ? ` What you see is from ${timeOfDay(shown.now)}.` : "")
+        + ([401, 403].includes(error.status) ? " To give another token, load this page again." : "");
     const after = Math.round((performance.now() - lostSince) / 1_000);
     say(byId("lost-why"), `${where} (${error.message}).${since}`);
     say(byId("lost-for"), ` Trying again, for ${after} s now …`);

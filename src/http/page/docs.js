@@ -121,6 +121,9 @@ function bodyOf(operation) {
     ];
 }
 
+const scopeText = ({ scopes }) =>
+    `Where the service has tokens, it needs one with the scope ${scopes.map((scope) => `\`${scope}\``).join(" and ")}.`;
+
 function operationBlock(operation) {
     const { operationId: id, method, path } = operation;
     const parameters = operation.parameters.filter(({ name }) => !commonParameters.includes(name));
@@ -129,7 +132,7 @@ function operationBlock(operation) {
             make("a", { href: `#${id}` }, methodBadge(method), " ", make("code", {}, path)), " ",
             make("span", {}, operation.summary ?? "")),
         ...markdown(operation.description),
-        operation.guarded ? make("p", { class: "quiet" }, "Needs the token where the server has one.") : "",
+        operation.guarded ? make("p", { class: "quiet" }, ...inline(scopeText(operation))) : "",
         ...(parameters.length ? [make("h4", {}, "Parameters"), parameterTable(parameters)] : []),
         ...bodyOf(operation),
         ...responsesOf(operation),

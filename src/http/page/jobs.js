@@ -146,7 +146,7 @@ byId("find").addEventListener("input", () => shown && showJobs(shown));
 /** Does something to a job, and says what became of it. */
 async function steer(name, done, ...request) {
     try {
-        await change(...request);
+        await ask(...request);
         tell(byId("jobs-said"), "fine", `${name}: ${done}`);
     } catch (error) {
         tell(byId("jobs-said"), "alarm", `${name}: ${error.message}`);
@@ -181,7 +181,7 @@ function editSchedule(name) {
         // When the answer comes, the dialog may be closed, or open for another job.
         const isHere = () => dialog.open && form.onsubmit === save;
         try {
-            await change("PATCH", pathOf(name), { body: JSON.stringify({ schedule }) });
+            await ask("PATCH", pathOf(name), { body: JSON.stringify({ schedule }) });
         } catch (error) {
             if (isHere()) tell(said, "alarm", error.message);
             else tell(byId("jobs-said"), "alarm", `${name}: ${error.message}`);

@@ -123,8 +123,9 @@ const operations = Object.entries(openapi.paths).flatMap(([path, item]) =>
     METHODS.filter((method) => item[method]).map((method) => {
         const operation = item[method];
         const parameters = [...(item.parameters ?? []), ...(operation.parameters ?? [])].map(resolve);
-        const guarded = (operation.security ?? openapi.security ?? []).some((one) => Object.keys(one).length);
-        return { ...operation, path, method: method.toUpperCase(), parameters, guarded };
+        const scopes = (operation.security ?? openapi.security ?? []).flatMap((one) => Object.values(one).flat());
+        const guarded = scopes.length > 0;
+        return { ...operation, path, method: method.toUpperCase(), parameters, scopes, guarded };
     }));
 
 /** What all of the lists have in common. */
