@@ -1,8 +1,8 @@
 #!/usr/bin/env -S bash -p
 # The whole service as a stranger starts it: run-replicas.sh on an empty state folder, the walk of README.md,
 # a burst through the door and one at the replicas, a look at the jobs, a killed replica, all of them
-# replaced, a clean stop, a second start on the same data, by HTTPS, that is killed, and one beside an old
-# HAProxy. Uses ports of its own and leaves nothing behind.
+# replaced, a clean stop, a second start on the same data, by HTTPS and with tokens, that is killed, and one
+# beside an old HAProxy, which a closed terminal ends. Uses ports of its own and leaves nothing behind.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -14,10 +14,11 @@ readonly STOP_SECONDS_MAX=20
 folder=$(mktemp -d)
 chmod 755 "$folder" # as root, PostgreSQL runs as another user, who has to reach it
 export STATE_DIR=$folder/state REPLICAS=3 BASE_PORT=$((20000 + RANDOM % 5000)) PROXY_PORT=$((26000 + RANDOM % 5000))
-unset DATABASE_URL REPLICA_NAME API_TOKEN "${!DOOR_@}"
+unset DATABASE_URL REPLICA_NAME "${!DOOR_@}"
 export PROXY_ADDR= # must mean the default, not all addresses
+export API_TOKEN="" API_TOKENS_FILE="" OPEN_READS="" # whatever the file .env has
 door=http://127.0.0.1:$PROXY_PORT
-main=""
+main="" token=""
 
 fail() {
     printf 'scripts/smoke.sh: %s\n' "$*" >&2
@@ -49,10 +50,10 @@ start() {
     wait_until "$START_SECONDS_MAX" "the ready line" grep -q '^Ready: ' "$folder/output"
 }
 
-stop() {
+stop() { # [signal]
     local pid pids end=$((SECONDS + STOP_SECONDS_MAX)) status=0
     mapfile -t pids < <(cat "$STATE_DIR"/run/*.pid)
-    kill -TERM "$main"
+    kill "-${1:-TERM}" "$main"
     while kill -0 "$main" 2>/dev/null; do
         ((SECONDS < end)) || fail "it has not stopped within $STOP_SECONDS_MAX s"
         sleep 0.2
@@ -83,7 +84,13 @@ kill_it() {
     done
 }
 
-balance() { curl -sf "$door/api/users/1"; }
+balance() { curl -sf ${token:+-H "Authorization: Bearer $token"} "$door/api/users/1"; }
+makes_token() { # scope…: writes its line
+    local made
+    made=$("$(<"$STATE_DIR/run/program")" token smoke "$@" 2>/dev/null)
+    token=$(sed -n 's/^token: //p' <<<"$made")
+    sed -n 's/^line: //p' <<<"$made" >"$folder/tokens"
+}
 burst() { "$loadtest" burst -n 2000 --reset 2000 "$@"; }
 door_says() { curl -s -o /dev/null -w '%{http_code}' "$@" -d '{"userId":1,"amount":1}' "$door/api/balance"; }
 served_by() { # user
@@ -140,7 +147,8 @@ wait_until 11 "the long log is cut" test -s "$STATE_DIR/log/replica-1.log.1"
 (($(stat -c %s "$STATE_DIR/log/replica-1.log") < 10000000)) || fail "the long log is as long as it was"
 stop
 
-PROXY_ADDR=127.0.0.2 door=http://127.0.0.2:$PROXY_PORT
+PROXY_ADDR=127.0.0.2 door=http://127.0.0.2:$PROXY_PORT API_TOKENS_FILE=$folder/tokens
+makes_token read balance
 if command -v openssl >/dev/null; then
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=door \
         -addext subjectAltName=IP:127.0.0.2 -keyout "$folder/key.pem" -out "$folder/ca.pem" 2>/dev/null
@@ -151,6 +159,15 @@ start
 curl -sf -o /dev/null "http://127.0.0.1:$((PROXY_PORT + 324))/health/ready" || fail "the door cannot be watched"
 grep -q "the door at $door," "$folder/output" || fail "the ready line has another address than $door"
 [[ $(balance) == "$kept" ]] || fail "the data were not kept: $kept before, $(balance) after"
+[[ $(door_says) == 401 ]] || fail "a change needs no token"
+burst --targets "$replicas" --token "$token"
+"$loadtest" cron --targets "$replicas" --duration 12 --token "$token"
+old=$token
+makes_token read
+cat "$STATE_DIR"/run/replica-*.pid | xargs kill -HUP
+wait_until 5 "the new token is known" balance
+[[ $(door_says -H "Authorization: Bearer $token") == 403 ]] || fail "a token that may read changes something"
+[[ $(door_says -H "Authorization: Bearer $old") == 401 ]] || fail "a token that was taken away is taken"
 kill_it
 
 mkdir "$folder/old"
@@ -165,5 +182,5 @@ PATH=$folder/old:$PATH REPLICAS=1 start
 grep -q "(version 2.4.22.*) cannot be the door, since it needs HAProxy 2.6 or newer. It says: \[ALERT\]" "$folder/output" ||
     fail "it does not say what is wrong with an old HAProxy"
 grep -q '^Ready: 1 replica at ' "$folder/output" || fail "it does not start without the door"
-stop
+stop HUP # as a terminal does that is closed
 printf 'Smoke test: all is well.\n'

@@ -174,7 +174,7 @@ pub(crate) fn describe(answer: &Answer<'_>) -> String {
     let code = problem.and_then(|problem: Problem| problem.code).unwrap_or_default();
     let blank = if code.is_empty() { "" } else { " " };
     let (status, code, body) = (answer.status, shown(code.as_bytes()), shown(answer.body));
-    let hint = if status == 401 { " (give the service's token with --token)" } else { "" };
+    let hint = if status == 401 { " (give one of the service's tokens with --token)" } else { "" };
     format!("{status}{blank}{code} by {by}{hint}: {body}")
 }
 

@@ -190,7 +190,7 @@ fn read_lines(path: &Path, text: &str, known: &mut Vec<Arc<Token>>) -> Result<()
             let twice =
                 |other: &Arc<Token>| other.name == token.name || other.digest == token.digest;
             match known.iter().any(twice) {
-                true => Err("another name and another token than those before".to_owned()),
+                true => Err("a name and a checksum that no token before it has".to_owned()),
                 false => Ok(token),
             }
         });
