@@ -70,7 +70,7 @@ impl Access {
             None => {
                 let sent = call.authorization.is_some();
                 self.log_denial(call, if sent { "no known token" } else { "no token" }, None);
-                Err(Problem::unauthorized(scope))
+                Err(Problem::unauthorized(scope, sent))
             }
         }
     }

@@ -83,10 +83,12 @@ impl Problem {
         Problem::invalid_request(field, format!("`{field}` is missing"))
     }
 
-    pub(super) fn unauthorized(scope: Scope) -> Problem {
+    /// No token was sent, or one that is not known.
+    pub(super) fn unauthorized(scope: Scope, was_sent: bool) -> Problem {
+        let why = if was_sent { "the token that was sent is not known here: " } else { "" };
         let detail = format!(
-            "this request needs the header `Authorization: Bearer <token>`, with a token that has \
-             the scope `{}`",
+            "{why}this request needs the header `Authorization: Bearer <token>`, with a token \
+             that has the scope `{}`",
             scope.name()
         );
         Problem::new(401, "unauthorized", detail).with_header("WWW-Authenticate", "Bearer")

@@ -60,7 +60,11 @@ fn status(addr: SocketAddr, method: &str, path: &str, token: Option<&str>) -> (u
     let answer =
         ask(addr, &format!("{method} {path}"), Vec::from_iter(field.as_deref()).as_slice(), "{}");
     match answer.status {
-        401 => assert_eq!(answer.header("www-authenticate"), Some("Bearer")),
+        401 => {
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+            let detail = answer.json()["detail"].to_string();
+            assert_eq!(detail.contains("is not known here"), token.is_some(), "{detail}");
+        }
         403 => return (403, answer.json()["scope"].as_str().expect("a scope").to_owned()),
         _ => {}
     }
