@@ -55,7 +55,7 @@ impl Api {
 
     /// The name that the ledger keeps with what this request changes: that of its token, where
     /// `RECORD_ACTOR` is set.
-    pub fn recorded_actor<'a>(&self, call: &'a Call) -> Option<&'a str> {
+    pub(super) fn recorded_actor<'a>(&self, call: &'a Call) -> Option<&'a str> {
         call.actor.as_deref().filter(|_| self.access.record_actor)
     }
 
@@ -123,7 +123,8 @@ impl Api {
     }
 
     fn change_balance(&self, asked: &Asked<'_>, change: &Change) -> Result<Reply, Fault> {
-        let answer = balance::apply(&self.db, asked.deadline, change, None)?;
+        let answer =
+            balance::apply(&self.db, asked.deadline, change, self.recorded_actor(asked.call))?;
         let reply = balance_reply(change.user_id(), change.amount(), answer);
         Ok(match answer.replayed && answer.outcome != Decision::KeyReused {
             true => replayed(reply).with_outcome(REPLAYED),

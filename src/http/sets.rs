@@ -59,7 +59,8 @@ fn read_one(mut fields: Fields) -> Result<(i64, i64), Problem> {
 
 impl Api {
     pub(super) fn change_all(&self, asked: &Asked<'_>, set: &ChangeSet) -> Result<Reply, Fault> {
-        let answer = balance::apply_all(&self.db, asked.deadline, set, None)?;
+        let answer =
+            balance::apply_all(&self.db, asked.deadline, set, self.recorded_actor(asked.call))?;
         let reused = answer.outcome == SetDecision::KeyReused;
         let reply = reply(answer.outcome);
         Ok(match answer.replayed && !reused {

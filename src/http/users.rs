@@ -21,7 +21,7 @@ impl Api {
             let location = format!("/api/users/{}", user.user_id);
             Reply::json(201, &user).with_header("Location", location)
         };
-        match users::create(&self.db, asked.deadline, user, None)? {
+        match users::create(&self.db, asked.deadline, user, self.recorded_actor(asked.call))? {
             Creation::Created(user) => Ok(created(user)),
             Creation::Replayed(user) => Ok(replayed(created(user))),
             Creation::KeyReused => {
