@@ -1,0 +1,233 @@
+//! The changes that nobody was told of, held against the requests whose outcome is unknown.
+
+use std::collections::HashMap;
+
+use crate::chain::{Chain, Gap};
+use crate::order::{Bounds, Graph};
+use crate::requests::Pending;
+use crate::verdict::{Kind, Violation};
+
+/// In gaps of so many changes, among so many requests, and in so many steps amounts are searched for
+/// that add up to the gap's sum; beyond that there may be some.
+const COUNT_MAX: usize = 32;
+const WISHES_MAX: usize = 1_000;
+const STEPS_MAX: u32 = 10_000;
+
+/// One change of a pending request.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Wish {
+    user_id: i64,
+    /// The earliest instant at which it can have been made.
+    earliest: u64,
+    amount: i64,
+    pending: usize,
+}
+
+/// The gaps, and who may have filled them.
+pub(crate) struct Gaps {
+    gaps: Vec<Gap>,
+    /// By user and earliest instant.
+    wishes: Vec<Wish>,
+    /// By user, amount and earliest instant.
+    by_amount: Vec<Wish>,
+    /// The users with more wishes than gaps that need one, in the order of their ids.
+    spare: Vec<i64>,
+}
+
+impl Gaps {
+    pub(crate) fn find(chain: &Chain, pending: &[Pending<'_>]) -> Gaps {
+        let wishes = pending.iter().enumerate().flat_map(|(index, of)| {
+            of.changes.iter().map(move |change| Wish {
+                user_id: change.user_id,
+                earliest: of.begun,
+                amount: change.amount,
+                pending: index,
+            })
+        });
+        let mut wishes: Vec<Wish> = wishes.collect();
+        wishes.sort_unstable();
+        let gaps = chain.gaps();
+        let mut needed: HashMap<i64, usize> = HashMap::new();
+        for gap in &gaps {
+            let count = needed.entry(gap.user_id).or_default();
+            *count = count.saturating_add(gap.count);
+        }
+        let users = wishes.chunk_by(|one, other| one.user_id == other.user_id);
+        let spare = users.map(|of| (of[0].user_id, of.len()));
+        let spare = spare.filter(|(user_id, count)| needed.get(user_id).is_none_or(|n| n < count));
+        let spare = spare.map(|(user_id, _)| user_id).collect();
+        let by_amount = by_amount(&wishes);
+        Gaps { gaps, wishes, by_amount, spare }
+    }
+
+    /// The wishes of one amount.
+    fn alike(&self, user_id: i64, amount: i64) -> &[Wish] {
+        let key = |wish: &Wish| (wish.user_id, wish.amount);
+        let begin = self.by_amount.partition_point(|wish| key(wish) < (user_id, amount));
+        let count = self.by_amount[begin..].partition_point(|of| key(of) == (user_id, amount));
+        &self.by_amount[begin..begin + count]
+    }
+
+    fn of(&self, user_id: i64) -> &[Wish] {
+        let begin = self.wishes.partition_point(|wish| wish.user_id < user_id);
+        let count = self.wishes[begin..].partition_point(|wish| wish.user_id == user_id);
+        &self.wishes[begin..begin + count]
+    }
+
+    /// Whether a user has more wishes than gaps that need one.
+    pub(crate) fn has_spare(&self, user_id: i64) -> bool {
+        self.spare.binary_search(&user_id).is_ok()
+    }
+
+    /// Gaps behind which there are states that nobody was told of.
+    pub(crate) fn wide(&self) -> impl Iterator<Item = &Gap> {
+        self.gaps.iter().filter(|gap| gap.count > 1)
+    }
+
+    /// A gap has no end before the first requests began that can have filled it.
+    pub(crate) fn begin(&self, chain: &Chain, pending: &[Pending<'_>], graph: &mut Graph) {
+        for gap in &self.gaps {
+            let last = match gap.count {
+                1 => self.alike(gap.user_id, gap.sum).first(),
+                count => self.of(gap.user_id).get(count - 1),
+            };
+            if let Some(wish) = last {
+                let node = &mut graph.nodes[chain.0[gap.link].next];
+                (node.begun, node.record) = (wish.earliest, pending[wish.pending].record);
+            }
+        }
+    }
+
+    /// Holds each gap against the wishes that had begun before its last possible instant.
+    pub(crate) fn fill(
+        mut self,
+        chain: &Chain,
+        pending: &[Pending<'_>],
+        bounds: &Bounds,
+    ) -> Vec<Violation> {
+        let mut kinds: Vec<&Gap> = self.gaps.iter().collect();
+        kinds.sort_unstable_by_key(|gap| (gap.user_id, gap.one(), gap.link));
+        self.wishes = deferred(&self.wishes, &kinds, chain, bounds);
+        self.by_amount = by_amount(&self.wishes);
+        let latest = |gap: &Gap| bounds.latest[chain.0[gap.link].next];
+        let mut unfilled: Vec<usize> = Vec::new();
+        // The gaps of a user end in the order of their numbers. So where the first n of them find n
+        // wishes that had begun, for each n, there is a wish of its own for each.
+        let alike = kinds.chunk_by(|a, b| (a.user_id, a.one()) == (b.user_id, b.one()));
+        for gaps in alike.filter(|gaps| gaps[0].count == 1) {
+            let mut wishes = self.alike(gaps[0].user_id, gaps[0].sum).iter();
+            let lacks = |gap: &&&Gap| wishes.next().is_none_or(|wish| wish.earliest > latest(gap));
+            unfilled.extend(gaps.iter().filter(lacks).map(|gap| gap.link));
+        }
+        for gaps in self.gaps.chunk_by(|one, other| one.user_id == other.user_id) {
+            let (wishes, mut count) = (self.of(gaps[0].user_id), 0_usize);
+            for gap in gaps {
+                count = count.saturating_add(gap.count);
+                let begun = wishes.partition_point(|wish| wish.earliest <= latest(gap));
+                if begun < count || !reaches(&wishes[..begun], gap) {
+                    unfilled.push(gap.link);
+                }
+            }
+        }
+        unfilled.sort_unstable();
+        unfilled.dedup();
+        let gap_at = |link| &self.gaps[self.gaps.partition_point(|gap| gap.link < link)];
+        unfilled.into_iter().map(|link| self.violation(gap_at(link), chain, pending)).collect()
+    }
+
+    fn violation(&self, gap: &Gap, chain: &Chain, pending: &[Pending<'_>]) -> Violation {
+        let (before, behind) = (&chain.0[gap.link], &chain.0[gap.link + 1]);
+        let sentence = format!(
+            "user {} has changes after number {} up to {} that add up to {}, and no requests of \
+             unknown outcome are left that can have made them",
+            gap.user_id, before.number, behind.number, gap.sum
+        );
+        let alike = self.alike(gap.user_id, gap.sum).first();
+        let alike = alike.map(|wish| pending[wish.pending].record);
+        let records = [before.record, behind.record].into_iter().chain(alike).collect();
+        Violation { kind: Kind::Unasked, records, sentence }
+    }
+}
+
+impl Gap {
+    /// The amount of a gap of one change.
+    fn one(&self) -> Option<i64> {
+        (self.count == 1).then_some(self.sum)
+    }
+}
+
+fn by_amount(wishes: &[Wish]) -> Vec<Wish> {
+    let mut wishes = wishes.to_vec();
+    wishes.sort_by_key(|wish| (wish.user_id, wish.amount));
+    wishes
+}
+
+/// The same wishes, those of a set not before all of its users have room for their change of it.
+fn deferred(wishes: &[Wish], kinds: &[&Gap], chain: &Chain, bounds: &Bounds) -> Vec<Wish> {
+    let latest = |gap: &Gap| bounds.latest[chain.0[gap.link].next];
+    let room = |wish: &Wish| {
+        let links = chain.of(wish.user_id);
+        let (Some(first), Some(last)) = (chain.0[links.clone()].first(), chain.0[links].last())
+        else {
+            return wish.earliest;
+        };
+        if wish.earliest <= bounds.latest[first.node] {
+            return wish.earliest;
+        }
+        let gap_of = |one: Option<i64>| {
+            let of = |gap: &Gap| (gap.user_id, gap.one());
+            let is_before = |gap: &&Gap| {
+                of(gap) < (wish.user_id, one)
+                    || of(gap) == (wish.user_id, one) && latest(gap) < wish.earliest
+            };
+            let gap = kinds.get(kinds.partition_point(is_before))?;
+            let link = &chain.0[gap.link];
+            // Of several changes the first one may be long before the next known state.
+            let node = if gap.count == 1 { link.next } else { link.node };
+            (of(gap) == (wish.user_id, one)).then(|| bounds.earliest[node])
+        };
+        let rooms = [gap_of(None), gap_of(Some(wish.amount)), Some(bounds.earliest[last.next])];
+        rooms.into_iter().flatten().min().map_or(wish.earliest, |room| room.max(wish.earliest))
+    };
+    let mut rooms: Vec<(usize, u64)> =
+        wishes.iter().map(|wish| (wish.pending, room(wish))).collect();
+    rooms.sort_unstable();
+    let last = |wish: &Wish| {
+        let end = rooms.partition_point(|(pending, _)| *pending <= wish.pending);
+        Wish { earliest: rooms[end - 1].1, ..*wish }
+    };
+    let mut wishes: Vec<Wish> = wishes.iter().map(last).collect();
+    wishes.sort_unstable();
+    wishes
+}
+
+/// Whether as many of the wishes as the gap has changes add up to its sum; true where that would
+/// take too long to find out.
+fn reaches(wishes: &[Wish], gap: &Gap) -> bool {
+    if gap.count == 1 || gap.count > COUNT_MAX || wishes.len() > WISHES_MAX {
+        return true;
+    }
+    let mut amounts: Vec<i128> = wishes.iter().map(|wish| i128::from(wish.amount)).collect();
+    amounts.sort_unstable();
+    add_up(&amounts, gap.count, gap.sum.into(), &mut { STEPS_MAX })
+}
+
+fn add_up(amounts: &[i128], count: usize, sum: i128, steps: &mut u32) -> bool {
+    if count == 1 {
+        return amounts.binary_search(&sum).is_ok();
+    }
+    for (index, amount) in amounts.iter().enumerate() {
+        // The amounts rise: with this one as the least, the sum is at least so much.
+        if amounts.len() - index < count || amount * count as i128 > sum {
+            return false;
+        }
+        if *steps == 0 {
+            return true;
+        }
+        *steps -= 1;
+        if add_up(&amounts[index + 1..], count - 1, sum - amount, steps) {
+            return true;
+        }
+    }
+    false
+}

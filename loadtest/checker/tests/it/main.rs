@@ -1,0 +1,8 @@
+//! Histories of an exact ledger are always accepted; each planted fault is found, and named.
+
+mod exact;
+mod faults;
+mod gaps;
+mod ledger;
+mod orders;
+mod time;
