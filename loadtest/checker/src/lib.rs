@@ -41,10 +41,11 @@
 //!
 //! All known states of a user stand in a row, by number. A change that was told as number n with
 //! amount a and balance b says that the state n is b, and that n − 1 was b − a. Where a number has
-//! two balances or two changes, that is a violation. A graph says what comes before what: each state
-//! of a user before the next, and whatever was read at a state between the change that led to it and
-//! the next one. A set is one node in the rows of all its users. The requests of one key are one
-//! node: from the beginning of the one that was decided to the end of the first that was told.
+//! two balances or two changes, that is a violation. A graph says what comes before what: each
+//! state of a user before the next, and whatever was read at a state between the change that led
+//! to it and the next one. A set is one node in the rows of all its users. The requests of one key
+//! are one node: from the beginning of the one that was decided to the end of the first that was
+//! told.
 //!
 //! **Exact.** Where all outcomes and numbers were told, the history is possible if and only if the
 //! graph has no circle, and no node has ended before one began that comes before it. *Only if*: a
@@ -56,29 +57,29 @@
 //! beginning, and so before y's earliest instant: x stands first, as real time wants it.
 //!
 //! **Without a number** (refusals, and reads that tell only the balance) the answer is placed where
-//! it must have been: among the states that can have been current between its beginning and its end,
-//! by the bounds of the graph, those with its balance. None: a violation. One: it becomes a node,
-//! and the graph is judged again, so nothing is lost by it. Several, or states of which nobody was
-//! told: it proves nothing, and is counted in [`Verdict::unplaced`].
+//! it must have been: among the states that can have been current between its beginning and its
+//! end, by the bounds of the graph, those with its balance. None: a violation. One: it becomes a
+//! node, and the graph is judged again, so nothing is lost by it. Several, or states of which
+//! nobody was told: it proves nothing, and is counted in [`Verdict::unplaced`].
 //!
 //! **Gaps.** States of which no change was told can only have been left by requests of unknown
-//! outcome, each of them once. A gap of one change has a known amount, and needs a wish of that very
-//! amount (a wish: one change of such a request); a gap of k changes needs k wishes that add up to
-//! its sum. A wish fits a gap if it had begun before the gap's last possible instant; it may come as
-//! late as it likes. The gaps of one user end in the order of their numbers, so there is a wish for
-//! each if and only if the first n of them find n wishes, for each n (the theorem of Hall, for sets
-//! that contain one another). The wishes of a set have not begun before each of its users has room
-//! for its change.
+//! outcome, each of them once. A gap of one change has a known amount, and needs a candidate of
+//! that very amount (a candidate: one change of such a request); a gap of k changes needs k
+//! candidates that add up to its sum. A candidate fits a gap if it had begun before the gap's last
+//! possible instant; it may come as late as it likes. The gaps of one user end in the order of
+//! their numbers, so there is a candidate for each if and only if the first n of them find n, for
+//! each n (the theorem of Hall, for sets that contain one another). The candidates of a set have
+//! not begun before each of its users has room for its change.
 //!
 //! # What is never said, and what can be missed
 //!
 //! A possible history is never called impossible: each violation above follows from two lines, or
 //! from a count, whatever order is assumed. Missed can be: several balances without a number that
-//! are possible each by itself and not together; a wish that one gap of one change and another gap
-//! of several need both; a set of unknown outcome whose halves are needed at two places that exclude
-//! each other; a balance below 0 within a gap; sums of gaps with more than 32 changes or 1,000
-//! wishes, or that are not decided in 10,000 steps; a user of whom no number was told at all; which
-//! user of a refused set is named, if more than one does not cover.
+//! are possible each by itself and not together; a candidate that one gap of one change and another
+//! gap of several need both; a set of unknown outcome whose halves are needed at two places that
+//! exclude each other; a balance below 0 within a gap; sums of gaps with more than 32 changes or
+//! 1,000 candidates, or that are not decided in 10,000 steps; a user of whom no number was told at
+//! all; which user of a refused set is named, if more than one does not cover.
 //!
 //! The steps are [`check`]'s: evidence, rows of states, graph, places, gaps. Each is a sort or a
 //! walk along the graph: O(n log n) for n records.

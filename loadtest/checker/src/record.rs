@@ -141,7 +141,7 @@ pub fn read(mut reader: impl BufRead) -> Result<Vec<Record>, String> {
     for number in 1.. {
         line.clear();
         let at = |error: &dyn std::fmt::Display| format!("line {number}: {error}");
-        if reader.read_line(&mut line).map_err(|error| at(&error))? == 0 {
+        if reader.read_line(&mut line).map_err(|error| at(&error))? == 0 && number > 1 {
             break;
         }
         if number > 1 {

@@ -2,7 +2,9 @@
 
 mod exact;
 mod faults;
+mod format;
 mod gaps;
 mod ledger;
 mod orders;
+mod sets;
 mod time;
