@@ -7,9 +7,10 @@ WORKDIR /build
 # The dependencies alone, over empty programs: this layer lasts until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
 COPY loadtest/Cargo.toml loadtest/
-RUN mkdir -p src loadtest/src \
+COPY loadtest/checker/Cargo.toml loadtest/checker/
+RUN mkdir -p src loadtest/src loadtest/checker/src \
     && echo 'fn main() {}' | tee src/main.rs > loadtest/src/main.rs \
-    && touch src/lib.rs \
+    && touch src/lib.rs loadtest/checker/src/lib.rs \
     && cargo build --release --locked
 
 COPY src src

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Client, Database, Random, SetOnDrop, change, post, until};
+use crate::support::{Answer, Client, Database, History, Random, SetOnDrop, change, post, until};
 
 const USERS: usize = 50;
 /// A set has as many pairs, each with a withdrawal and a deposit, at most.
@@ -20,6 +20,7 @@ const RETRY: Duration = Duration::from_millis(30);
 /// Users that the clients share.
 pub(super) struct Bank {
     users: Vec<i64>,
+    history: History,
 }
 
 /// One change, or several in a set, and what its client was told in the end: a status and the
@@ -59,8 +60,10 @@ pub(super) struct Audit {
 }
 
 struct Teller<'a> {
+    index: usize,
     addrs: &'a [SocketAddr],
     stop: &'a AtomicBool,
+    history: &'a History,
     client: Option<Client>,
     turn: usize,
     random: Random,
@@ -79,7 +82,9 @@ impl Bank {
             });
             user_id.expect("an id")
         };
-        Bank { users: (0..USERS).map(open).collect() }
+        let bank = Bank { users: (0..USERS).map(open).collect(), history: History::new() };
+        bank.history.read(addr, &bank.users);
+        bank
     }
 
     /// Clients work at these addresses, one after the other, until `disturb` has ended; then every
@@ -103,15 +108,16 @@ impl Bank {
     ) -> Vec<Report> {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
-            let (stop, users) = (&stop, &self.users);
+            let (stop, users, history) = (&stop, &self.users, &self.history);
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|index| {
                     let random = Random(seed ^ (index as u64 + 1).rotate_left(32));
                     let report = Report::default();
+                    let (client, turn) = (None, index);
                     let mut teller =
-                        Teller { addrs, stop, client: None, turn: index, random, report };
+                        Teller { index, addrs, stop, history, client, turn, random, report };
                     scope.spawn(move || {
-                        teller.work(index, users);
+                        teller.work(users);
                         teller.report
                     })
                 })
@@ -119,7 +125,10 @@ impl Bank {
             let end = SetOnDrop(stop);
             disturb();
             drop(end);
-            clients.into_iter().map(|client| client.join().expect("a client")).collect()
+            let reports = clients.into_iter().map(|client| client.join().expect("a client"));
+            let reports = reports.collect();
+            self.history.read(addrs[0], users);
+            reports
         })
     }
 
@@ -131,6 +140,9 @@ impl Bank {
         reports: &[Report],
         may_be_lost: Option<Instant>,
     ) -> Audit {
+        if may_be_lost.is_none() {
+            self.history.check();
+        }
         database.assert_books_balance();
         assert_eq!(database.number("select count(*) from users where balance < 0"), 0);
         let torn = "select count(*) from (select from balance_changes where set_id is not null \
@@ -204,7 +216,8 @@ fn gap(reports: &[Report]) -> Duration {
 }
 
 impl Teller<'_> {
-    fn work(&mut self, index: usize, users: &[i64]) {
+    fn work(&mut self, users: &[i64]) {
+        let index = self.index;
         for serial in 0.. {
             if self.stop.load(Ordering::Relaxed) {
                 return;
@@ -269,9 +282,11 @@ impl Teller<'_> {
 
     /// Gives up on the answer at once.
     fn send_and_leave(&mut self, head: &str, headers: &[&str], body: &str) -> Option<Answer> {
-        let client = self.client.take();
+        let mut client = self.client.take()?;
+        let begun = Instant::now();
         // Whether it arrives is what nobody is to know.
-        let _ = client.map(|mut client| client.try_send_request(head, headers, body));
+        let _ = client.try_send_request(head, headers, body);
+        self.history.note(self.index, begun, (head, headers, body), None);
         None
     }
 
@@ -317,8 +332,10 @@ impl Teller<'_> {
                 none.insert(Client::try_connect_with(addr, PATIENCE).ok()?)
             }
         };
-        client.try_send_request(head, headers, body).ok()?;
-        let answer = client.try_receive().ok()??;
+        let begun = Instant::now();
+        let answer = client.try_ask(head, headers, body).ok().flatten();
+        self.history.note(self.index, begun, (head, headers, body), answer.as_ref());
+        let answer = answer?;
         if answer.header("connection") == Some("close") {
             self.client = None;
         }

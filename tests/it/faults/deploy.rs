@@ -3,12 +3,13 @@
 //! `DEPLOY_HANDICAP_MS` is the replicas' `CRON_HANDICAP_MS` (300 unless told; 3000 by default).
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, Database, Door, Postgres, Process, SetOnDrop, change, free_addr, get, number, until,
+    Client, Database, Door, History, Postgres, Process, SetOnDrop, change, free_addr, get, number,
+    until,
 };
 
 const REPLICAS: usize = 5;
@@ -35,16 +36,18 @@ fn replica(database: &Database, addr: SocketAddr, index: usize) -> Process {
 
 /// Changes a balance up and down on one connection, again and again, and never tries anything a
 /// second time; what went wrong.
-fn insist(door: SocketAddr, stop: &AtomicBool, asked: &AtomicUsize) -> Vec<String> {
+fn insist(door: SocketAddr, number: usize, stop: &AtomicBool, history: &History) -> Vec<String> {
     let mut failures = Vec::new();
     let mut client = Client::connect(door);
     for amount in [1, -1].into_iter().cycle() {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        asked.fetch_add(1, Ordering::Relaxed);
-        let sent = client.try_send_request("POST /api/balance", &[], &change(1, amount));
-        match sent.and_then(|()| client.try_receive()) {
+        let (begun, head, body) = (Instant::now(), "POST /api/balance", change(1, amount));
+        let answer = client.try_ask(head, &[], &body);
+        let known = answer.as_ref().ok().and_then(Option::as_ref);
+        history.note(number, begun, (head, &[], &body), known);
+        match answer {
             Ok(Some(answer)) if answer.status == 200 => {
                 if answer.header("connection") == Some("close") {
                     client = Client::connect(door);
@@ -103,11 +106,13 @@ fn five_replicas_are_replaced_one_after_the_other_and_no_request_fails() {
     });
     let Some(door) = Door::start(&addrs) else { return };
     database.wait_for("all jobs run", SOON, JOBS, RUNNING);
-    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (stop, history) = (AtomicBool::new(false), History::new());
+    history.read(door.addr, &[1]);
     let failures: Vec<String> = thread::scope(|scope| {
-        let (stop, asked, addr) = (&stop, &asked, door.addr);
-        let clients: Vec<_> =
-            (0..CLIENTS).map(|_| scope.spawn(move || insist(addr, stop, asked))).collect();
+        let (stop, history, addr) = (&stop, &history, door.addr);
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| scope.spawn(move || insist(addr, number, stop, history)))
+            .collect();
         let end = SetOnDrop(stop);
         for index in 0..REPLICAS {
             let start = || replica(&database, addrs[index], index);
@@ -118,7 +123,8 @@ fn five_replicas_are_replaced_one_after_the_other_and_no_request_fails() {
         drop(end);
         clients.into_iter().flat_map(|client| client.join().expect("a client")).collect()
     });
-    let asked = asked.load(Ordering::Relaxed);
+    history.read(door.addr, &[1]);
+    let asked = history.check();
     println!("{asked} requests while five replicas were replaced, {} failed", failures.len());
     assert!(failures.is_empty(), "{} of {asked}: {}", failures.len(), failures[0]);
     assert!(asked > 100, "{asked}");

@@ -96,6 +96,17 @@ impl Client {
         self.receive().expect("an answer before the end of the connection")
     }
 
+    /// The same; none when the connection ended before the answer began.
+    pub(crate) fn try_ask(
+        &mut self,
+        head: &str,
+        headers: &[&str],
+        body: &str,
+    ) -> std::io::Result<Option<Answer>> {
+        self.try_send_request(head, headers, body)?;
+        self.try_receive()
+    }
+
     /// Whatever has come, without a look at its form.
     pub(crate) fn read_some(&mut self) -> Vec<u8> {
         let some = self.0.fill_buf().expect("bytes").to_vec();
