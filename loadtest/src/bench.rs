@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::client::{BaseUrl, Target};
+use crate::history::History;
 use crate::options::Arguments;
 use crate::process;
 use crate::progress::Progress;
@@ -51,6 +52,7 @@ Options:
       --timeout SECONDS   until when a request must be answered [60]
       --json              the same figures as one JSON document, and what came
                           in each second
+      --history FILE      every change and its answer, for `loadtest check`
   -h, --help              this page
 
 Unless the amount is positive, users with little are given more before.
@@ -98,6 +100,7 @@ pub(crate) struct Options {
     keys: bool,
     token: Option<String>,
     timeout: Duration,
+    history: Option<String>,
     json: bool,
 }
 
@@ -118,6 +121,7 @@ impl Options {
             keys: false,
             token: None,
             timeout: Duration::from_secs(60),
+            history: None,
             json: false,
         };
         let seconds = |arguments: &mut Arguments, least| {
@@ -140,6 +144,7 @@ impl Options {
                 "--keys" => options.keys = true,
                 "--token" => options.token = arguments.token()?,
                 "--timeout" => options.timeout = seconds(arguments, 1)?,
+                "--history" => options.history = Some(arguments.text()?),
                 "--json" => options.json = true,
                 _ => return Err(arguments.unknown()),
             }
@@ -192,15 +197,17 @@ pub(crate) fn run(options: &Options) -> Result<Output, String> {
     let targets: Vec<_> = options.targets.iter().map(Target::reach).collect::<Result<_, _>>()?;
     process::check_local_ports(options.connections, &targets)?;
 
+    let history = options.history.as_deref().map(History::create).transpose()?;
     let mut progress = Progress::new();
     let people = People::prepare(options, &targets, &mut progress)?;
-    let mut measure = Measure::new(options, &targets, &people);
+    let mut measure = Measure::new(options, &targets, &people, history);
     let ran =
         traffic::run(&targets, options.connections, options.timeout, &mut measure, &mut progress)?;
     drop(progress);
 
     let measured = measure.end();
     let mut faults = measured.warmup_faults;
+    faults.extend(measured.history_fault);
     faults.extend(faults_of(&measured.figures, options.rate.is_some()));
     let mut warnings = warnings(&measured.figures);
     warnings.extend(measured.kept.as_ref().and_then(Kept::warning));

@@ -9,11 +9,12 @@ mod reset;
 mod verdict;
 mod volley;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::client::{BaseUrl, Caller, Target};
+use crate::history::History;
 use crate::options::Arguments;
 use crate::outcome::Change;
 use crate::process;
@@ -40,6 +41,7 @@ Options:
       --timeout SECONDS   until when all answers must be there, from the moment
                           of sending [120]
       --json              the same figures as one JSON document
+      --history FILE      every change and its answer, for `loadtest check`
   -h, --help              this page
 
 A connection that cannot be made, or that the other side ends before anything
@@ -73,6 +75,8 @@ pub(crate) struct Options {
     pub(crate) token: Option<String>,
     /// From the moment of sending until all answers must be there.
     pub(crate) timeout: Duration,
+    /// The file for `loadtest check`.
+    pub(crate) history: Option<String>,
     /// JSON in place of text.
     pub(crate) json: bool,
 }
@@ -91,6 +95,7 @@ impl Options {
             reset: 10_000,
             token: None,
             timeout: Duration::from_secs(120),
+            history: None,
             json: false,
         };
         while let Some(name) = arguments.next()? {
@@ -107,6 +112,7 @@ impl Options {
                     let seconds = arguments.number(1..=TIMEOUT_SECONDS_MAX)?;
                     options.timeout = Duration::from_secs(seconds);
                 }
+                "--history" => options.history = Some(arguments.text()?),
                 "--json" => options.json = true,
                 _ => return Err(arguments.unknown()),
             }
@@ -150,6 +156,7 @@ pub(crate) fn run(options: &Options) -> Result<Output, String> {
     process::claim_descriptors(options.connections)?;
     let targets: Vec<_> = options.targets.iter().map(Target::reach).collect::<Result<_, _>>()?;
     process::check_local_ports(options.connections, &targets)?;
+    let mut history = options.history.as_deref().map(History::create).transpose()?;
     reset::set_balance(options, &targets)?;
 
     let polling = |error| format!("polling the connections failed: {error}");
@@ -161,7 +168,7 @@ pub(crate) fn run(options: &Options) -> Result<Output, String> {
     let connects_repeated = crowd.repeated();
     let cpu_before = process::cpu_seconds();
     let volley = Volley::prepare(&targets, options.token.as_deref(), change, options.timeout);
-    let shots = volley.fire(crowd, &mut progress).map_err(polling)?;
+    let shots = volley.fire(crowd, &mut progress, history.as_mut()).map_err(polling)?;
     let cpu_seconds = process::cpu_seconds() - cpu_before;
     drop(progress);
 
@@ -169,7 +176,12 @@ pub(crate) fn run(options: &Options) -> Result<Output, String> {
         .iter()
         .map(|target| {
             let caller = Caller::new(target, options.token.as_deref());
-            (target.url(), caller.balance(options.user_id))
+            let begun = Instant::now();
+            let balance = caller.balance(options.user_id);
+            if let (Some(history), Ok(balance)) = (&mut history, &balance) {
+                history.balance(begun, options.user_id, *balance);
+            }
+            (target.url(), balance)
         })
         .collect();
     let evidence = Evidence {
@@ -181,7 +193,8 @@ pub(crate) fn run(options: &Options) -> Result<Output, String> {
         errors: shots.tally.errors(),
         ends,
     };
-    let faults = evidence.faults();
+    let mut faults = evidence.faults();
+    faults.extend(history.and_then(|history| history.end().err()));
     let details = BurstDetails {
         balance_before: options.reset,
         amount: options.amount,

@@ -5,6 +5,8 @@
 //! - `loadtest bench`: sustained load, in a closed loop or at a fixed rate, then the latencies.
 //! - `loadtest cron`: the jobs of the cluster watched through every replica, then a verdict on who
 //!   ran what, and when.
+//! - `loadtest check`: whether what burst and bench were told, and recorded ([`history`]), is
+//!   possible; by the crate `checker`, which only knows such records.
 //!
 //! One thread and non-blocking sockets: the machine's cores belong to what is measured.
 //! In reading order: [`options`] → [`burst`], [`bench`] or [`cron`] → [`client`] (connections,
@@ -13,8 +15,10 @@
 
 mod bench;
 mod burst;
+mod check;
 mod client;
 mod cron;
+mod history;
 mod options;
 mod outcome;
 mod process;
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         Ok(Command::Burst(options)) => burst::run(&options),
         Ok(Command::Bench(options)) => bench::run(&options),
         Ok(Command::Cron(options)) => cron::run(&options),
+        Ok(Command::Check(options)) => check::run(&options),
         Err(usage) => {
             complain(&format!("{usage}\nTry `loadtest --help`."));
             return ExitCode::from(EXIT_USAGE);

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use crate::client::BaseUrl;
-use crate::{bench, burst, cron};
+use crate::{bench, burst, check, cron};
 
 const HELP: &str = "\
 Proves and measures a cluster of `balanced` replicas from outside.
@@ -19,6 +19,7 @@ Commands:
   bench   sustained load, in a closed loop or at a fixed rate: rate and
           latencies
   cron    the jobs watched through every target, and a verdict
+  check   whether the answers that burst or bench recorded are possible
   help    this page; `loadtest help <command>` lists a command's options
 
 Options:
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Bench(bench::Options),
     /// `loadtest cron`.
     Cron(cron::Options),
+    /// `loadtest check`.
+    Check(check::Options),
 }
 
 impl Command {
@@ -49,7 +52,7 @@ impl Command {
     pub(crate) fn parse(words: Vec<String>) -> Result<Command, String> {
         let mut words = VecDeque::from(words);
         let Some(first) = words.pop_front() else {
-            return Err("a command is missing: burst, bench or cron".to_owned());
+            return Err("a command is missing: burst, bench, cron or check".to_owned());
         };
         let mut arguments = Arguments { words, option: String::new(), attached: None };
         let help = help_of(&first).filter(|_| arguments.ask_for_help());
@@ -67,7 +70,8 @@ impl Command {
             "burst" => burst::Options::parse(&mut arguments).map(Command::Burst),
             "bench" => bench::Options::parse(&mut arguments).map(Command::Bench),
             "cron" => cron::Options::parse(&mut arguments).map(Command::Cron),
-            other => Err(format!("`{other}` is not a command: burst, bench or cron")),
+            "check" => check::Options::parse(&mut arguments).map(Command::Check),
+            other => Err(format!("`{other}` is not a command: burst, bench, cron or check")),
         }
     }
 }
@@ -77,6 +81,7 @@ fn help_of(command: &str) -> Option<&'static str> {
         "burst" => Some(burst::HELP),
         "bench" => Some(bench::HELP),
         "cron" => Some(cron::HELP),
+        "check" => Some(check::HELP),
         _ => None,
     }
 }
@@ -111,6 +116,17 @@ impl Arguments {
             None => word,
         };
         Ok(Some(self.option.clone()))
+    }
+
+    /// All words, for a command without options.
+    ///
+    /// # Errors
+    /// One of them is an option.
+    pub(crate) fn words(&mut self) -> Result<Vec<String>, String> {
+        match self.words.iter().find(|word| word.starts_with('-')) {
+            Some(word) => Err(format!("{word} is not an option of this command")),
+            None => Ok(std::mem::take(&mut self.words).into()),
+        }
     }
 
     /// The value of the option just read.
@@ -204,8 +220,8 @@ mod tests {
     #[test]
     fn wrong_usage_is_a_sentence() {
         for (line, sentence) in [
-            ("", "a command is missing: burst, bench or cron"),
-            ("fire", "`fire` is not a command: burst, bench or cron"),
+            ("", "a command is missing: burst, bench, cron or check"),
+            ("fire", "`fire` is not a command: burst, bench, cron or check"),
             ("burst now", "`now` is not an option"),
             ("burst --bust", "--bust is not an option of this command"),
             ("burst --json=yes", "--json takes no value, but got `yes`"),

@@ -54,10 +54,13 @@ pub(crate) struct Failure {
 
 /// The members of a problem document that decide.
 #[derive(Deserialize)]
-struct Problem {
-    code: Option<String>,
-    balance: Option<i64>,
-    outcome: Option<String>,
+pub(crate) struct Problem {
+    /// What kind of problem it is.
+    pub(crate) code: Option<String>,
+    /// The balance that does not cover.
+    pub(crate) balance: Option<i64>,
+    /// Whether the change may have been made.
+    pub(crate) outcome: Option<String>,
 }
 
 impl Outcome {

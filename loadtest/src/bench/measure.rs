@@ -9,6 +9,7 @@ use super::people::People;
 use super::series::{Second, Series};
 use super::traffic::{Free, Next, Script};
 use crate::client::{Answer, Request, Target, quoted_key};
+use crate::history::History;
 use crate::outcome::{Change, Failure, Outcome};
 use crate::process;
 use crate::random::Random;
@@ -40,11 +41,13 @@ pub(super) struct Measure<'a> {
     warmup: Tally,
     tally: Tally,
     series: Series,
+    history: Option<History>,
 }
 
 /// What a connection is at.
 struct Turn {
     change: Change,
+    begun: Instant,
     counts: bool,
 }
 
@@ -55,23 +58,30 @@ pub(super) struct Measured {
     pub(super) warmup_requests: u64,
     /// Failures of the warm-up, each kind in a sentence.
     pub(super) warmup_faults: Vec<String>,
+    /// What is wrong with the history.
+    pub(super) history_fault: Option<String>,
     /// Of an open loop.
     pub(super) kept: Option<Kept>,
 }
 
 impl<'a> Measure<'a> {
     /// The clock starts now.
-    pub(super) fn new(options: &Options, targets: &[Target], people: &'a People) -> Measure<'a> {
+    pub(super) fn new(
+        options: &Options,
+        targets: &[Target],
+        people: &'a People,
+        history: Option<History>,
+    ) -> Measure<'a> {
         let token = options.token.as_deref();
         let mut random = Random::new();
         let room = (options.duration.as_secs() * ANSWERS_PER_SECOND).min(ANSWERS_MAX);
         // The first change of a connection is the other way round: it starts with +1.
         let before_first = Change { user_id: 0, amount: -1 };
+        let start = Instant::now();
         let turns = (0..options.connections)
-            .map(|_| Turn { change: before_first, counts: false })
+            .map(|_| Turn { change: before_first, begun: start, counts: false })
             .collect();
         let key_run = options.keys.then(|| random.next());
-        let start = Instant::now();
         let begin = start + options.warmup;
         let end = begin + options.duration;
         Measure {
@@ -96,6 +106,7 @@ impl<'a> Measure<'a> {
             warmup: Tally::default(),
             tally: Tally::with_capacity(usize::try_from(room).unwrap_or_default()),
             series: Series::new(begin),
+            history,
         }
     }
 
@@ -110,6 +121,7 @@ impl<'a> Measure<'a> {
         });
         Measured {
             warmup_faults: warmup_faults.collect(),
+            history_fault: self.history.and_then(|history| history.end().err()),
             kept: self.schedule.map(Schedule::end),
             warmup_requests: self.warmup.requests(),
             figures: self.tally.figures(self.last - self.begin, cpu_seconds),
@@ -131,7 +143,7 @@ impl Script for Measure<'_> {
             schedule.leave(free);
         }
         let turn = &mut self.turns[number];
-        turn.counts = due >= self.begin;
+        (turn.begun, turn.counts) = (free.now, due >= self.begin);
         if turn.counts && self.cpu_seconds_before.is_none() {
             self.cpu_seconds_before = Some(process::cpu_seconds());
         }
@@ -163,6 +175,9 @@ impl Script for Measure<'_> {
     ) {
         let turn = &self.turns[number];
         let tally = if turn.counts { &mut self.tally } else { &mut self.warmup };
+        if let Some(history) = &mut self.history {
+            history.change(number, turn.begun, turn.change, result.as_ref().ok().copied());
+        }
         let result = result.and_then(|answer| {
             tally.add_server(answer.served_by);
             Outcome::judge(turn.change, answer)

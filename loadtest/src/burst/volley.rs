@@ -8,6 +8,7 @@ use mio::{Events, Token};
 
 use super::crowd::Crowd;
 use crate::client::{Connection, Request, SCRATCH_BYTES, Target};
+use crate::history::History;
 use crate::outcome::{Change, Failure, Outcome};
 use crate::progress::Progress;
 use crate::report::{Tally, grouped};
@@ -46,6 +47,7 @@ struct Flight<'a> {
     scratch: Vec<u8>,
     tally: Tally,
     balances: Vec<i64>,
+    history: Option<&'a mut History>,
     last: Instant,
 }
 
@@ -74,7 +76,12 @@ impl Volley {
     ///
     /// # Errors
     /// The system does not let this process poll any more.
-    pub(super) fn fire(&self, crowd: Crowd, progress: &mut Progress) -> io::Result<Shots> {
+    pub(super) fn fire(
+        &self,
+        crowd: Crowd,
+        progress: &mut Progress,
+        history: Option<&mut History>,
+    ) -> io::Result<Shots> {
         let (mut poll, crowd) = crowd.into_parts();
         let (count, now) = (crowd.len(), Instant::now());
         let mut flight = Flight {
@@ -85,6 +92,7 @@ impl Volley {
             scratch: vec![0; SCRATCH_BYTES],
             tally: Tally::with_capacity(count),
             balances: Vec::with_capacity(count),
+            history,
             last: now,
         };
         for connection in crowd {
@@ -142,9 +150,12 @@ impl Flight<'_> {
         let Some(connection) = &mut self.connections[number] else {
             return;
         };
-        let (change, tally) = (self.volley.change, &mut self.tally);
+        let (change, tally, history) = (self.volley.change, &mut self.tally, &mut self.history);
         let read = connection.receive(&mut self.scratch, |answer| {
             tally.add_server(answer.served_by);
+            if let Some(history) = history {
+                history.change(number, self.go, change, Some(answer));
+            }
             Outcome::judge(change, answer)
         });
         let result = match read {
@@ -167,6 +178,9 @@ impl Flight<'_> {
     fn settle(&mut self, result: &Result<Outcome, Failure>) {
         self.last = Instant::now();
         self.missing -= 1;
+        if let (Some(history), Err(Failure { status: None, .. })) = (&mut self.history, result) {
+            history.change(self.missing, self.go, self.volley.change, None);
+        }
         if let Ok(Outcome::Succeeded(balance)) = result {
             self.balances.push(*balance);
         }

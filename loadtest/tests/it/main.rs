@@ -3,6 +3,7 @@
 
 mod bench;
 mod burst;
+mod check;
 mod cron;
 mod open_loop;
 mod server;
@@ -96,7 +97,8 @@ fn who_gave_no_token_reads_how_to_give_one() {
 
 #[test]
 fn help_and_version_go_to_standard_output() {
-    for line in ["--help", "burst --help", "bench help", "cron help", "help burst"] {
+    for line in ["--help", "burst --help", "bench help", "cron help", "help burst", "check --help"]
+    {
         let help = Run::line(line);
         assert_eq!(help.code, Some(0), "{help}");
         assert!(help.stdout.contains("Usage: loadtest"), "{help}");

@@ -49,6 +49,8 @@ pub(crate) enum Manner {
 
 struct Bank {
     users: BTreeMap<i64, i64>,
+    /// How many changes each has had.
+    numbers: BTreeMap<i64, i64>,
     keys: HashSet<String>,
     withdrawals: u64,
     refusals: u64,
@@ -72,7 +74,8 @@ impl Server {
     /// User 1 has `balance`; there are `listeners` base URLs.
     pub(crate) fn start(manner: Manner, balance: i64, listeners: usize) -> Server {
         let users = BTreeMap::from([(1, balance)]);
-        let bank = Bank { users, keys: HashSet::new(), withdrawals: 0, refusals: 0 };
+        let (numbers, keys) = (BTreeMap::new(), HashSet::new());
+        let bank = Bank { users, numbers, keys, withdrawals: 0, refusals: 0 };
         let bank = Arc::new(Mutex::new(bank));
         let mut server = Server { bank, manner, addresses: Vec::new() };
         for number in 1..=listeners {
@@ -184,6 +187,9 @@ impl Bank {
         let closes = matches!(manner, Manner::Closes);
         let bytes = |status, body: Value| bytes(status, server, closes, &body);
         let balance = self.users.get_mut(&id).expect("a known user");
+        let number = self.numbers.entry(id).or_default();
+        let state =
+            |id, balance, number| json!({"userId": id, "balance": balance, "number": number});
         self.withdrawals += u64::from(amount < 0);
         let third = amount < 0 && self.withdrawals == 3;
         if third && matches!(manner, Manner::StallsOnce) {
@@ -200,12 +206,13 @@ impl Bank {
             let shown =
                 if first && matches!(manner, Manner::LiesInARefusal) { 2 } else { *balance };
             if first && matches!(manner, Manner::GrantsOneTooMany) {
-                return Reply::Bytes(bytes(200, json!({"userId": id, "balance": balance})));
+                return Reply::Bytes(bytes(200, state(id, *balance, *number)));
             }
             let problem = json!({"code": "insufficient_funds", "balance": shown, "amount": amount});
             return Reply::Bytes(bytes(409, problem));
         }
-        let right = bytes(200, json!({"userId": id, "balance": *balance + amount}));
+        *number += 1;
+        let right = bytes(200, state(id, *balance + amount, *number));
         if amount < 0 || !matches!(manner, Manner::ForgetsDeposits) {
             *balance += amount;
         }
@@ -217,10 +224,10 @@ impl Bank {
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_vec(),
             ),
             Manner::RepeatsABalance if third => {
-                Reply::Bytes(bytes(200, json!({"userId": id, "balance": *balance - amount})))
+                Reply::Bytes(bytes(200, state(id, *balance - amount, *number)))
             }
             Manner::MixesUsersUp if third => {
-                Reply::Bytes(bytes(200, json!({"userId": id + 1, "balance": balance})))
+                Reply::Bytes(bytes(200, state(id + 1, *balance, *number)))
             }
             _ => Reply::Bytes(right),
         }

@@ -83,7 +83,7 @@ impl Bank {
             user_id.expect("an id")
         };
         let bank = Bank { users: (0..USERS).map(open).collect(), history: History::new() };
-        bank.history.read(addr, &bank.users);
+        bank.history.read(&[addr], &bank.users);
         bank
     }
 
@@ -127,7 +127,7 @@ impl Bank {
             drop(end);
             let reports = clients.into_iter().map(|client| client.join().expect("a client"));
             let reports = reports.collect();
-            self.history.read(addrs[0], users);
+            self.history.read(addrs, users);
             reports
         })
     }
@@ -189,6 +189,7 @@ impl Bank {
                 }
             }
         }
+        assert!(audit.lost == 0 || !self.history.is_possible(), "what was lost is not noticed");
         assert!(ledger.is_empty(), "changes that nobody asked for: {ledger:?}");
         audit
     }

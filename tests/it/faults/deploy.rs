@@ -107,7 +107,7 @@ fn five_replicas_are_replaced_one_after_the_other_and_no_request_fails() {
     let Some(door) = Door::start(&addrs) else { return };
     database.wait_for("all jobs run", SOON, JOBS, RUNNING);
     let (stop, history) = (AtomicBool::new(false), History::new());
-    history.read(door.addr, &[1]);
+    history.read(&[door.addr], &[1]);
     let failures: Vec<String> = thread::scope(|scope| {
         let (stop, history, addr) = (&stop, &history, door.addr);
         let clients: Vec<_> = (0..CLIENTS)
@@ -123,7 +123,7 @@ fn five_replicas_are_replaced_one_after_the_other_and_no_request_fails() {
         drop(end);
         clients.into_iter().flat_map(|client| client.join().expect("a client")).collect()
     });
-    history.read(door.addr, &[1]);
+    history.read(&[door.addr], &[1]);
     let asked = history.check();
     println!("{asked} requests while five replicas were replaced, {} failed", failures.len());
     assert!(failures.is_empty(), "{} of {asked}: {}", failures.len(), failures[0]);

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::{Answer, Client, until};
 
+/// Whoever has not answered for so long is not waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The violations that are shown, and the records of each.
 const SHOWN: usize = 5;
 
@@ -39,18 +41,26 @@ impl History {
         self.records.lock().unwrap().push(Record { client, begun, ended, request, answer });
     }
 
-    /// Reads the states of these users, as clients do before they begin and when all have ended.
-    pub(crate) fn read(&self, addr: SocketAddr, users: &[i64]) {
+    /// Reads the states of these users wherever it is told, before the clients begin and when all
+    /// have ended.
+    pub(crate) fn read(&self, addrs: &[SocketAddr], users: &[i64]) {
+        let mut turns = addrs.iter().cycle();
         for user_id in users {
             let head = format!("GET /api/users/{user_id}/changes?limit=1");
             until("the last change is read", Duration::from_secs(60), || {
-                let begun = Instant::now();
-                let ask = || Client::try_connect(addr).ok()?.try_ask(&head, &[], "").ok()?;
-                let answer = ask();
+                let (begun, addr) = (Instant::now(), *turns.next().expect("an address"));
+                let client = Client::try_connect_with(addr, PATIENCE);
+                let answer = client.and_then(|mut client| client.try_ask(&head, &[], ""));
+                let answer = answer.ok().flatten();
                 self.note(0, begun, (&head, &[], ""), answer.as_ref());
                 answer.is_some_and(|answer| answer.status == 200)
             });
         }
+    }
+
+    /// Whether an exact ledger can have given these answers.
+    pub(crate) fn is_possible(&self) -> bool {
+        check(&self.records.lock().unwrap()).violations.is_empty()
     }
 
     /// Fails if no exact ledger can have given these answers; how many there are.
