@@ -110,7 +110,8 @@ grep -q "^run-replicas.sh runs already for $STATE_DIR (process $main)" "$folder/
 head -c 10000001 /dev/zero | tr '\0' '\n' >>"$STATE_DIR/log/replica-1.log" # is cut within 10 s
 burst --targets "$door"
 replicas=http://127.0.0.1:$BASE_PORT,http://127.0.0.1:$((BASE_PORT + 1)),http://127.0.0.1:$((BASE_PORT + 2))
-burst --targets "$replicas"
+burst --targets "$replicas" --history "$folder/history"
+"$loadtest" check "$folder/history"
 "$loadtest" cron --targets "$replicas" --duration 12
 
 if grep -qs '^0\{31\}1 ' /proc/net/if_inet6; then

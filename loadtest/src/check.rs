@@ -70,10 +70,9 @@ pub(crate) fn run(options: &Options) -> Result<Output, String> {
     let took = millis(begun.elapsed().as_secs_f64() * 1_000.0);
     let fine = verdict.violations.is_empty();
     let mut text = format!(
-        "loadtest check: {} requests in {} files, checked in {took}\n\
+        "loadtest check: {} requests, checked in {took}\n\
          {} balances without a number have no single place\n\n",
         grouped(records.len() as u64),
-        options.files.len(),
         grouped(verdict.unplaced as u64),
     );
     // Writing into memory cannot fail.

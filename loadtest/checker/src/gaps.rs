@@ -195,13 +195,8 @@ fn deferred(
             let node = if gap.count == 1 { link.next } else { link.node };
             (of(gap) == (candidate.user_id, one)).then(|| bounds.earliest[node])
         };
-        let rooms =
-            [gap_of(None), gap_of(Some(candidate.amount)), Some(bounds.earliest[last.next])];
-        rooms
-            .into_iter()
-            .flatten()
-            .min()
-            .map_or(candidate.earliest, |room| room.max(candidate.earliest))
+        let rooms = [gap_of(None), gap_of(Some(candidate.amount))].into_iter().flatten();
+        rooms.fold(bounds.earliest[last.next], u64::min).max(candidate.earliest)
     };
     let mut rooms: Vec<(usize, u64)> =
         candidates.iter().map(|candidate| (candidate.pending, room(candidate))).collect();

@@ -135,7 +135,8 @@ impl Graph {
         let others = users(&records[after.record]);
         let related = users(&records[before.record]).iter().any(|user| others.contains(user));
         let kind = if !related {
-            let between = path.iter().map(|node| self.nodes[*node].record);
+            let between = path.iter().skip(1).take(path.len().saturating_sub(2));
+            let between = between.map(|node| self.nodes[*node].record);
             involved.extend(between.filter(|record| users(&records[*record]).len() > 1));
             Kind::TornSet
         } else if is(Role::Refusal) {

@@ -34,7 +34,7 @@ fn a_right_burst_is_possible_and_so_is_one_that_lost_an_answer() {
         burst(manner, &file);
         let check = Run::line(&format!("check {}", file.0));
         assert_eq!(check.code, Some(0), "{check}");
-        assert!(check.stdout.contains("41 requests in 1 files"), "{check}");
+        assert!(check.stdout.contains("41 requests, checked in"), "{check}");
         assert!(check.stdout.contains("Verdict: possible"), "{check}");
     }
 }

@@ -7,9 +7,9 @@ use checker::{Amount, Answer, Kind, Record, Request, State, check};
 
 use crate::ledger::{Random, Traffic, history};
 
-const HISTORIES: u64 = 2_000;
+const HISTORIES: u64 = 1_000;
 /// Of so many histories at least, in each kind, the fault could be planted.
-const PLANTED_MIN: usize = 100;
+const PLANTED_MIN: usize = 50;
 
 /// Changes a history so that it becomes impossible; false where there is no place for it.
 type Plant = fn(&mut Random, &mut Vec<Record>) -> bool;

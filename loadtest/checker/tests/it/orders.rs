@@ -91,7 +91,7 @@ fn disturb(random: &mut Random, records: &mut [Record], from: usize) {
 #[test]
 fn what_is_called_impossible_is_so_in_each_order_and_the_rest_is_possible_in_one() {
     let (mut impossible, mut missed, mut decided) = (0, 0, 0);
-    for seed in 0..30_000 {
+    for seed in 0..10_000 {
         let mut random = Random(seed);
         let with_unknown = random.percent(30);
         let traffic = Traffic {
@@ -130,8 +130,8 @@ fn what_is_called_impossible_is_so_in_each_order_and_the_rest_is_possible_in_one
             assert!(is_possible || !found.is_empty(), "{seed}: {records:#?} is not impossible");
         }
     }
-    println!("{impossible} of 30,000 are impossible, {missed} of them are not found out");
+    println!("{impossible} of 10,000 are impossible, {missed} of them are not found out");
     println!("{decided} are of the kind that is decided exactly");
-    assert!(impossible > 3_000 && decided > 10_000, "{impossible}, {decided}");
+    assert!(impossible > 2_000 && decided > 5_000, "{impossible}, {decided}");
     assert!(missed * 50 < impossible, "{missed} of {impossible}");
 }
