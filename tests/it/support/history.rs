@@ -89,7 +89,7 @@ impl History {
 
 fn request(head: &str, headers: &[&str], body: &str) -> Option<Request> {
     let key = headers.iter().find_map(|line| line.strip_prefix("Idempotency-Key: "));
-    let key = key.map(str::to_owned);
+    let key = key.map(|key| key.trim_matches('"').to_owned());
     let changes = match head {
         "POST /api/balance" => vec![serde_json::from_str(body).expect("a change")],
         "POST /api/changes" => {
