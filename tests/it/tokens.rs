@@ -231,6 +231,12 @@ fn the_text_of_a_token_is_in_no_log_and_no_answer_and_its_name_is_where_it_matte
     }
     let changed = ask(process.addr, "POST /api/balance", &[&bearer(OWN)], &change(1, -2));
     assert_eq!(changed.balance(), 9_998);
+    let user = ask(process.addr, "POST /api/users", &[&bearer(OWN)], "{\"balance\":5}");
+    assert_eq!(user.balance(), 5);
+    let set = r#"{"changes":[{"userId":1,"amount":-2},{"userId":2,"amount":2}]}"#;
+    assert_eq!(ask(process.addr, "POST /api/changes", &[&bearer(OWN)], set).status, 200);
+    let recorded = "select count(*) from balance_changes where actor = 'API_TOKEN'";
+    assert_eq!(database.number(recorded), 4, "RECORD_ACTOR");
     // Where the checksum belongs somebody has written the token.
     fs::write(&file.0, format!("by-name read {named}")).unwrap();
     process.signal("-HUP");
