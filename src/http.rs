@@ -11,8 +11,9 @@
 //! in doubt where the next begins (`refusal`). A request is read as a whole, and refused if it is
 //! wrong, before it waits for anything (`route`, `access`, `command`). Of those that change one
 //! user's balance, and of the sets that change several, a few are worked on at once, the others
-//! wait in a lane (`lanes`), and cost nobody else anything. Each has a deadline that a thread of its
-//! own keeps (`deadlines`); what may block on a client is done aside from the workers (`aside`).
+//! wait in a lane (`lanes`), and cost nobody else anything. Each has a deadline that a thread of
+//! its own keeps (`deadlines`); what may block on a client is done aside from the workers
+//! (`aside`).
 //!
 //! Around it: the accept loop is kept alive (`accept_guard`), no more connections are let through
 //! than can be borne (`room`, `capacity`), and those that are of no use are ended (`sweep`).
