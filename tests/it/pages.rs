@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::openapi::operations;
-use crate::support::{Browser, Database, Postgres, Process, Screen, free_addr, from_npm};
+use crate::support::{Browser, Database, Postgres, Process, Screen, free_addr, from_npm, post};
 use crate::tokens::TokenFile;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -132,6 +132,10 @@ fn a_withdrawal_beyond_the_balance_shows_the_refusal() {
     told("Done");
     browser.until("it is shown", || balance() == "9 007 199 254 740 992");
     assert_eq!(browser.count("#changes tr"), 4, "the second click was no second withdrawal");
+    let referring = r#"{"userId":1,"amount":1,"reference":"<b>order-7</b>"}"#;
+    assert_eq!(post(replica.addr, "/api/balance", referring).status, 200);
+    let newest = || browser.text("#changes tr");
+    browser.until("the reference is shown", || newest().contains("<b>order-7</b>"));
     assert_eq!(browser.complaints(), [""; 0]);
 }
 

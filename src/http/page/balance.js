@@ -49,10 +49,11 @@ function forgetBalance(sign) {
     delete byId("changes").dataset.newest;
 }
 
-function changeRow({ number, amount, balanceAfter, createdAt }) {
+function changeRow({ number, amount, balanceAfter, reference, createdAt }) {
     const sign = amount.startsWith("-") ? "" : "+";
     return make("tr", { "data-change": number },
-        make("td", { title: dayAndTime(createdAt) }, sinceToday(createdAt, databaseNow())),
+        make("td", { title: `Change ${number}, ${dayAndTime(createdAt)}` },
+            sinceToday(createdAt, databaseNow()), make("div", { class: "quiet" }, reference ?? "")),
         make("td", { class: "number" }, sign + grouped(amount)),
         make("td", { class: "number" }, grouped(balanceAfter)));
 }
