@@ -25,7 +25,7 @@ impl Media {
         }
     }
 
-    /// CSV if the client likes it better than JSON, or likes both alike and has named only CSV.
+    /// CSV if the client likes it better than JSON, or likes both alike and names CSV more exactly.
     fn accepted(accept: &str) -> Media {
         match weight(accept, "text", "csv") > weight(accept, "application", "json") {
             true => Media::Csv,
