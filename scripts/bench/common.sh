@@ -171,7 +171,10 @@ write_roofs() {
 write_roof() { # name user amount statement
     local statement=$4
     # shellcheck disable=SC2016 # parameters of a statement
-    statement=${statement//'$1'/:u} statement=${statement//'$2'/:a} statement=${statement//'$3'/:k}
+    statement=${statement//'$1'/:u} statement=${statement//'$2'/:a} statement=${statement//'$5'/:k}
+    # No reference, and no actor.
+    # shellcheck disable=SC2016
+    statement=${statement//'$3'/null} statement=${statement//'$4'/null}
     printf '%s\n%s\n%s;\n' "$2" "$3" "$statement" >"$bench_folder/roofs/$1.sql"
 }
 

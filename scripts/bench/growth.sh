@@ -63,8 +63,9 @@ growth_of_one_ledger() {
     for count in $counts; do
         say "$count changes of one user"
         fresh_ledger 1
-        sql "insert into balance_changes (user_id, amount, balance_after)
-            select 1, n % 2 * 2 - 1, $GROWTH_BALANCE + n % 2 from generate_series(1, $count) n"
+        sql "insert into balance_changes (user_id, id, amount, balance_after)
+            select 1, 1 + n, n % 2 * 2 - 1, $GROWTH_BALANCE + n % 2 from generate_series(1, $count) n;
+            update users set changes = 1 + $count"
         growth_settle
         for ((repeat = 1; repeat <= times; repeat++)); do
             measure_cost "one user with $count changes" 1 1 "$repeat"
@@ -77,11 +78,12 @@ growth_of_one_ledger() {
 fresh_ledger() { # USERS
     sql "truncate users, balance_changes restart identity;
         with opened as (
-            insert into users (balance) select $GROWTH_BALANCE from generate_series(1, $1)
+            insert into users (balance, changes, changed_at)
+            select $GROWTH_BALANCE, 1, clock_timestamp() from generate_series(1, $1)
             returning id, balance
         )
-        insert into balance_changes (user_id, amount, balance_after)
-        select id, balance, balance from opened"
+        insert into balance_changes (user_id, id, amount, balance_after)
+        select id, 1, balance, balance from opened"
     growth_settle
 }
 
