@@ -8,15 +8,18 @@
 --
 -- Tried with Citus 13.2.2 on PostgreSQL 15, one coordinator and two workers, all on a machine with two
 -- cores: a burst of 4,000 over three replicas (2,000 succeed, 2,000 are refused), changes of one user and
--- of a thousand with and without keys, creations with keys and external ids, and the jobs.
+-- of a thousand with and without keys, creations with keys and external ids, sets, and the jobs.
 --
 -- * A change is one function, carried out as a whole where its user is. It takes twice as long there as
 --   a bare update of a distributed table, and with a key nearly four times as long. The plain statements do
 --   not work: Citus refuses a function such as clock_timestamp() in an UPDATE.
 -- * The tables of the jobs are on the coordinator alone: so replicas connect to it, and to nothing else.
--- * Commits that concern several nodes are in two phases: those of creations. When a worker dies
---   between them, what was acknowledged is safe, but not to be seen, and its user is locked, until Citus
---   looks after it: citus.recover_2pc_interval, one minute. (This is from its source, not tried.)
+-- * A set of changes is the one operation that crosses shards: it locks and changes its users one by one.
+--   A set of two takes five times as long as a single change.
+-- * The commits of sets and of creations concern several nodes and are in two phases. When a worker dies
+--   between them, what was acknowledged is safe, but not to be seen, and its users are locked, until Citus
+--   looks after it: citus.recover_2pc_interval, one minute. (This is from its source, not tried.) Between
+--   the second phases a reader of all shards can see a part of a set.
 -- * Keys of creations and external ids are distributed by themselves. To find a user by its external id
 --   asks every shard of users.
 -- * The day's totals add up shards that were each read at an instant of their own.
@@ -109,7 +112,70 @@ begin
 end
 $$;
 
--- So each runs where its user's shard is.
+-- What CHANGE_ALL of src/balance/set.rs does, with the same columns. It is distributed to nobody, since its
+-- users are on several shards. What finds a shard is a plain variable: with an element of an array in its
+-- place, Citus 13.2.2 crashed.
+create function change_balances(
+    of_users bigint[], by_amounts bigint[], with_reference text, by_actor text, with_key text,
+    out same boolean, out set_id text, out balances bigint[], out numbers bigint[], out refused bigint,
+    out replayed boolean
+) returns setof record language plpgsql as $$
+declare
+    own_id constant uuid := gen_random_uuid();
+    held record;
+    place integer;
+    whose bigint;
+    added bigint;
+    after bigint;
+    number bigint;
+    instant timestamptz;
+    instants timestamptz[];
+begin
+    -- In the order of their ids, as every set does: so no two wait for each other.
+    for place in select n from generate_subscripts(of_users, 1) as n order by of_users[n] loop
+        whose := of_users[place];
+        select balance, changes + 1 as number, greatest(clock_timestamp(), changed_at) as instant into held
+        from users where id = whose for no key update;
+        balances[place] := held.balance;
+        numbers[place] := held.number;
+        instants[place] := held.instant;
+        if held.balance + least(by_amounts[place], 0) < 0
+            or held.balance > 9223372036854775807 - greatest(by_amounts[place], 0) then
+            refused := least(refused, place);
+        end if;
+    end loop;
+    same := true;
+    set_id := own_id;
+    replayed := false;
+    if with_key is not null and array_position(balances, null) is null then
+        insert into set_keys as stored
+            (key, user_ids, amounts, reference, set_id, balances, numbers, refused)
+        values (with_key, of_users, by_amounts, with_reference, own_id, balances, numbers, refused)
+        on conflict (key) do update set created_at = stored.created_at
+        returning user_ids = of_users and amounts = by_amounts
+                and stored.reference is not distinct from with_reference,
+            stored.set_id, stored.balances, stored.numbers, stored.refused
+        into same, set_id, balances, numbers, refused;
+        replayed := set_id <> own_id::text;
+    end if;
+    if not replayed and refused is null and array_position(balances, null) is null then
+        for place in 1 .. array_length(of_users, 1) loop
+            whose := of_users[place];
+            added := by_amounts[place];
+            after := balances[place] + added;
+            number := numbers[place];
+            instant := instants[place];
+            update users set balance = after, changes = number, changed_at = instant where id = whose;
+            insert into balance_changes
+                (user_id, id, amount, balance_after, created_at, reference, set_id, actor)
+            values (whose, number, added, after, instant, with_reference, own_id, by_actor);
+        end loop;
+    end if;
+    return next;
+end
+$$;
+
+-- So each of the first two runs where its user's shard is.
 select create_distributed_function(
     'change_balance(bigint, bigint, text, text)', 'of_user', colocate_with => 'users');
 select create_distributed_function(

@@ -162,6 +162,12 @@ select told.same, told.set_id::text, told.balances, told.numbers, told.refused,
     told.set_id <> decided.set_id as replayed
 from told cross join decided";
 
+/// That of `deploy/citus.sql`, for users who are distributed over several machines.
+const CALL_ALL_FUNCTION: &str = "change_balances(bigint[], bigint[], text, text, text)";
+const CALL_ALL: &str = "\
+select same, set_id, balances, numbers, refused, replayed
+from change_balances($1, $2, $3, $4, $5)";
+
 /// Applies all changes of the set, or says why none is. Returns when the result is durable. The
 /// ledger names the `actor`, if there is one.
 ///
@@ -176,7 +182,8 @@ pub fn apply_all(
     let ChangeSet { user_ids, amounts, key, reference } = set;
     let key = key.as_ref().map(IdempotencyKey::as_str);
     db.run(deadline, |session| {
-        let row = session.query_one(CHANGE_ALL, &[user_ids, amounts, reference, &actor, &key])?;
+        let sql = if session.has_function(CALL_ALL_FUNCTION)? { CALL_ALL } else { CHANGE_ALL };
+        let row = session.query_one(sql, &[user_ids, amounts, reference, &actor, &key])?;
         Ok(SetAnswer { outcome: decision(set, &row), replayed: row.get("replayed") })
     })
 }

@@ -1,6 +1,7 @@
 //! The functions of `deploy/citus.sql` and the statements that they stand for give the same answers
 //! and leave the same books. The functions are plain ones: a PostgreSQL without Citus has them too.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Barrier;
 use std::thread;
@@ -82,8 +83,9 @@ impl Asked {
 /// What a client can tell two answers apart by.
 fn told(answer: &Answer) -> (u16, bool, Value) {
     let mut body = answer.json();
-    if let Some(problem) = body.as_object_mut() {
-        problem.remove("requestId");
+    // Drawn anew by each database.
+    if let Some(id) = body.get_mut("setId") {
+        *id = Value::from(id.as_str().expect("an id").len());
     }
     (answer.status, answer.header("idempotency-replayed").is_some(), body)
 }
@@ -93,7 +95,9 @@ fn books(database: &Database) -> Vec<String> {
         union all select (user_id, id, amount, balance_after, reference, actor)::text
         from balance_changes
         union all select (user_id, key, amount, outcome, balance, number, reference)::text
-        from idempotency_keys order by 1";
+        from idempotency_keys
+        union all select (key, user_ids, amounts, reference, balances, numbers, refused)::text
+        from set_keys order by 1";
     database.connect().query(sql, &[]).expect(sql).iter().map(|row| row.get(0)).collect()
 }
 
@@ -102,15 +106,13 @@ fn the_functions_answer_and_write_what_the_statements_do() {
     let mut random = Random(seed("CITUS_SEED"));
     let (plain, called) = (with_users(), with_functions());
     let (by_statement, by_function) = (Local::start(plain.url()), Local::start(called.url()));
-    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    let mut seen = BTreeSet::new();
     for round in 0..ROUNDS {
         let asked = Asked::any(&mut random);
         let (one, other) = (asked.send(by_statement.addr), asked.send(by_function.addr));
         assert_eq!(told(&one), told(&other), "round {round}");
-        let code = one.json()["code"].as_str().unwrap_or("changed").to_owned();
-        *seen.entry(code).or_default() += 1;
+        seen.insert(one.json()["code"].as_str().unwrap_or("changed").to_owned());
     }
-    let outcomes: Vec<&str> = seen.keys().map(String::as_str).collect();
     let all = [
         "amount_out_of_range",
         "changed",
@@ -118,13 +120,98 @@ fn the_functions_answer_and_write_what_the_statements_do() {
         "insufficient_funds",
         "user_not_found",
     ];
-    assert_eq!(outcomes, all);
+    assert_eq!(seen, BTreeSet::from(all.map(str::to_owned)));
     assert_eq!(books(&plain), books(&called));
     called.assert_books_balance();
     for name in ["change_balance", "change_balance_once"] {
         until("the replica has called the function", SOON, || calls(&called, name) > 0);
         assert_eq!(calls(&plain, name), 0);
     }
+}
+
+/// The body of a set, perhaps with a user who is not there.
+fn any_set(random: &mut Random) -> String {
+    let mut users = [1, 2, 3, 99];
+    users.rotate_left(random.below(4));
+    let amounts = [1, 7, i64::MAX, -1, -7, -2_000];
+    let changes: Vec<String> = users[..2 + random.below(2)]
+        .iter()
+        .map(|user_id| change(*user_id, amounts[random.below(amounts.len())]))
+        .collect();
+    let reference = ["", ",\"reference\":\"order-7\""][random.below(2)];
+    format!("{{\"changes\":[{}]{reference}}}", changes.join(","))
+}
+
+#[test]
+fn the_function_for_sets_answers_and_writes_what_the_statement_does() {
+    let mut random = Random(seed("CITUS_SEED"));
+    let (plain, called) = (with_users(), with_functions());
+    let (by_statement, by_function) = (Local::start(plain.url()), Local::start(called.url()));
+    let (mut sent, mut seen) = (Vec::<(Option<String>, String)>::new(), BTreeSet::new());
+    for round in 0..ROUNDS {
+        // Half of them are sent again, and a key may be another set's.
+        let (key, body) = match random.below(2) {
+            1 if round > 0 => sent[random.below(round)].clone(),
+            _ => {
+                let key = format!("Idempotency-Key: set-{}", random.below(60));
+                ([None, Some(key)][random.below(2)].clone(), any_set(&mut random))
+            }
+        };
+        let headers: Vec<&str> = key.iter().map(String::as_str).collect();
+        let send = |addr| ask(addr, "POST /api/changes", &headers, &body);
+        let (one, other) = (send(by_statement.addr), send(by_function.addr));
+        assert_eq!(told(&one), told(&other), "round {round}: {body}");
+        let (code, replayed) = (one.json()["code"].clone(), told(&one).1);
+        seen.insert(format!("{} {replayed}", code.as_str().unwrap_or("changed")));
+        sent.push((key, body));
+    }
+    for outcome in [
+        "amount_out_of_range false",
+        "changed false",
+        "changed true",
+        "idempotency_key_reused false",
+        "insufficient_funds false",
+        "insufficient_funds true",
+        "user_not_found false",
+    ] {
+        assert!(seen.contains(outcome), "{outcome}: {seen:?}");
+    }
+    assert_eq!(books(&plain), books(&called));
+    called.assert_books_balance();
+    until("the replica has called it", SOON, || calls(&called, "change_balances") > 0);
+}
+
+/// In opposite orders, each under a key that all clients send.
+#[test]
+fn racing_calls_of_the_function_for_sets_never_wait_for_each_other() {
+    const TWINS: usize = 6;
+    let database = with_functions();
+    let replica = Local::start(database.url());
+    let start = Barrier::new(TWINS);
+    let made: usize = thread::scope(|scope| {
+        let twins: Vec<_> = (0..TWINS)
+            .map(|twin| {
+                let (start, addr) = (&start, replica.addr);
+                scope.spawn(move || {
+                    start.wait();
+                    let sets = (0..20).map(|round| {
+                        let (from, to) = [(1, 2), (2, 1)][(round + twin) % 2];
+                        let body =
+                            format!("{{\"changes\":[{},{}]}}", change(from, -1), change(to, 1));
+                        let key = format!("Idempotency-Key: {from}-{round}");
+                        let answer = ask(addr, "POST /api/changes", &[&key], &body);
+                        assert_eq!(answer.status, 200, "{:?}", answer.json());
+                        usize::from(!told(&answer).1)
+                    });
+                    sets.sum::<usize>()
+                })
+            })
+            .collect();
+        twins.into_iter().map(|twin| twin.join().unwrap()).sum()
+    });
+    assert_eq!(made, 40, "a set under each key, made once");
+    assert_eq!(database.number("select count(distinct set_id) from balance_changes"), 40);
+    database.assert_books_balance();
 }
 
 /// Twins of each key and single changes meet at one user who cannot pay for all.
