@@ -298,3 +298,26 @@ fn a_change_that_nobody_asked_for() {
         has_no_key(&records[index])
     });
 }
+
+#[test]
+fn an_unknown_change_that_is_made_twice() {
+    // As if the request of the one had led to the other, too.
+    assert_found(Kind::Unasked, |random, records| {
+        let Some((one, other)) = neighbours(random, records) else { return false };
+        records[one].answer = Answer::Unknown;
+        records.remove(other);
+        true
+    });
+}
+
+#[test]
+fn an_unknown_change_that_is_made_by_another_amount() {
+    assert_found(Kind::Unasked, |random, records| {
+        let Some((one, _)) = neighbours(random, records) else { return false };
+        records[one].answer = Answer::Unknown;
+        if let Request::Change { changes, .. } = &mut records[one].request {
+            changes[0].amount += 1;
+        }
+        true
+    });
+}
