@@ -160,6 +160,37 @@ fn a_read_of_what_is_still_to_come() {
     assert_found(Kind::EarlyRead, |random, records| misread(random, records, false));
 }
 
+#[test]
+fn a_past_balance_that_never_was_or_is_still_to_come() {
+    fn past(records: &[Record]) -> Vec<(usize, i64, i64)> {
+        let of = |(index, record): (usize, &Record)| match (&record.request, &record.answer) {
+            (Request::At { user_id, number }, Answer::Balance { .. }) => {
+                Some((index, *user_id, *number))
+            }
+            _ => None,
+        };
+        records.iter().enumerate().filter_map(of).collect()
+    }
+    assert_found(Kind::Balance, |random, records| {
+        let Some((index, _, number)) = random.pick(&past(records)).copied() else { return false };
+        if let Answer::Balance { balance, .. } = &mut records[index].answer {
+            *balance += 1;
+        }
+        number > 1
+    });
+    assert_found(Kind::EarlyRead, |_, records| {
+        let made = made(records);
+        let early = past(records).into_iter().find_map(|(index, user_id, number)| {
+            let is_it = |state: &State| (state.user_id, state.number) == (user_id, number);
+            let (change, ..) = made.iter().find(|(_, state, _)| is_it(state))?;
+            Some((index, records[*change].begun))
+        });
+        let Some((index, begun)) = early.filter(|(_, begun)| *begun > 0) else { return false };
+        (records[index].begun, records[index].ended) = (begun - 1, begun - 1);
+        true
+    });
+}
+
 /// The balances that a user never had between these instants.
 fn never(records: &[Record], user_id: i64, balance: i64) -> bool {
     let was = made(records).iter().any(|(_, state, of)| {

@@ -45,6 +45,8 @@ pub(crate) struct Traffic {
     pub(crate) sets: u64,
     pub(crate) reads: u64,
     pub(crate) numbered: u64,
+    /// Of the reads, those of the past.
+    pub(crate) past: u64,
     /// Whether every user is read in the end.
     pub(crate) closing: bool,
 }
@@ -63,6 +65,7 @@ impl Traffic {
             sets: random.below(50),
             reads: random.below(60),
             numbered: random.below(101),
+            past: random.below(30),
             closing: random.percent(70),
         }
     }
@@ -77,6 +80,8 @@ impl Traffic {
 #[derive(Default)]
 pub(crate) struct Ledger {
     states: HashMap<i64, State>,
+    /// The balance at each number that was passed.
+    past: HashMap<(i64, i64), i64>,
     keys: HashMap<(Option<i64>, String), (Request, Answer)>,
 }
 
@@ -93,10 +98,12 @@ impl Ledger {
                 let State { balance, number, .. } = *self.state(*user_id);
                 Answer::Balance { balance, number: is_numbered.then_some(number) }
             }
-            Request::At { user_id, .. } => {
-                // The present one is as good as any.
-                let balance = self.state(*user_id).balance;
-                Answer::Balance { balance, number: None }
+            Request::At { user_id, number } => {
+                let at = (*user_id, *number);
+                self.past.get(&at).map_or(Answer::NotApplied, |balance| Answer::Balance {
+                    balance: *balance,
+                    number: Some(*number),
+                })
             }
             Request::Change { changes, key: None } => self.change(changes),
             Request::Change { changes, key: Some(key) } => {
@@ -122,7 +129,9 @@ impl Ledger {
             let state = self.state(of.user_id);
             state.balance += of.amount;
             state.number += 1;
-            *state
+            let state = *state;
+            self.past.insert((state.user_id, state.number), state.balance);
+            state
         });
         Answer::Changed { states: states.collect(), replayed: false }
     }
@@ -236,7 +245,12 @@ fn request(random: &mut Random, traffic: &Traffic, client: u64, serial: u64) -> 
     let users = traffic.users.cast_signed();
     let user = |random: &mut Random| 1 + random.below(traffic.users).cast_signed();
     if random.percent(traffic.reads) {
-        return Request::Read { user_id: user(random) };
+        let user_id = user(random);
+        let number = 2 + random.below(8).cast_signed();
+        return match random.percent(traffic.past) {
+            true => Request::At { user_id, number },
+            false => Request::Read { user_id },
+        };
     }
     // Some keys are shared by all clients, which is a race, and often a reuse.
     let serial =

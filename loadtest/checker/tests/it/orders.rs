@@ -105,6 +105,7 @@ fn what_is_called_impossible_is_so_in_each_order_and_the_rest_is_possible_in_one
             sets: 50,
             reads: 40,
             numbered: 50 + random.below(51),
+            past: 0,
             closing: random.percent(50),
         };
         let mut records = history(seed, &traffic);

@@ -21,6 +21,7 @@ fn time(requests: u64) -> Duration {
         sets: 10,
         reads: 30,
         numbered: 50,
+        past: 10,
         closing: true,
     };
     let records = history(1, &traffic);
