@@ -48,7 +48,7 @@ Options:
       --amount N          the change each request makes, e.g. -2
                           [+1 and -1 in turns on each connection]
       --keys              send a fresh Idempotency-Key with each request
-      --token TOKEN       sent as `Authorization: Bearer TOKEN`; scopes: read, balance
+      --token TOKEN       sent as a bearer token; scopes: read, balance
       --timeout SECONDS   until when a request must be answered [60]
       --json              the same figures as one JSON document, and what came
                           in each second

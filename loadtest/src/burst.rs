@@ -37,7 +37,7 @@ Options:
       --user ID           whose balance [1]
       --amount N          what each withdrawal takes [2]
       --reset BALANCE     the balance set before, through the API [10000]
-      --token TOKEN       sent as `Authorization: Bearer TOKEN`; scopes: read, balance
+      --token TOKEN       sent as a bearer token; scopes: read, balance
       --timeout SECONDS   until when all answers must be there, from the moment
                           of sending [120]
       --json              the same figures as one JSON document

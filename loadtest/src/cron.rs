@@ -49,7 +49,7 @@ Options:
                           may differ [1]
       --poll MS           from the beginning of one round to that of the next
                           [500]
-      --token TOKEN       sent as `Authorization: Bearer TOKEN`; scope: read
+      --token TOKEN       sent as a bearer token; scope: read
       --json              the same report as one JSON document
   -h, --help              this page
 

@@ -89,7 +89,7 @@ fn who_gave_no_token_reads_how_to_give_one() {
     for command in ["burst -n 2", "bench --duration 1", "cron --duration 1"] {
         let run = Run::line(&format!("{command} --targets {}", server.targets()));
         assert_eq!(run.code, Some(1), "{run}");
-        let told = "401 unauthorized by server-1 (give the service's token with --token)";
+        let told = "401 unauthorized by server-1 (give one of the service's tokens with --token)";
         assert!(run.words().contains(told), "{run}");
         run.assert_narrow();
     }
