@@ -16,8 +16,9 @@ use balanced::logger;
 use balanced::metrics::Metrics;
 use balanced::migrate::{self, MIGRATIONS};
 use balanced::random;
-use balanced::shutdown::{Signal, say};
+use balanced::shutdown::{Signal, say, spawn_vital};
 use log::{debug, error, info, warn};
+use nix::sys::signal::{SIGHUP, SigSet};
 
 /// Wrong settings or arguments: starting again does not help.
 const USAGE: u8 = 2;
@@ -25,6 +26,8 @@ const USAGE: u8 = 2;
 const CONNECT_FIRST_MAX: Duration = Duration::from_secs(5);
 /// A connection of requests that is unused for this long is closed.
 const UNUSED_MAX: Duration = Duration::from_secs(30);
+/// Of the thread that reads the tokens again.
+const HANGUP_STACK_BYTES: usize = 256 * 1024;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -205,23 +208,38 @@ fn settings() -> Result<Config, Failure> {
 }
 
 fn shutdown_on_signal(tokens: &Arc<Tokens>) -> Result<Signal, Failure> {
+    if tokens.have_a_file() {
+        read_tokens_on_hangup(Arc::clone(tokens))?;
+    }
     let shutdown = Signal::new();
-    let tokens = Arc::clone(tokens);
-    let again = tokens.have_a_file().then_some(move || match tokens.read_again() {
-        Ok(count) => say(move || info!("event=tokens_read tokens={count}")),
-        Err(faults) => {
-            let reason = faults.to_string();
-            say(move || {
-                error!(
-                    "event=tokens_not_read reason={reason:?} hint=\"the tokens from before go on \
-                     to count; mend the file and send SIGHUP again\""
-                );
-            });
-        }
-    });
-    let begun = shutdown.begin_on_signals(again);
-    begun.map_err(|error| format!("signals cannot be handled: {error}"))?;
+    let on_signal = shutdown.clone();
+    ctrlc::set_handler(move || on_signal.begin())
+        .map_err(|error| format!("signals cannot be handled: {error}"))?;
     Ok(shutdown)
+}
+
+/// ctrlc takes SIGHUP as well, and would end the process. So this thread, and with it all that are
+/// started later, leave that signal to one thread that waits for it.
+fn read_tokens_on_hangup(tokens: Arc<Tokens>) -> Result<(), Failure> {
+    let hangup = SigSet::from_iter([SIGHUP]);
+    hangup.thread_block()?;
+    let read_again = move || {
+        while hangup.wait().is_ok() {
+            match tokens.read_again() {
+                Ok(count) => say(move || info!("event=tokens_read tokens={count}")),
+                Err(faults) => {
+                    let reason = faults.to_string();
+                    say(move || {
+                        error!(
+                            "event=tokens_not_read reason={reason:?} hint=\"the tokens from before \
+                             go on to count; mend the file and send SIGHUP again\""
+                        );
+                    });
+                }
+            }
+        }
+    };
+    spawn_vital("hangup", HANGUP_STACK_BYTES, read_again).map(drop).map_err(no_thread)
 }
 
 /// What a script needs goes to standard output, what a person needs besides to the other one.

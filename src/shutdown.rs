@@ -10,7 +10,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use log::error;
-use nix::sys::signal::{SigSet, Signal as Number};
 use parking_lot::{Condvar, Mutex};
 
 /// The exit code after a panic of a thread that the process needs.
@@ -56,30 +55,6 @@ impl Signal {
     /// Begins the shutdown; does nothing if it has begun.
     pub fn begin(&self) {
         self.advance(Phase::Draining);
-    }
-
-    /// Begins the shutdown when the system sends SIGINT, SIGTERM or SIGHUP; where something can be
-    /// read again, SIGHUP has that done instead. Must be called before any other thread is started:
-    /// they inherit from this one that such a signal is left to the thread that takes it.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn begin_on_signals(
-        &self,
-        read_again: Option<impl Fn() + Send + 'static>,
-    ) -> io::Result<()> {
-        let taken = SigSet::from_iter([Number::SIGINT, Number::SIGTERM, Number::SIGHUP]);
-        taken.thread_block()?;
-        let shutdown = self.clone();
-        let take = move || {
-            while let Ok(number) = taken.wait() {
-                match &read_again {
-                    Some(read_again) if number == Number::SIGHUP => read_again(),
-                    _ => shutdown.begin(),
-                }
-            }
-        };
-        spawn_vital("signals", STACK_BYTES, take).map(drop)
     }
 
     /// Begins the shutdown because the process cannot go on.

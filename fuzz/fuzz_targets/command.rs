@@ -24,7 +24,11 @@ pub fn balance(data: &[u8]) {
             assert_ne!(amount, 0);
             assert_eq!(change.key().cloned(), IdempotencyKey::parse(&key).ok());
             assert_eq!(change.key().is_none(), key.is_empty());
-            let object = json!({ "amount": amount, "userId": user_id });
+            let mut object = json!({ "amount": amount, "userId": user_id });
+            if let Some(reference) = read.as_ref().and_then(|read| read.get("reference")) {
+                assert!(reference.is_string());
+                object["reference"] = reference.clone();
+            }
             assert_eq!(read.map(Value::Object), Some(object.clone()));
             let again = Call { body: object.to_string().into_bytes(), ..call };
             assert_eq!(http::read_change(&again).ok(), Some(change));
