@@ -1,6 +1,6 @@
 -- Numbers, references and sets for changes, and ids of their own for users.
 --
--- A change gets a number, 1, 2, 3 … of its user, in the order of the commits: `id` is that number from
+-- A change gets a number of its user, from 1 on, in the order of the commits: `id` is that number from
 -- here on. Changes and what reads them wait while the rows that are there are numbered anew. The column
 -- keeps its name, because replicas of earlier builds go on beside those of this one.
 
