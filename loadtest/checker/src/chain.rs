@@ -50,7 +50,7 @@ struct Claim {
 }
 
 impl Chain {
-    /// Puts what is known of each number together; the nodes of `graph` are those of the changes.
+    /// Puts what is known of each number together, and each change and state into the graph.
     pub(crate) fn build(
         records: &[Record],
         evidence: &mut Evidence<'_>,
@@ -60,6 +60,8 @@ impl Chain {
         claims.sort_unstable_by_key(|claim| {
             (claim.user_id, claim.number, claim.is_other, claim.record)
         });
+        // In the order of the links, because what is near in the memory is found sooner.
+        let mut nodes: Vec<Option<usize>> = vec![None; evidence.made.len()];
         let mut links = Vec::new();
         for group in claims.chunk_by(|a, b| (a.user_id, a.number) == (b.user_id, b.number)) {
             let first = &group[0];
@@ -81,7 +83,8 @@ impl Chain {
             }
             let acknowledged = !first.is_other;
             let node = match acknowledged {
-                true => first.made,
+                true => *nodes[first.made]
+                    .get_or_insert_with(|| graph.add(Node::made(&evidence.made[first.made]))),
                 false => graph.add(Node::reached(first.record)),
             };
             let Claim { user_id, number, balance, record, .. } = *first;

@@ -94,7 +94,7 @@ mod verdict;
 
 use chain::Chain;
 use gaps::Gaps;
-use order::{Graph, Node};
+use order::Graph;
 pub use record::{Amount, Answer, Record, Request, State, read, write_head, write_record};
 use requests::Evidence;
 pub use verdict::{Kind, Violation};
@@ -119,7 +119,6 @@ pub fn check(records: &[Record]) -> Verdict {
 fn judge(records: &[Record], unplaced: &mut usize) -> Result<(), Vec<Violation>> {
     let mut evidence = Evidence::gather(records);
     let mut graph = Graph::default();
-    graph.nodes.extend(evidence.made.iter().map(Node::made));
     let chain = Chain::build(records, &mut evidence, &mut graph);
     none_of(&mut evidence.violations)?;
 

@@ -45,18 +45,19 @@ struct Places<'a> {
     chain: &'a Chain,
     gaps: &'a Gaps,
     bounds: &'a Bounds,
-    /// The links by user and balance.
-    by_balance: Vec<(i64, i64, usize)>,
+    /// The links of each user by balance.
+    by_balance: Vec<usize>,
     /// The links before gaps in which there are states that nobody was told of.
     wide: Vec<usize>,
 }
 
 impl<'a> Places<'a> {
     fn new(chain: &'a Chain, gaps: &'a Gaps, bounds: &'a Bounds) -> Places<'a> {
-        let links = chain.0.iter().enumerate();
-        let mut by_balance: Vec<_> =
-            links.map(|(index, link)| (link.user_id, link.balance, index)).collect();
-        by_balance.sort_unstable();
+        let mut by_balance: Vec<usize> = (0..chain.0.len()).collect();
+        let links = |index: usize| &chain.0[index];
+        for of_user in by_balance.chunk_by_mut(|a, b| links(*a).user_id == links(*b).user_id) {
+            of_user.sort_by_key(|index| links(*index).balance);
+        }
         let wide = gaps.wide().map(|gap| gap.link).collect();
         Places { chain, gaps, bounds, by_balance, wide }
     }
@@ -79,15 +80,15 @@ impl<'a> Places<'a> {
                 .wide
                 .get(self.wide.partition_point(|link| *link < first))
                 .is_some_and(|link| *link < end);
-        let key = (seen.user_id, seen.balance, first);
-        let found = &self.by_balance[self.by_balance.partition_point(|link| *link < key)..];
-        let mut found = found.iter().take_while(|(user_id, balance, index)| {
-            (*user_id, *balance) == (key.0, key.1) && *index < end
-        });
-        match (found.next(), found.next()) {
+        let by_balance = &self.by_balance[links];
+        let key = |index: usize| (all[index].balance, index);
+        let begin = by_balance.partition_point(|index| key(*index) < (seen.balance, first));
+        let mut found = by_balance[begin..].iter();
+        let mut found = || found.next().filter(|index| key(**index) < (seen.balance, end));
+        match (found(), found()) {
             _ if unknown => Place::Many,
             (None, _) => Place::None,
-            (Some((.., index)), None) => Place::One(*index),
+            (Some(index), None) => Place::One(*index),
             _ => Place::Many,
         }
     }
