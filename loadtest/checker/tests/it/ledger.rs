@@ -5,6 +5,9 @@ use std::collections::HashMap;
 
 use checker::{Amount, Answer, Record, Request, State};
 
+/// A set has no more changes than these and one.
+const MORE_MAX: u64 = 4;
+
 /// splitmix64.
 pub(crate) struct Random(pub(crate) u64);
 
@@ -258,7 +261,7 @@ fn request(random: &mut Random, traffic: &Traffic, client: u64, serial: u64) -> 
     let key = random.percent(traffic.keyed).then_some(serial);
     let first = user(random);
     let members = match random.percent(traffic.sets) {
-        true if users > 1 => 2 + random.below(traffic.users - 1).cast_signed(),
+        true if users > 1 => 2 + random.below((traffic.users - 1).min(MORE_MAX)).cast_signed(),
         _ => 1,
     };
     let amount = |random: &mut Random| {

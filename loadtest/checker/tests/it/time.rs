@@ -48,6 +48,6 @@ fn ten_times_the_requests_take_about_ten_times_as_long() {
     let (few, many) = (time(REQUESTS / 10), time(REQUESTS));
     let ratio = many.as_secs_f64() / few.as_secs_f64();
     println!("{ratio:.1} times as long");
-    // A hundred times, where it grows with the square; caches and busy machines cost something.
+    // A hundred times, where it grows with the square; what is too large for the caches costs more.
     assert!(ratio < 50.0, "{ratio}");
 }
