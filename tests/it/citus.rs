@@ -133,7 +133,7 @@ fn the_functions_answer_and_write_what_the_statements_do() {
 fn any_set(random: &mut Random) -> String {
     let mut users = [1, 2, 3, 99];
     users.rotate_left(random.below(4));
-    let amounts = [1, 7, i64::MAX, -1, -7, -2_000];
+    let amounts = [1, 7, i64::MAX, -1, -7, -2_000, -i64::MAX];
     let changes: Vec<String> = users[..2 + random.below(2)]
         .iter()
         .map(|user_id| change(*user_id, amounts[random.below(amounts.len())]))

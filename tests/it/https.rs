@@ -131,7 +131,7 @@ fn curl_is_served_with_the_authoritys_file() {
     let answer = String::from_utf8_lossy(&said.stdout);
     assert_eq!(
         answer,
-        "{\"userId\":1,\"balance\":9998}",
+        "{\"userId\":1,\"balance\":9998,\"number\":2}",
         "{}",
         String::from_utf8_lossy(&said.stderr)
     );

@@ -69,3 +69,15 @@ fn replicas_with_other_zones_leave_each_others_slots_alone() {
         assert_eq!(get(process.addr, "/api/cron/jobs/berlin").json()["nextRunAt"], slot);
     }
 }
+
+/// The zone is read for the first time by the thread that renews all leases, whose stack must do.
+#[test]
+fn a_run_whose_slots_are_in_a_time_zone_ends_and_the_replica_goes_on() {
+    let database = Postgres::shared().migrated().without_jobs();
+    database.add_job_calling("berlin", "estimate-pi", "0 3 1-7,15-21 * 1-5 Europe/Berlin");
+    let replica = Process::start(database.url(), &[("JOB_MIN_SECONDS", "0")]);
+    let ended = "select count(*) from cron_runs join cron_jobs on cron_jobs.id = job_id \
+                 where outcome = 'succeeded' and slot > now()";
+    database.wait_for("the next slot", Duration::from_secs(20), 1, ended);
+    assert_eq!(get(replica.addr, "/health").status, 200);
+}
