@@ -131,6 +131,10 @@ declare
     instant timestamptz;
     instants timestamptz[];
 begin
+    -- As in the statement, and for the waits on other machines, too: Citus hands on SET LOCAL to them, but
+    -- no set_config.
+    set local citus.propagate_set_commands to 'local';
+    set local lock_timeout to 1000;
     -- In the order of their ids, as every set does: so no two wait for each other.
     for place in select n from generate_subscripts(of_users, 1) as n order by of_users[n] loop
         whose := of_users[place];

@@ -120,9 +120,15 @@ impl ChangeSet {
 /// then at most one key, and then waits for nobody. That order is the Sort's below LockRows. The
 /// rows in `locked` are the newest versions; what is decided, updated and told is computed from
 /// them alone. An unknown user has a null among the balances, and then no key is stored.
+///
+/// While a set waits for one user it keeps those that it has locked, and their changes wait in
+/// workers' hands. So it waits for a lock at most 1 s, far longer than a change takes and shorter
+/// than the session's limit. The database sets this before the first lock, and only until the end
+/// of the statement's transaction.
 const CHANGE_ALL: &str = "\
 with locked as materialized (
     select id, balance, changes from users where id = any($1::bigint[])
+        and (select set_config('lock_timeout', '1000', true)) is not null
     order by id for no key update
 ), asked as materialized (
     select place, user_id, amount, balance, changes, balance + least(amount, 0) >= 0

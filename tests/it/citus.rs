@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Barrier;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use postgres::error::SqlState;
 use serde_json::Value;
 
 use crate::support::{Answer, Database, Local, Postgres, Random, ask, change, get, seed, until};
@@ -212,6 +213,26 @@ fn racing_calls_of_the_function_for_sets_never_wait_for_each_other() {
     assert_eq!(made, 40, "a set under each key, made once");
     assert_eq!(database.number("select count(distinct set_id) from balance_changes"), 40);
     database.assert_books_balance();
+}
+
+/// As the statement does, and the session's own limit holds again after it.
+#[test]
+fn the_function_for_sets_waits_for_a_locked_user_no_longer_than_a_second() {
+    let database = with_functions();
+    let mut holder = database.connect();
+    let mut lock = holder.transaction().unwrap();
+    lock.query_one("select from users where id = 2 for update", &[]).unwrap();
+    let mut client = database.connect();
+    client.batch_execute("set lock_timeout = '19s'; set statement_timeout = '20s'").unwrap();
+    let call = "select from change_balances(array[1, 2], array[-1, 1], null, null, null)";
+    let begun = Instant::now();
+    let refused = client.query_one(call, &[]).unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(refused.code(), Some(&SqlState::LOCK_NOT_AVAILABLE), "{refused}");
+    lock.commit().unwrap();
+    client.query_one(call, &[]).unwrap();
+    let limit: String = client.query_one("show lock_timeout", &[]).unwrap().get(0);
+    assert_eq!(limit, "19s");
 }
 
 /// Twins of each key and single changes meet at one user who cannot pay for all.

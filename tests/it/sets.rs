@@ -1,7 +1,6 @@
 //! Sets of changes: all or none, whatever is refused, sent again, or wrong.
 
 mod crowds;
-
 use postgres::SimpleQueryMessage;
 use serde_json::{Value, json};
 
@@ -318,9 +317,32 @@ fn users_are_locked_in_the_order_of_their_ids_by_every_plan() {
         let parts = plan[0]["Plan"]["Plans"].as_array().unwrap();
         let locked = parts.iter().find(|part| part["Subplan Name"] == "CTE locked");
         let locked = locked.unwrap_or_else(|| panic!("{plan:#}"));
-        let below = &locked["Plans"][0];
-        let in_order = below["Sort Key"] == json!(["users.id"])
-            || below["Node Type"] == "Index Scan" && below["Index Name"] == "users_pkey";
-        assert!(locked["Node Type"] == "LockRows" && in_order, "{prepare}: {plan:#}");
+        // From the lock down; the limit of the wait is set before the first row is read.
+        let outer = |part: &Value| {
+            let below = part["Plans"].as_array()?;
+            below.iter().find(|part| part["Parent Relationship"] == "Outer").cloned()
+        };
+        let chain: Vec<_> = std::iter::successors(Some(locked.clone()), outer).collect();
+        let in_order = chain.iter().any(|part| {
+            part["Sort Key"] == json!(["users.id"])
+                || part["Node Type"] == "Index Scan" && part["Index Name"] == "users_pkey"
+        });
+        let is_limited = chain.iter().any(|part| part["One-Time Filter"].is_string());
+        let is_as_meant = locked["Node Type"] == "LockRows" && in_order && is_limited;
+        assert!(is_as_meant, "{prepare}: {plan:#}");
     }
+}
+
+/// A session's next statement may wait as long as before.
+#[test]
+fn the_limit_of_a_wait_ends_with_the_set() {
+    let (database, _replica) = with_four_users();
+    let mut client = database.connect();
+    let statement = client.prepare(&text("src/balance/set.rs", "CHANGE_ALL")).unwrap();
+    client.batch_execute("set lock_timeout = '5s'").unwrap();
+    let none = None::<&str>;
+    let (users, amounts) = (vec![2_i64, 1], vec![1_i64, -1]);
+    client.query_one(&statement, &[&users, &amounts, &none, &none, &none]).unwrap();
+    let limit: String = client.query_one("show lock_timeout", &[]).unwrap().get(0);
+    assert_eq!(limit, "5s");
 }

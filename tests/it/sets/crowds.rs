@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Barrier;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{POST, is_replayed, keyed, set, with_four_users};
 use crate::support::{
@@ -234,6 +234,43 @@ fn sets_that_wait_for_a_locked_user_hold_up_nobody_else() {
     let one = LocalOptions { workers: 1, pool_size: 1, ..LocalOptions::default() };
     let smallest = Local::start_with(database.url(), one);
     assert_eq!(post(smallest.addr, "/api/changes", &set(&[(3, -1), (2, 1)])).status, 200);
+    database.assert_books_balance();
+}
+
+/// A set keeps the rows below a locked one, and single changes of those users wait for it in all
+/// workers' hands: for a second, not for the five of other waits.
+#[test]
+fn a_set_that_waits_for_a_locked_user_gives_the_others_back_after_a_second() {
+    let (database, replica) = with_four_users();
+    let addr = replica.addr;
+    let fill = "insert into users (balance) select 0 from generate_series(5, 10)";
+    database.connect().batch_execute(fill).unwrap();
+    let mut holder = database.connect();
+    let mut lock = holder.transaction().unwrap();
+    lock.query_one("select balance from users where id = 10 for update", &[]).unwrap();
+    thread::scope(|scope| {
+        let of_six: Vec<_> = (5..=10).map(|user_id| (user_id, 1)).collect();
+        let begun = Instant::now();
+        let whole = scope.spawn(move || post(addr, "/api/changes", &set(&of_six)));
+        database.wait_for("the set waits", SOON, 1, WAITS_FOR_A_LOCK);
+        let singles: Vec<_> = (0..15)
+            .map(|n| scope.spawn(move || post(addr, "/api/balance", &change(5 + n % 5, 1))))
+            .collect();
+        assert_eq!(post(addr, "/api/balance", &change(4, 1)).status, 200);
+        let refused = whole.join().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert_eq!(
+            (refused.status, refused.json()["outcome"].as_str()),
+            (503, Some("not_applied"))
+        );
+        for single in singles {
+            assert_eq!(single.join().unwrap().status, 200);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+        lock.commit().unwrap();
+    });
+    let again: Vec<_> = (5..=10).map(|user_id| (user_id, 1)).collect();
+    assert_eq!(post(addr, "/api/changes", &set(&again)).status, 200);
     database.assert_books_balance();
 }
 
