@@ -3,6 +3,9 @@
 -- A change gets a number of its user, from 1 on, in the order of the commits: `id` is that number from
 -- here on. Changes and what reads them wait while the rows that are there are numbered anew. The column
 -- keeps its name, because replicas of earlier builds go on beside those of this one.
+--
+-- What clients write is compared byte by byte (collate "C"): an index whose order is that of the system's
+-- language is broken by an upgrade of that system.
 
 -- Such a replica may be at these jobs, which go through the changes page by page in the order of the ids.
 -- Its run is ended, and the same slot is run again from the first change on. The rows stay locked, so that
@@ -27,11 +30,11 @@ alter table users
     -- The instant of the last one, so that the next one is never earlier, whatever the clock does.
     add column changed_at timestamptz,
     -- What another system calls this user; that it is unique is kept in external_ids.
-    add column external_id text;
+    add column external_id text collate "C";
 
 alter table balance_changes
     -- What the change was for, in the client's words.
-    add column reference text check (length(reference) between 1 and 255),
+    add column reference text collate "C" check (length(reference) between 1 and 255),
     -- The same in all changes that were made together.
     add column set_id uuid,
     -- The name of the token that the client had, where RECORD_ACTOR is true.
@@ -78,24 +81,24 @@ create trigger number_the_change before insert on balance_changes
 alter table idempotency_keys
     -- The number of the change; none if it was refused, or stored by an earlier build.
     add column number bigint,
-    add column reference text;
+    add column reference text collate "C";
 
 -- The user that has each external id. The id belongs to nobody before that, so it cannot begin a key of
 -- users.
 create table external_ids (
-    external_id text primary key check (length(external_id) between 1 and 255),
+    external_id text collate "C" primary key check (length(external_id) between 1 and 255),
     user_id bigint not null
 );
 
-alter table creation_keys add column external_id text;
+alter table creation_keys add column external_id text collate "C";
 
 -- The first result under each key of a set of changes. A set has several users, so its key belongs to none.
 create table set_keys (
-    key text primary key check (length(key) between 1 and 255),
+    key text collate "C" primary key check (length(key) between 1 and 255),
     -- As they were asked for, in this order.
     user_ids bigint[] not null,
     amounts bigint[] not null,
-    reference text,
+    reference text collate "C",
     set_id uuid not null,
     -- Before the changes.
     balances bigint[] not null,

@@ -111,3 +111,28 @@ fn a_newer_schema_does_not_stop_an_older_program() {
     migrate(&database, &[FIRST, SECOND]).unwrap();
     migrate(&database, &[FIRST]).expect("a warning only");
 }
+
+/// An upgrade of the system under the database changes the order of its languages, and with it what
+/// an index finds.
+#[test]
+fn what_clients_write_is_compared_byte_by_byte() {
+    let database = Postgres::shared().migrated();
+    let of_a_language = "select count(*) from pg_attribute \
+        where attrelid in ('users'::regclass, 'balance_changes'::regclass, \
+                'external_ids'::regclass, 'set_keys'::regclass) \
+            and attname in ('external_id', 'reference', 'key') \
+            and attcollation <> 'pg_catalog.\"C\"'::regcollation";
+    assert_eq!(database.number(of_a_language), 0);
+    let index = "select count(*) from pg_index \
+        where indexrelid = 'balance_changes_by_reference'::regclass \
+            and 'pg_catalog.\"C\"'::regcollation = any(indcollation)";
+    assert_eq!(database.number(index), 1);
+    let mut client = database.connect();
+    let list = crate::interleavings::statements::text("src/balance/ledger.rs", "LIST_REFERENCE");
+    client.batch_execute("set plan_cache_mode = force_generic_plan").unwrap();
+    client.batch_execute("set enable_seqscan = off; set enable_bitmapscan = off").unwrap();
+    client.batch_execute(&format!("prepare list as {list}")).unwrap();
+    let plan = client.simple_query("explain execute list (1, 0, 9, 9, 'order-7')").unwrap();
+    let plan = format!("{plan:?}");
+    assert!(plan.contains("balance_changes_by_reference"), "{plan}");
+}
