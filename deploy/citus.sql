@@ -4,7 +4,8 @@
 --     psql --single-transaction -v ON_ERROR_STOP=1 "$coordinator" -f deploy/citus.sql
 --
 -- Before that: `create extension citus` on each node, citus_set_coordinator_host, citus_add_node. After
--- it: the replicas, with the same DATABASE_URL. They find the functions below and call them.
+-- it: the replicas, with the same DATABASE_URL. They find the functions below and call them, if these belong
+-- to the owner of the table users.
 --
 -- Tried with Citus 13.2.2 on PostgreSQL 15, one coordinator and two workers, all on a machine with two
 -- cores: a burst of 10,000 over three replicas (5,000 succeed, 5,000 are refused, 4 s), changes of one user

@@ -18,7 +18,7 @@ pub use key::{IdempotencyKey, KeyFault, is_printable};
 pub use ledger::{
     AsOf, BalanceAsOf, Reading, RecordedChange, RecordedChanges, Selection, list, read_as_of,
 };
-pub use set::{AppliedChange, ChangeSet, SET_CHANGES, SetAnswer, SetDecision, SetFault, apply_all};
+pub use set::{AppliedChange, ChangeSet, SET_CHANGES, SetDecision, SetFault, apply_all};
 
 /// A signed amount to add to a user's balance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,9 +55,9 @@ pub enum Decision {
 
 /// A decision, and whether it is the stored one of an earlier request with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The decision on the change; if replayed, that of the earlier request.
-    pub outcome: Decision,
+pub struct Answer<D = Decision> {
+    /// The decision on the change or the set; if replayed, that of the earlier request.
+    pub outcome: D,
     /// Whether this request changed nothing, because an earlier one with its key was decided.
     pub replayed: bool,
 }
@@ -78,11 +78,6 @@ impl Change {
     /// The id of the user whose balance is changed.
     pub fn user_id(&self) -> i64 {
         self.user_id
-    }
-
-    /// The idempotency key; None if the client gave none.
-    pub fn key(&self) -> Option<&IdempotencyKey> {
-        self.key.as_ref()
     }
 
     /// The amount that is added: negative to lower the balance, never zero.
@@ -168,15 +163,24 @@ select kept.amount, kept.reference, kept.outcome, kept.balance, kept.number,
     kept.attempt <> decided.attempt as replayed
 from kept cross join decided";
 
-/// The functions that `deploy/citus.sql` makes where users are distributed over several machines:
-/// each call is carried out as a whole where its user is, and gives the columns of the statement
-/// that it stands for.
-const CALL_FUNCTION: &str = "change_balance(bigint, bigint, text, text)";
-const CALL: &str = "select after, number, before from change_balance($1, $2, $3, $4)";
-const CALL_ONCE_FUNCTION: &str = "change_balance_once(bigint, bigint, text, text, text)";
+/// Whether the database has the functions that `deploy/citus.sql` makes where users are distributed
+/// over several machines. Only those of the owner of the tables count, because other roles may be
+/// free to create some in the same schema.
+const HAS_FUNCTIONS: &str = "\
+select count(*) = 3 from pg_proc
+where oid in (
+        to_regprocedure('change_balance(bigint, bigint, text, text)'),
+        to_regprocedure('change_balance_once(bigint, bigint, text, text, text)'),
+        to_regprocedure('change_balances(bigint[], bigint[], text, text, text)'))
+    and proowner = (select relowner from pg_class where oid = 'users'::regclass)";
+/// Each call is carried out as a whole where its user is, and gives the columns of the statement
+/// that it stands for. The types choose the function of the owner among others of its name.
+const CALL: &str = "\
+select after, number, before
+from change_balance($1::bigint, $2::bigint, $3::text, $4::text)";
 const CALL_ONCE: &str = "\
 select amount, reference, outcome, balance, number, replayed
-from change_balance_once($1, $2, $3, $4, $5)";
+from change_balance_once($1::bigint, $2::bigint, $3::text, $4::text, $5::text)";
 
 /// Applies the change, or says why it is refused. Returns when the result is durable. The ledger
 /// names the `actor`, if there is one.
@@ -201,7 +205,7 @@ fn change_plainly(
     change: &Change,
     actor: Option<&str>,
 ) -> Result<Answer, postgres::Error> {
-    let sql = if session.has_function(CALL_FUNCTION)? { CALL } else { CHANGE };
+    let sql = if session.ask_once(HAS_FUNCTIONS)? { CALL } else { CHANGE };
     let outcome = match change_with(session, sql, change, actor)? {
         // What is refused for want of funds lowers the balance, so this sum cannot overflow.
         Decision::InsufficientFunds { balance } if balance + change.amount >= 0 => {
@@ -234,12 +238,14 @@ fn change_once(
     actor: Option<&str>,
 ) -> Result<Answer, postgres::Error> {
     let Change { user_id, amount, reference, .. } = change;
-    let sql = if session.has_function(CALL_ONCE_FUNCTION)? { CALL_ONCE } else { CHANGE_ONCE };
+    let sql = if session.ask_once(HAS_FUNCTIONS)? { CALL_ONCE } else { CHANGE_ONCE };
     let row = session.query_opt(sql, &[user_id, amount, reference, &actor, &key.as_str()])?;
-    Ok(row.map_or(Answer { outcome: Decision::NoSuchUser, replayed: false }, |row| Answer {
-        outcome: stored_outcome(change, &row),
-        replayed: row.get("replayed"),
-    }))
+    let Some(row) = row else {
+        return Ok(Answer { outcome: Decision::NoSuchUser, replayed: false });
+    };
+    let outcome = stored_outcome(change, &row);
+    let replayed = row.get("replayed") && outcome != Decision::KeyReused;
+    Ok(Answer { outcome, replayed })
 }
 
 fn stored_outcome(change: &Change, row: &Row) -> Decision {

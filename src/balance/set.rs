@@ -1,6 +1,8 @@
 //! Changes of several users' balances that are made together: all of them, or none.
 
-use super::IdempotencyKey;
+use serde::Serialize;
+
+use super::{Answer, HAS_FUNCTIONS, IdempotencyKey};
 use crate::db::{Db, Deadline, Error};
 
 /// Signed amounts to add to the balances of as many users.
@@ -61,7 +63,8 @@ pub enum SetDecision {
 }
 
 /// One change of a set that was applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AppliedChange {
     /// Whose balance was changed.
     pub user_id: i64,
@@ -69,15 +72,6 @@ pub struct AppliedChange {
     pub balance: i64,
     /// Which of its user's changes it is, from 1 on, in the order of the commits.
     pub number: i64,
-}
-
-/// A decision, and whether it is the stored one of an earlier request with the same key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetAnswer {
-    /// The decision on the set; if replayed, that of the earlier request.
-    pub outcome: SetDecision,
-    /// Whether this request changed nothing, because an earlier one with its key was decided.
-    pub replayed: bool,
 }
 
 /// How many changes a set may have.
@@ -168,11 +162,10 @@ select told.same, told.set_id::text, told.balances, told.numbers, told.refused,
     told.set_id <> decided.set_id as replayed
 from told cross join decided";
 
-/// That of `deploy/citus.sql`, for users who are distributed over several machines.
-const CALL_ALL_FUNCTION: &str = "change_balances(bigint[], bigint[], text, text, text)";
+/// Calls the function of `deploy/citus.sql`, for users who are distributed over several machines.
 const CALL_ALL: &str = "\
 select same, set_id, balances, numbers, refused, replayed
-from change_balances($1, $2, $3, $4, $5)";
+from change_balances($1::bigint[], $2::bigint[], $3::text, $4::text, $5::text)";
 
 /// Applies all changes of the set, or says why none is. Returns when the result is durable. The
 /// ledger names the `actor`, if there is one.
@@ -184,13 +177,15 @@ pub fn apply_all(
     deadline: &Deadline,
     set: &ChangeSet,
     actor: Option<&str>,
-) -> Result<SetAnswer, Error> {
+) -> Result<Answer<SetDecision>, Error> {
     let ChangeSet { user_ids, amounts, key, reference } = set;
     let key = key.as_ref().map(IdempotencyKey::as_str);
     db.run(deadline, |session| {
-        let sql = if session.has_function(CALL_ALL_FUNCTION)? { CALL_ALL } else { CHANGE_ALL };
+        let sql = if session.ask_once(HAS_FUNCTIONS)? { CALL_ALL } else { CHANGE_ALL };
         let row = session.query_one(sql, &[user_ids, amounts, reference, &actor, &key])?;
-        Ok(SetAnswer { outcome: decision(set, &row), replayed: row.get("replayed") })
+        let outcome = decision(set, &row);
+        let replayed = row.get("replayed") && outcome != SetDecision::KeyReused;
+        Ok(Answer { outcome, replayed })
     })
 }
 

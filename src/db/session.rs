@@ -23,7 +23,7 @@ type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 pub struct Session {
     client: Client,
     statements: Vec<(&'static str, Statement)>,
-    functions: Vec<(&'static str, bool)>,
+    answers: Vec<(&'static str, bool)>,
     mark: u64,
     proven: bool,
     opened: Instant,
@@ -31,7 +31,6 @@ pub struct Session {
     forgotten: bool,
 }
 
-const HAS_FUNCTION: &str = "select to_regprocedure($1::text) is not null";
 const MARK: &str = "select current_setting('balanced.session', true)";
 
 impl Session {
@@ -44,7 +43,7 @@ impl Session {
         Ok(Session {
             client,
             statements: Vec::new(),
-            functions: Vec::new(),
+            answers: Vec::new(),
             mark,
             proven: false,
             opened,
@@ -121,18 +120,19 @@ impl Session {
         self.client.query_one(&statement, params)
     }
 
-    /// Whether the database has the function of this signature. It is asked once for each session:
-    /// whoever adds or removes a function starts the replicas again.
+    /// The yes or no of a statement that gives one row. It is asked once for each session: whoever
+    /// changes what it is about starts the replicas again.
     ///
     /// # Errors
     /// Those of the database and the driver.
-    pub fn has_function(&mut self, signature: &'static str) -> Result<bool, postgres::Error> {
-        if let Some((_, has)) = self.functions.iter().find(|(known, _)| *known == signature) {
-            return Ok(*has);
+    pub fn ask_once(&mut self, sql: &'static str) -> Result<bool, postgres::Error> {
+        if let Some((_, answer)) = self.answers.iter().find(|(asked, _)| std::ptr::eq(*asked, sql))
+        {
+            return Ok(*answer);
         }
-        let has = self.query_one(HAS_FUNCTION, &[&signature])?.get(0);
-        self.functions.push((signature, has));
-        Ok(has)
+        let answer = self.query_one(sql, &[])?.get(0);
+        self.answers.push((sql, answer));
+        Ok(answer)
     }
 
     /// Runs `work` in one transaction, which costs two more round trips: it is committed if `work`

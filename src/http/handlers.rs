@@ -126,7 +126,7 @@ impl Api {
         let answer =
             balance::apply(&self.db, asked.deadline, change, self.recorded_actor(asked.call))?;
         let reply = balance_reply(change.user_id(), change.amount(), answer);
-        Ok(match answer.replayed && answer.outcome != Decision::KeyReused {
+        Ok(match answer.replayed {
             true => replayed(reply).with_outcome(REPLAYED),
             false => reply,
         })
@@ -173,10 +173,10 @@ impl From<db::Error> for Fault {
 /// The answer to a change that was applied.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Changed {
-    pub(super) user_id: i64,
-    pub(super) balance: i64,
-    pub(super) number: Option<i64>,
+struct Changed {
+    user_id: i64,
+    balance: i64,
+    number: Option<i64>,
 }
 
 /// Marks the answer to a repeated request, so that clients can tell it from the first answer.

@@ -5,18 +5,18 @@ use serde::Serialize;
 use super::Asked;
 use super::call::Call;
 use super::command::read_key;
-use super::handlers::{Api, Changed, Fault, REPLAYED, replayed};
+use super::handlers::{Api, Fault, REPLAYED, replayed};
 use super::input::Fields;
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::balance::{self, ChangeSet, SET_CHANGES, SetDecision, SetFault};
+use crate::balance::{self, AppliedChange, ChangeSet, SET_CHANGES, SetDecision, SetFault};
 
 /// The answer to a set that was applied.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ChangedAll {
     set_id: String,
-    changes: Vec<Changed>,
+    changes: Vec<AppliedChange>,
 }
 
 /// What `POST /api/changes` asks for. Pure.
@@ -61,9 +61,8 @@ impl Api {
     pub(super) fn change_all(&self, asked: &Asked<'_>, set: &ChangeSet) -> Result<Reply, Fault> {
         let answer =
             balance::apply_all(&self.db, asked.deadline, set, self.recorded_actor(asked.call))?;
-        let reused = answer.outcome == SetDecision::KeyReused;
         let reply = reply(answer.outcome);
-        Ok(match answer.replayed && !reused {
+        Ok(match answer.replayed {
             true => replayed(reply).with_outcome(REPLAYED),
             false => reply,
         })
@@ -73,12 +72,7 @@ impl Api {
 fn reply(outcome: SetDecision) -> Reply {
     match outcome {
         SetDecision::Changed { set_id, changes } => {
-            let changes = changes.into_iter().map(|change| Changed {
-                user_id: change.user_id,
-                balance: change.balance,
-                number: Some(change.number),
-            });
-            let changed = ChangedAll { set_id, changes: changes.collect() };
+            let changed = ChangedAll { set_id, changes };
             Reply::json(200, &changed).with_outcome("changed")
         }
         SetDecision::InsufficientFunds { user_id, balance, amount } => {

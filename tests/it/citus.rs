@@ -235,6 +235,40 @@ fn the_function_for_sets_waits_for_a_locked_user_no_longer_than_a_second() {
     assert_eq!(limit, "19s");
 }
 
+/// Up to PostgreSQL 14 everybody may create a function in the schema `public`, of any types.
+#[test]
+fn functions_of_another_role_are_not_called() {
+    let (plain, called) = (with_users(), with_functions());
+    let functions = |types: &str| {
+        let [of_one, of_one_once, of_all] = ["text, text", "text, text, text", "text, text, text"];
+        let function = |name: &str, types: String| {
+            format!(
+                "create function {name}({types}) returns record language plpgsql as \
+                 $$ begin raise 'called'; end $$;"
+            )
+        };
+        function("change_balance", format!("{types}, {of_one}"))
+            + &function("change_balance_once", format!("{types}, {of_one_once}"))
+            + &function("change_balances", format!("{}, {of_all}", types.replace("nt", "nt[]")))
+    };
+    let stranger = "do $$ begin create role stranger; exception when others then end $$;
+        grant create on schema public to stranger; set role stranger;";
+    let same = functions("bigint, bigint");
+    plain.connect().batch_execute(&format!("{stranger} {same}")).expect("functions");
+    // Where the owner has some of the same name, these must not be taken for them.
+    let similar = functions("text, text");
+    called.connect().batch_execute(&format!("{stranger} {similar}")).expect("functions");
+    for database in [plain, called] {
+        let replica = Local::start(database.url());
+        for key in [&[][..], &["Idempotency-Key: k"]] {
+            assert_eq!(ask(replica.addr, "POST /api/balance", key, &change(1, -1)).status, 200);
+            let set = format!("{{\"changes\":[{},{}]}}", change(1, -1), change(2, 1));
+            assert_eq!(ask(replica.addr, "POST /api/changes", key, &set).status, 200);
+        }
+        database.assert_books_balance();
+    }
+}
+
 /// Twins of each key and single changes meet at one user who cannot pay for all.
 #[test]
 fn racing_calls_of_the_functions_leave_what_racing_statements_leave() {
