@@ -46,12 +46,14 @@ pub enum Creation {
     },
 }
 
-/// A part of a list: at most `limit` rows that follow the row `from` in the list's order.
-#[derive(Clone, Copy, Debug)]
-pub struct Page {
-    /// The last id of the page before; None for the first page.
-    pub from: Option<i64>,
-    /// The largest number of rows.
+/// Selects users. All conditions that are given have to hold.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// Only the user with this external id.
+    pub external_id: Option<String>,
+    /// Only users with a larger id than this: the last id of a page, to read the next page.
+    pub after: Option<i64>,
+    /// The most users of a page.
     pub limit: i64,
 }
 
@@ -98,11 +100,12 @@ union all
 select id, balance, external_id, 'created' from created";
 const READ: &str = "select id, balance, external_id from users where id = $1";
 const LIST: &str = "\
-select id, balance, external_id from users where id > $1 order by id limit $2";
+select id, balance, external_id from users where id > $1 order by id limit $2::bigint + 1";
 /// Without a join, which the two tables could not have where they lie on different machines.
 const FIND: &str = "\
 select id, balance, external_id from users
-where id = (select user_id from external_ids where external_id = $3) and id > $1 limit $2";
+where id = (select user_id from external_ids where external_id = $3) and id > $1
+limit $2::bigint + 1";
 
 /// Creates a user; at most one for each key, and for each external id. The ledger names the
 /// `actor`, if there is one, with the opening balance.
@@ -159,22 +162,17 @@ pub fn read(db: &Db, deadline: &Deadline, user_id: i64) -> Result<Option<User>, 
     db.run(deadline, |session| Ok(session.query_opt(READ, &[&user_id])?.map(|row| user(&row))))
 }
 
-/// Lists users by rising id; `page.from` is the id before the first of them. With an external id,
-/// only the user that has it.
+/// Lists users by rising id: a page of them, and one more if another page follows.
 ///
 /// # Errors
 /// Those of the database.
-pub fn list(
-    db: &Db,
-    deadline: &Deadline,
-    external_id: Option<&str>,
-    page: Page,
-) -> Result<Vec<User>, Error> {
-    let after = page.from.unwrap_or(i64::MIN);
+pub fn list(db: &Db, deadline: &Deadline, selection: &Selection) -> Result<Vec<User>, Error> {
+    let Selection { external_id, after, limit } = selection;
+    let after = after.unwrap_or(i64::MIN);
     db.run(deadline, |session| {
         let rows = match external_id {
-            Some(external_id) => session.query(FIND, &[&after, &page.limit, &external_id])?,
-            None => session.query(LIST, &[&after, &page.limit])?,
+            Some(external_id) => session.query(FIND, &[&after, limit, external_id])?,
+            None => session.query(LIST, &[&after, limit])?,
         };
         Ok(rows.iter().map(user).collect())
     })

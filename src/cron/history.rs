@@ -52,7 +52,7 @@ pub struct Filter {
     pub outcome: Option<String>,
     /// Only runs with a smaller id than this: the last id of a page, to read the next page.
     pub before: Option<i64>,
-    /// The most runs to return.
+    /// The most runs of a page.
     pub limit: i64,
 }
 
@@ -64,7 +64,7 @@ where id < $1 and finished_at is not null
     and ($2::text is null or job = $2)
     and ($3::text is null or server = $3)
     and ($4::text is null or outcome = $4)
-order by id desc limit $5";
+order by id desc limit $5::bigint + 1";
 
 /// When each job last succeeded, in seconds since 1970; null if it has not lately. Only its last
 /// thousand runs are read, so that a job without a recent success costs no more than others. The
@@ -100,7 +100,8 @@ pub(super) fn read_last_successes(db: &Db, metrics: &Metrics) {
 }
 
 impl Jobs {
-    /// Reads the runs that the filter selects, those with the largest ids first.
+    /// Reads the runs that the filter selects, those with the largest ids first: a page of them, and
+    /// one more if another page follows.
     ///
     /// # Errors
     /// When the database is away, refuses the query, or does not answer by the deadline.

@@ -21,7 +21,7 @@ pub struct JobFilter {
     pub name: Option<String>,
     /// Jobs in one of these states.
     pub states: Option<Vec<String>>,
-    /// At most so many; all if it is not given.
+    /// The most jobs of a page; all if it is not given.
     pub limit: Option<i64>,
 }
 
@@ -179,12 +179,13 @@ const STATUS: &str = status_of!(
     "($1::text is null or name > $1)
         and ($2::text is null or position($2 in name) > 0)
         and ($3::text[] is null or state = any ($3))
-    order by name limit $4"
+    order by name limit $4::bigint + 1"
 );
 const STATUS_OF_ONE: &str = status_of!("name = $1", "true");
 
 impl Jobs {
-    /// Reads the jobs that are asked for, and counts all, with one statement.
+    /// Reads the jobs that are asked for, and counts all, with one statement: a page of them, and one
+    /// more if another page follows.
     ///
     /// # Errors
     /// When the database is away, refuses the query, or does not answer by the deadline.

@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::sets::read_set;
 use crate::balance::{AsOf, Change, ChangeSet, IdempotencyKey, Selection};
 use crate::cron::{self, Action, Filter, InvalidSchedule, JobFilter, Name, Precondition, Schedule};
-use crate::users::{NewUser, Page};
+use crate::users::{self, NewUser};
 
 /// Everything that can be asked for, validated.
 #[derive(Clone, Debug)]
@@ -32,8 +32,8 @@ pub enum Command {
     ChangeAll(ChangeSet),
     /// To create a user, once for each key.
     CreateUser(NewUser),
-    /// A part of the list of users: of all, or of the one with this external id.
-    ListUsers(Option<String>, Page),
+    /// A part of the list of users.
+    ListUsers(users::Selection),
     /// One user, by the id.
     ReadUser(i64),
     /// A part of the list of a user's changes.
@@ -89,10 +89,10 @@ impl Command {
         let mut query = Query::parse(call.query());
         let external_id = query.take_text("externalId")?;
         let external_id = external_id.map(|text| read_label("externalId", text)).transpose()?;
-        let from = query.take_integer("after", 0..=i64::MAX)?;
+        let after = query.take_integer("after", 0..=i64::MAX)?;
         let limit = take_limit(&mut query)?;
         query.end()?;
-        Ok(Command::ListUsers(external_id, Page { from, limit }))
+        Ok(Command::ListUsers(users::Selection { external_id, after, limit }))
     }
 
     pub(super) fn read_user(call: &Call, id: &str) -> Result<Command, Problem> {

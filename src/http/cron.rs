@@ -31,15 +31,15 @@ impl Api {
         asked: &Asked<'_>,
         filter: &JobFilter,
     ) -> Result<Reply, Fault> {
-        let status = self.jobs.status(asked.deadline, filter)?;
+        let mut status = self.jobs.status(asked.deadline, filter)?;
         let limit = filter.limit.unwrap_or(i64::MAX);
-        let next = next_page(&status.jobs, limit, |job| job.name.clone());
+        let next = next_page(&mut status.jobs, limit, |job| job.name.clone());
         Ok(Reply::json(200, &JobList { status, next }))
     }
 
     pub(super) fn cron_history(&self, asked: &Asked<'_>, filter: &Filter) -> Result<Reply, Fault> {
-        let runs = self.jobs.runs(asked.deadline, filter)?;
-        let next = next_page(&runs, filter.limit, |run| run.run_id);
+        let mut runs = self.jobs.runs(asked.deadline, filter)?;
+        let next = next_page(&mut runs, filter.limit, |run| run.run_id);
         Ok(Reply::json(200, &RunList { runs, next }))
     }
 

@@ -73,9 +73,7 @@ impl Api {
             Command::ChangeBalance(change) => self.change_balance(asked, change),
             Command::ChangeAll(set) => self.change_all(asked, set),
             Command::CreateUser(user) => self.create_user(asked, user),
-            Command::ListUsers(external_id, page) => {
-                self.list_users(asked, external_id.as_deref(), *page)
-            }
+            Command::ListUsers(selection) => self.list_users(asked, selection),
             Command::ReadUser(user_id) => self.read_user(asked, *user_id),
             Command::ListChanges(selection, media) => self.list_changes(asked, selection, *media),
             Command::ReadBalance(user_id, as_of) => self.read_balance(asked, *user_id, *as_of),
@@ -198,11 +196,13 @@ fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {
     }
 }
 
-/// The last id or name of a full page, after which the next one begins; `None` if this is the last
-/// page.
-pub(super) fn next_page<T, I>(rows: &[T], limit: i64, id: impl Fn(&T) -> I) -> Option<I> {
-    let full = usize::try_from(limit).is_ok_and(|limit| rows.len() >= limit);
-    rows.last().filter(|_| full).map(id)
+/// Takes away the row that is one more than the page has room for, and then returns the last id or
+/// name of the page, after which the next one begins; `None` if this is the last page.
+pub(super) fn next_page<T, I>(rows: &mut Vec<T>, limit: i64, id: impl Fn(&T) -> I) -> Option<I> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let goes_on = rows.len() > limit;
+    rows.truncate(limit);
+    rows.last().filter(|_| goes_on).map(id)
 }
 
 /// Logs the failed statement of a request and makes the answer. The probe logs the outage, once.

@@ -6,7 +6,7 @@ use super::Asked;
 use super::handlers::{Api, Fault, next_page, replayed};
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::users::{self, Creation, NewUser, Page, User};
+use crate::users::{self, Creation, NewUser, Selection, User};
 
 #[derive(Serialize)]
 struct UserList {
@@ -41,11 +41,10 @@ impl Api {
     pub(super) fn list_users(
         &self,
         asked: &Asked<'_>,
-        external_id: Option<&str>,
-        page: Page,
+        selection: &Selection,
     ) -> Result<Reply, Fault> {
-        let users = users::list(&self.db, asked.deadline, external_id, page)?;
-        let next = next_page(&users, page.limit, |user| user.user_id);
+        let mut users = users::list(&self.db, asked.deadline, selection)?;
+        let next = next_page(&mut users, selection.limit, |user| user.user_id);
         Ok(Reply::json(200, &UserList { users, next }))
     }
 }

@@ -75,6 +75,11 @@ fn users_are_created_read_and_listed() {
     let next = first["next"].as_i64().unwrap();
     let second = get(replica.addr, &format!("/api/users?limit=2&after={next}")).json();
     assert_eq!(second, serde_json::json!({"users":[{"userId":3,"balance":0}],"next":null}));
+    let full = get(replica.addr, "/api/users?limit=3").json();
+    assert_eq!(
+        (full["users"].as_array().unwrap().len(), &full["next"]),
+        (3, &serde_json::Value::Null)
+    );
     assert_eq!(get(replica.addr, "/api/users/3/changes").json()["changes"], serde_json::json!([]));
     database.assert_books_balance();
 }
