@@ -17,7 +17,7 @@ use crate::balance::{self, AsOf, Reading, RecordedChange, Selection};
 use crate::timestamp;
 
 const CSV_TYPE: &str = "text/csv; charset=utf-8; header=present";
-const CSV_HEADER: &str = "number,amount,balanceAfter,reference,setId,createdAt\r\n";
+const CSV_HEADER: &str = "number,amount,balanceAfter,reference,setId,createdAt,actor\r\n";
 /// What would end an address in the field `Link`, or its query, before its end. What the client has
 /// encoded stays as it is.
 const NOT_IN_A_LINK: &AsciiSet = &CONTROLS
@@ -130,18 +130,23 @@ impl Api {
     }
 }
 
-/// The list in CSV (RFC 4180), each reference in quotes, and empty where there is none.
+/// The list in CSV (RFC 4180), with texts of clients in quotes, and empty where there is none.
 fn csv(changes: &[RecordedChange]) -> String {
+    let quoted = |text: &Option<String>| {
+        let text = text.as_ref().map(|text| text.replace('"', "\"\""));
+        text.map(|text| format!("\"{text}\"")).unwrap_or_default()
+    };
     let mut text = CSV_HEADER.to_owned();
     for change in changes {
-        let RecordedChange { number, amount, balance_after, reference, set_id, .. } = change;
-        let quoted = |reference: &String| format!("\"{}\"", reference.replace('"', "\"\""));
-        let reference = reference.as_ref().map(quoted).unwrap_or_default();
+        let RecordedChange { number, amount, balance_after, reference, set_id, actor, .. } = change;
+        let (reference, actor) = (quoted(reference), quoted(actor));
         let set_id = set_id.as_deref().unwrap_or_default();
         let created_at = timestamp::text(&change.created_at);
         // Writing into memory cannot fail.
-        let _ =
-            write!(text, "{number},{amount},{balance_after},{reference},{set_id},{created_at}\r\n");
+        let _ = write!(
+            text,
+            "{number},{amount},{balance_after},{reference},{set_id},{created_at},{actor}\r\n"
+        );
     }
     text
 }

@@ -225,11 +225,14 @@ fn a_list_in_csv_is_the_same_list_page_by_page() {
         let body = json!({"userId": 1, "amount": 1, "reference": reference}).to_string();
         assert_eq!(post(replica.addr, "/api/balance", &body).status, 200);
     }
+    let named = "update balance_changes set actor = '\"by\", name' where id = 2";
+    database.connect().batch_execute(named).unwrap();
     let whole = get(replica.addr, "/api/users/1/changes").json();
     let whole = whole["changes"].as_array().unwrap();
+    assert_eq!(whole[nasty.len() - 1]["actor"], "\"by\", name");
     assert_eq!(whole.len(), nasty.len() + 1);
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let names = ["number", "amount", "balanceAfter", "reference", "setId", "createdAt"];
+    let names = ["number", "amount", "balanceAfter", "reference", "setId", "createdAt", "actor"];
     let expected: Vec<Vec<String>> = whole
         .iter()
         .map(|row| names.map(|name| shown(&row[name]).replace("null", "")).to_vec())
