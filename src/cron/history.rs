@@ -100,8 +100,8 @@ pub(super) fn read_last_successes(db: &Db, metrics: &Metrics) {
 }
 
 impl Jobs {
-    /// Reads the runs that the filter selects, those with the largest ids first: a page of them, and
-    /// one more if another page follows.
+    /// Reads the runs that the filter selects, those with the largest ids first: a page of them,
+    /// and one more if another page follows.
     ///
     /// # Errors
     /// When the database is away, refuses the query, or does not answer by the deadline.

@@ -184,8 +184,8 @@ const STATUS: &str = status_of!(
 const STATUS_OF_ONE: &str = status_of!("name = $1", "true");
 
 impl Jobs {
-    /// Reads the jobs that are asked for, and counts all, with one statement: a page of them, and one
-    /// more if another page follows.
+    /// Reads the jobs that are asked for, and counts all, with one statement: a page of them, and
+    /// one more if another page follows.
     ///
     /// # Errors
     /// When the database is away, refuses the query, or does not answer by the deadline.
