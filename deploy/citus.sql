@@ -132,8 +132,8 @@ declare
     instant timestamptz;
     instants timestamptz[];
 begin
-    -- As in the statement, and for the waits on other machines, too: Citus hands on SET LOCAL to them, but
-    -- no set_config.
+    -- As in the statement. Citus hands on SET LOCAL to the machines on which the call waits, but no
+    -- set_config. (This is from its source, not tried.)
     set local citus.propagate_set_commands to 'local';
     set local lock_timeout to 1000;
     -- In the order of their ids, as every set does: so no two wait for each other.
