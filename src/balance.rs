@@ -205,7 +205,7 @@ fn change_plainly(
     change: &Change,
     actor: Option<&str>,
 ) -> Result<Answer, postgres::Error> {
-    let sql = if session.ask_once(HAS_FUNCTIONS)? { CALL } else { CHANGE };
+    let sql = if has_functions(session)? { CALL } else { CHANGE };
     let outcome = match change_with(session, sql, change, actor)? {
         // What is refused for want of funds lowers the balance, so this sum cannot overflow.
         Decision::InsufficientFunds { balance } if balance + change.amount >= 0 => {
@@ -214,6 +214,11 @@ fn change_plainly(
         decided => decided,
     };
     Ok(Answer { outcome, replayed: false })
+}
+
+/// The one place that asks, since a session knows a statement by the place of its text in memory.
+fn has_functions(session: &mut Session) -> Result<bool, postgres::Error> {
+    session.ask_once(HAS_FUNCTIONS)
 }
 
 fn change_with(
@@ -238,7 +243,7 @@ fn change_once(
     actor: Option<&str>,
 ) -> Result<Answer, postgres::Error> {
     let Change { user_id, amount, reference, .. } = change;
-    let sql = if session.ask_once(HAS_FUNCTIONS)? { CALL_ONCE } else { CHANGE_ONCE };
+    let sql = if has_functions(session)? { CALL_ONCE } else { CHANGE_ONCE };
     let row = session.query_opt(sql, &[user_id, amount, reference, &actor, &key.as_str()])?;
     let Some(row) = row else {
         return Ok(Answer { outcome: Decision::NoSuchUser, replayed: false });

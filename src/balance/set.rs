@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Answer, HAS_FUNCTIONS, IdempotencyKey};
+use super::{Answer, IdempotencyKey, has_functions};
 use crate::db::{Db, Deadline, Error};
 
 /// Signed amounts to add to the balances of as many users.
@@ -181,7 +181,7 @@ pub fn apply_all(
     let ChangeSet { user_ids, amounts, key, reference } = set;
     let key = key.as_ref().map(IdempotencyKey::as_str);
     db.run(deadline, |session| {
-        let sql = if session.ask_once(HAS_FUNCTIONS)? { CALL_ALL } else { CHANGE_ALL };
+        let sql = if has_functions(session)? { CALL_ALL } else { CHANGE_ALL };
         let row = session.query_one(sql, &[user_ids, amounts, reference, &actor, &key])?;
         let outcome = decision(set, &row);
         let replayed = row.get("replayed") && outcome != SetDecision::KeyReused;
