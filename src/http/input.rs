@@ -6,23 +6,16 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::Value;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::call::Call;
 use super::problem::Problem;
 use crate::balance::is_printable;
 
-/// The members of a JSON object, including those given twice.
-pub(super) struct Fields(Vec<(String, Member)>);
-
-/// In a [`Value`], of members that an object in a list has twice only the last one would be left.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Member {
-    Objects(Vec<Fields>),
-    Other(Value),
-}
+/// The members of a JSON object, including those given twice, as they were written. Each is read
+/// once its type is known, so no body can make the reading go deep into the stack of its thread.
+pub(super) struct Fields(Vec<(String, Box<RawValue>)>);
 
 impl Fields {
     pub(super) fn parse(call: &Call) -> Result<Fields, Problem> {
@@ -35,7 +28,7 @@ impl Fields {
         let body = call.body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&call.body);
         serde_json::from_slice(body).map_err(|error| {
             // If the first value is not an object, serde has not checked the text after it.
-            let error = serde_json::from_slice::<Value>(body).err().unwrap_or(error);
+            let error = serde_json::from_slice::<IgnoredAny>(body).err().unwrap_or(error);
             match error.classify() {
                 serde_json::error::Category::Data => {
                     Problem::invalid_request("body", "the body must be a JSON object")
@@ -48,11 +41,7 @@ impl Fields {
 
     /// Removes a whole number of 64 bits, which must be given.
     pub(super) fn take_integer(&mut self, name: &'static str) -> Result<i64, Problem> {
-        let number = match self.take(name)? {
-            Member::Other(value) => value.as_i64(),
-            Member::Objects(_) => None,
-        };
-        number.ok_or_else(|| {
+        serde_json::from_str(self.take(name)?.get()).map_err(|_| {
             let rule = format!("`{name}` must be a whole number of 64 bits, such as 2 or -2");
             Problem::invalid_request(name, rule)
         })
@@ -60,11 +49,9 @@ impl Fields {
 
     /// Removes a string; `None` if it is not given.
     pub(super) fn take_text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
-        match self.take_if_given(name)? {
-            None => Ok(None),
-            Some(Member::Other(Value::String(text))) => Ok(Some(text)),
-            Some(_) => Err(Problem::invalid_request(name, format!("`{name}` must be a text"))),
-        }
+        let text = self.take_if_given(name)?.map(|raw| serde_json::from_str(raw.get()));
+        text.transpose()
+            .map_err(|_| Problem::invalid_request(name, format!("`{name}` must be a text")))
     }
 
     /// Removes a label of the client's own: 1 to 255 printable ASCII characters, as in a key.
@@ -74,34 +61,30 @@ impl Fields {
 
     /// Removes a boolean; `None` if it is not given.
     pub(super) fn take_flag(&mut self, name: &'static str) -> Result<Option<bool>, Problem> {
-        match self.take_if_given(name)? {
-            None => Ok(None),
-            Some(Member::Other(Value::Bool(flag))) => Ok(Some(flag)),
-            Some(_) => {
-                let rule = format!("`{name}` must be true or false");
-                Err(Problem::invalid_request(name, rule))
-            }
-        }
+        let flag = self.take_if_given(name)?.map(|raw| serde_json::from_str(raw.get()));
+        flag.transpose()
+            .map_err(|_| Problem::invalid_request(name, format!("`{name}` must be true or false")))
     }
 
     /// Removes a list of objects, which must be given.
     pub(super) fn take_objects(&mut self, name: &'static str) -> Result<Vec<Fields>, Problem> {
-        let (place, what) = match self.take(name)? {
-            Member::Objects(objects) => return Ok(objects),
-            Member::Other(Value::Array(items)) => {
-                let other = items.iter().position(|item| !item.is_object()).unwrap_or_default();
-                (format!("{name}[{other}]"), "a JSON object")
-            }
-            Member::Other(_) => (name.to_owned(), "a list of JSON objects"),
+        let not_a = |place: String, what| {
+            Problem::invalid_request(&place, format!("`{place}` must be {what}"))
         };
-        Err(Problem::invalid_request(&place, format!("`{place}` must be {what}")))
+        let items: Vec<Box<RawValue>> = serde_json::from_str(self.take(name)?.get())
+            .map_err(|_| not_a(name.to_owned(), "a list of JSON objects"))?;
+        let items = items.iter().enumerate().map(|(place, item)| {
+            serde_json::from_str(item.get())
+                .map_err(|_| not_a(format!("{name}[{place}]"), "a JSON object"))
+        });
+        items.collect()
     }
 
-    fn take(&mut self, name: &'static str) -> Result<Member, Problem> {
+    fn take(&mut self, name: &'static str) -> Result<Box<RawValue>, Problem> {
         self.take_if_given(name)?.ok_or_else(|| Problem::missing(name))
     }
 
-    fn take_if_given(&mut self, name: &'static str) -> Result<Option<Member>, Problem> {
+    fn take_if_given(&mut self, name: &'static str) -> Result<Option<Box<RawValue>>, Problem> {
         let Some(at) = self.0.iter().position(|(key, _)| key == name) else {
             return Ok(None);
         };
