@@ -49,10 +49,12 @@ const REQUEST_ID_LENGTH_MAX: usize = 128;
 const SINGLE: [&str; 5] = ["Host", "Authorization", "Origin", "Sec-Fetch-Site", "Idempotency-Key"];
 
 impl Call {
-    /// A request without its body. `values` returns all values of a field.
+    /// A request without its body. `values` returns all values of a field; [`request_id()`] has
+    /// made the id.
     pub(super) fn new<'a, Values: Iterator<Item = &'a str>>(
         method: &str,
         target: &str,
+        request_id: &str,
         values: impl Fn(&'static str) -> Values,
     ) -> Call {
         let first = |name| values(name).next().map(str::to_owned);
@@ -77,7 +79,7 @@ impl Call {
             if_none_match: list("If-None-Match"),
             contradiction: SINGLE.into_iter().find(differ),
             actor: None,
-            request_id: request_id(values("X-Request-Id").next()),
+            request_id: request_id.to_owned(),
             body: Vec::new(),
         }
     }
@@ -159,7 +161,7 @@ mod tests {
     #[test]
     fn fields_given_twice_are_one_if_they_agree_and_a_list_is_one_list() {
         fn call<'a>(fields: &'a [(&'a str, &'a str)]) -> Call {
-            Call::new("GET", "/", |name| {
+            Call::new("GET", "/", "id", |name| {
                 fields.iter().filter(move |(field, _)| *field == name).map(|(_, value)| *value)
             })
         }

@@ -27,7 +27,7 @@ use super::aside::Aside;
 use super::connections::Connections;
 use super::lanes::{InHandMax, Lanes};
 use super::problem::Problem;
-use super::request::Request;
+use super::request::{Request, actor};
 use super::sockets::Sockets;
 use crate::db::Effect;
 use crate::metrics::Metrics;
@@ -40,7 +40,7 @@ use traffic::{Traffic, Worker};
 /// one or two, a replica applies 0.57 or 0.87 as many changes of one user a second, and with four
 /// no more than with three.
 const IN_HAND_MAX: usize = 3;
-/// Threads that read bodies and refuse requests.
+/// Threads that read bodies and refuse requests; and as many that read bodies for known tokens.
 const ASIDE_MAX: usize = 64;
 /// Between two looks for requests once no connection is accepted any more.
 const LAST_TICK: Duration = Duration::from_millis(5);
@@ -60,6 +60,7 @@ pub(super) struct Dispatch {
     beside: AtomicUsize,
     request_timeout: Duration,
     pub(super) aside: Arc<Aside>,
+    bodies: Arc<Aside>,
     doubts: Arc<Aside>,
     pub(super) sockets: Sockets,
     pub(super) shutdown: Signal,
@@ -98,6 +99,7 @@ impl Dispatch {
             beside: AtomicUsize::new(0),
             request_timeout: options.request_timeout,
             aside: Aside::at_most(ASIDE_MAX),
+            bodies: Aside::at_most(ASIDE_MAX),
             doubts: Aside::at_most(arrivals::DOUBTS_MAX),
             sockets,
             shutdown: options.shutdown.clone(),
@@ -175,10 +177,17 @@ impl Dispatch {
         }
     }
 
+    /// Who may not ask is refused before the body is read. Requests with a known token have threads
+    /// of their own, because anybody can keep the others waiting for bodies.
     fn read_aside(self: &Arc<Dispatch>, client: Client) {
+        let threads = match actor(&client.head(), &*self.application) {
+            Ok(Some(_)) => &self.bodies,
+            Ok(None) => &self.aside,
+            Err(problem) => return self.refuse(client, problem),
+        };
         let (dispatch, peer) = (Arc::clone(self), client.peer());
-        self.state.lock().connections.read_body(peer);
-        let begun = self.aside.run_in_turn("body", client, move |mut client| {
+        let begun = threads.run_in_turn("body", client, move |mut client| {
+            dispatch.state.lock().connections.read_body(peer);
             match client.read_slowly(|| dispatch.sockets.of(peer)) {
                 Ok(call) if dispatch.state.lock().connections.have_body(peer) => {
                     dispatch.park(dispatch.request(client, call));
@@ -219,7 +228,12 @@ impl Dispatch {
             }
         }
         let state = self.state.lock();
-        state.waiting() == 0 && state.connections.are_quiet() && self.aside.is_idle()
+        state.waiting() == 0 && state.connections.are_quiet() && self.is_idle_aside()
+    }
+
+    /// Whether no thread waits for a client.
+    pub(super) fn is_idle_aside(&self) -> bool {
+        self.aside.is_idle() && self.bodies.is_idle()
     }
 
     /// Wakes every thread of the server, to see how far the end has come.

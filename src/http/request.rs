@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::error;
@@ -85,6 +86,21 @@ impl Request {
 
     pub(super) fn is_answered(&self) -> bool {
         self.client.lock().is_none()
+    }
+}
+
+/// The name of the token that the request needs and came with, before its body is read. What has no
+/// route needs none.
+///
+/// # Errors
+/// Why it may not be made.
+pub(super) fn actor(
+    call: &Call,
+    application: &dyn Application,
+) -> Result<Option<Arc<str>>, Problem> {
+    match Route::find(&call.method, call.path()) {
+        Ok((route, _)) => guarded(call, || application.check(route, call)),
+        Err(_) => Ok(None),
     }
 }
 

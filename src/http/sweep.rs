@@ -108,8 +108,8 @@ impl Sweep {
     }
 
     fn judge_lost(&mut self, kept: usize) {
-        // A connection that waits for a thread of `aside` is not lost.
-        let lost = kept > LOST_MAX && self.dispatch.aside.is_idle();
+        // A connection that waits for a thread is not lost.
+        let lost = kept > LOST_MAX && self.dispatch.is_idle_aside();
         self.lost_for = if lost { self.lost_for + 1 } else { 0 };
         if self.lost_for == LOST_SWEEPS {
             error!(

@@ -4,6 +4,7 @@
 mod support;
 
 mod balance;
+mod bodies;
 mod citus;
 mod claim;
 mod clocks;

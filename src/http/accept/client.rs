@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use log::warn;
 use tiny_http::Request;
 
-use super::super::call::{BODY_BYTES_MAX, Call};
+use super::super::call::{BODY_BYTES_MAX, Call, request_id};
 use super::super::problem::Problem;
 use super::super::reply::{Envelope, Reply};
 use super::super::route::Route;
@@ -26,8 +26,8 @@ static DROPPED_BYTES_MAX: LazyLock<usize> = LazyLock::new(|| {
     }
 });
 
-/// A request that was taken from the library and is not answered yet.
-pub(in super::super) struct Client(Request);
+/// A request that was taken from the library and is not answered yet, and its id.
+pub(in super::super) struct Client(Request, String);
 
 /// Why a request cannot be worked on yet, or at all.
 pub(in super::super) enum NotReady {
@@ -41,7 +41,8 @@ pub(in super::super) enum NotReady {
 
 impl Client {
     pub(super) fn new(request: Request) -> Client {
-        Client(request)
+        let id = request_id(headers(&request, "X-Request-Id").next());
+        Client(request, id)
     }
 
     /// The client's address and port, which identify its connection.
@@ -159,7 +160,7 @@ impl Client {
     /// The request without its body.
     pub(in super::super) fn head(&self) -> Call {
         let method = self.0.method().as_str();
-        Call::new(method, self.0.url(), |name| headers(&self.0, name))
+        Call::new(method, self.0.url(), &self.1, |name| headers(&self.0, name))
     }
 
     /// Whether the client asks us to end the connection after this answer.
