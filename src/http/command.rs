@@ -2,7 +2,7 @@
 //! wrong is answered before it waits for anything.
 
 use super::call::Call;
-use super::input::{Fields, Query, read_label};
+use super::input::{Fields, Query};
 use super::lanes::Lane;
 use super::media::Media;
 use super::problem::Problem;
@@ -87,8 +87,7 @@ impl Command {
 
     pub(super) fn list_users(call: &Call, _: &str) -> Result<Command, Problem> {
         let mut query = Query::parse(call.query());
-        let external_id = query.take_text("externalId")?;
-        let external_id = external_id.map(|text| read_label("externalId", text)).transpose()?;
+        let external_id = query.take_label("externalId")?;
         let after = query.take_integer("after", 0..=i64::MAX)?;
         let limit = take_limit(&mut query)?;
         query.end()?;

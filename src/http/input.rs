@@ -126,7 +126,7 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
-pub(super) fn read_label(name: &'static str, text: String) -> Result<String, Problem> {
+fn read_label(name: &'static str, text: String) -> Result<String, Problem> {
     match is_printable(&text) {
         true => Ok(text),
         false => {
@@ -162,29 +162,29 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// Removes a text and percent-decodes it; `None` if it is not given or empty.
+    /// Removes a text and decodes it; `None` if it is not given or empty.
     pub(super) fn take_text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
-        let Some(text) = self.take(name)? else {
-            return Ok(None);
-        };
-        let text = percent_encoding::percent_decode_str(text).decode_utf8().map_err(|_| {
-            Problem::invalid_request(name, format!("`{name}` must be text in UTF-8"))
-        })?;
-        // PostgreSQL's type `text` cannot hold this character.
-        match text.contains('\0') {
-            true => Err(Problem::invalid_request(name, format!("`{name}` must not contain NUL"))),
-            false => Ok(Some(text.into_owned())),
-        }
+        self.take(name)?.map(|text| decoded(name, text)).transpose()
+    }
+
+    /// Removes a label of the client's own, as in a body: an empty one is refused.
+    pub(super) fn take_label(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+        let label = |text| read_label(name, decoded(name, text)?);
+        self.take_as_given(name)?.map(label).transpose()
     }
 
     fn take(&mut self, name: &'static str) -> Result<Option<&'a str>, Problem> {
+        Ok(self.take_as_given(name)?.filter(|text| !text.is_empty()))
+    }
+
+    fn take_as_given(&mut self, name: &'static str) -> Result<Option<&'a str>, Problem> {
         let mut found = self.0.iter().filter(|(key, _)| *key == name).map(|(_, value)| *value);
         let text = found.next();
         if found.next().is_some() {
             return Err(Problem::invalid_request(name, format!("`{name}` is given twice")));
         }
         self.0.retain(|(key, _)| *key != name);
-        Ok(text.filter(|text| !text.is_empty()))
+        Ok(text)
     }
 
     /// Refuses a parameter that was not removed, because it is unknown.
@@ -193,6 +193,19 @@ impl<'a> Query<'a> {
             Some((name, _)) => Err(Problem::invalid_request(name, "this parameter is unknown")),
             None => Ok(()),
         }
+    }
+}
+
+/// The text of a parameter, in which forms and most libraries write a space as `+`.
+fn decoded(name: &'static str, text: &str) -> Result<String, Problem> {
+    let text = text.replace('+', " ");
+    let text = percent_encoding::percent_decode_str(&text)
+        .decode_utf8()
+        .map_err(|_| Problem::invalid_request(name, format!("`{name}` must be text in UTF-8")))?;
+    // PostgreSQL's type `text` cannot hold this character.
+    match text.contains('\0') {
+        true => Err(Problem::invalid_request(name, format!("`{name}` must not contain NUL"))),
+        false => Ok(text.into_owned()),
     }
 }
 
