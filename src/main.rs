@@ -1,11 +1,13 @@
 //! One replica: settings, log, listen, serve, migrate, run jobs, wait for the signal, drain.
 
+mod token;
+
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use balanced::config::{Config, Faults, Scope, Tokens, help, new_token};
+use balanced::config::{Config, Faults, Tokens, help};
 use balanced::cron::{self, Cron, Functions};
 use balanced::db::{Db, Health, Limits, Manager, Probe, Target};
 use balanced::http::{
@@ -15,13 +17,12 @@ use balanced::jobs;
 use balanced::logger;
 use balanced::metrics::Metrics;
 use balanced::migrate::{self, MIGRATIONS};
-use balanced::random;
 use balanced::shutdown::{Signal, say, spawn_vital};
 use log::{debug, error, info, warn};
 use nix::sys::signal::{SIGHUP, SigSet};
 
 /// Wrong settings or arguments: starting again does not help.
-const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 /// How long requests wait for the connections of jobs: they come first, but not at any price.
 const CONNECT_FIRST_MAX: Duration = Duration::from_secs(5);
 /// A connection of requests that is unused for this long is closed.
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         [] => serve(),
         ["migrate"] => migrate_only(),
         ["health"] => health(),
-        ["token", words @ ..] => return token(words),
+        ["token", words @ ..] => return token::make(words),
         ["--help" | "-h" | "help"] => {
             print!("{}", help());
             Ok(())
@@ -240,30 +241,6 @@ fn read_tokens_on_hangup(tokens: Arc<Tokens>) -> Result<(), Failure> {
         }
     };
     spawn_vital("hangup", HANGUP_STACK_BYTES, read_again).map(drop).map_err(no_thread)
-}
-
-/// What a script needs goes to standard output, what a person needs besides to the other one.
-fn token(words: &[&str]) -> ExitCode {
-    let (name, scopes) = words.split_first().unwrap_or((&"", &[]));
-    let Some(secret) = random::secret() else {
-        eprintln!("balanced: the system has no random numbers to give");
-        return ExitCode::FAILURE;
-    };
-    match new_token(name, scopes, &secret) {
-        Ok((token, line)) => {
-            println!("token: {token}\nline: {line}");
-            eprintln!(
-                "The token is shown this once: give it to its user alone. The text after `line: ` \
-                 belongs in the file of API_TOKENS_FILE; then send SIGHUP to each replica."
-            );
-            ExitCode::SUCCESS
-        }
-        Err(rule) => {
-            let scopes = Scope::ALL.map(Scope::name).join(", ");
-            eprintln!("balanced token NAME SCOPE…: must be given {rule}. The scopes: {scopes}");
-            ExitCode::from(USAGE)
-        }
-    }
 }
 
 fn listen(config: &Config) -> Result<Listener, Failure> {

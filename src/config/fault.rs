@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use super::tokens::PREFIX;
+
 /// One setting that breaks its rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -43,6 +45,8 @@ const HIDDEN: &str = "****";
 pub(super) fn without_secret(name: &str, value: &str) -> String {
     match name {
         "API_TOKEN" => HIDDEN.to_owned(),
+        // Somebody may have written a token where its file belongs.
+        "API_TOKENS_FILE" if value.starts_with(PREFIX) => HIDDEN.to_owned(),
         "DATABASE_URL" => without_password(value),
         _ => value.to_owned(),
     }

@@ -38,7 +38,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "API_TOKENS_FILE",
         "",
-        "more tokens, each with a name and scopes: see `balanced token`; SIGHUP reads it again",
+        "a file of more tokens: see `balanced token`; send SIGHUP to have it read again",
     ),
     setting("OPEN_READS", "false", "whether reading needs no token although there are some"),
     setting("RECORD_ACTOR", "false", "whether the ledger keeps the name of the token"),

@@ -64,13 +64,22 @@ impl Access {
         match given.and_then(|given| self.tokens.find(given)) {
             Some(token) if token.allows(scope) => Ok(Arc::clone(token.name())),
             Some(token) => {
-                self.log_denial(call, "the scope is not its token's", Some(token.name()));
+                self.log_denial(call, "its token lacks the scope", Some(token.name()));
                 Err(Problem::forbidden(scope))
             }
             None => {
-                let sent = call.authorization.is_some();
-                self.log_denial(call, if sent { "no known token" } else { "no token" }, None);
-                Err(Problem::unauthorized(scope, sent))
+                let (reason, why) = match (given, &call.authorization) {
+                    (Some(_), _) => {
+                        ("no known token", "the token that was sent is not known here: ")
+                    }
+                    (None, None) => ("no token", ""),
+                    (None, Some(_)) => (
+                        "no bearer token",
+                        "the header `Authorization` that was sent has another form: ",
+                    ),
+                };
+                self.log_denial(call, reason, None);
+                Err(Problem::unauthorized(scope, why))
             }
         }
     }

@@ -83,9 +83,8 @@ impl Problem {
         Problem::invalid_request(field, format!("`{field}` is missing"))
     }
 
-    /// No token was sent, or one that is not known.
-    pub(super) fn unauthorized(scope: Scope, was_sent: bool) -> Problem {
-        let why = if was_sent { "the token that was sent is not known here: " } else { "" };
+    /// No token was sent, or one that is not known; `why` may say which.
+    pub(super) fn unauthorized(scope: Scope, why: &str) -> Problem {
         let detail = format!(
             "{why}this request needs the header `Authorization: Bearer <token>`, with a token \
              that has the scope `{}`",

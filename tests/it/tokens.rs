@@ -110,6 +110,24 @@ fn every_route_with_every_scope_and_none() {
     assert_eq!(database.number("select balance from users where id = 1"), 10_000);
 }
 
+#[test]
+fn a_field_that_holds_no_token_is_told_so() {
+    let database = Postgres::shared().migrated();
+    let options = LocalOptions { token: Some(OWN), ..Default::default() };
+    let replica = Local::start_with(database.url(), options);
+    for (field, why) in [
+        (None, "this request needs"),
+        (Some(format!("Authorization: Basic {OWN}")), "the header `Authorization` that was sent"),
+        (Some("Authorization: Bearer".to_owned()), "the header `Authorization` that was sent"),
+        (Some(bearer("wrong-horse-battery")), "the token that was sent is not known here"),
+    ] {
+        let fields = Vec::from_iter(field.as_deref());
+        let answer = ask(replica.addr, "GET /api/users/1", &fields, "");
+        let detail = answer.json()["detail"].as_str().expect("a text").to_owned();
+        assert!(answer.status == 401 && detail.starts_with(why), "{field:?}: {detail}");
+    }
+}
+
 /// A new route must not be open because somebody forgot its scope.
 #[test]
 fn what_changes_something_has_a_scope_and_so_has_all_that_tells_of_the_database() {
@@ -187,10 +205,17 @@ fn sighup_reads_the_file_again_and_without_a_file_it_ends_the_replica() {
     assert_eq!(read(&process, &old), 401, "taken away");
     until("it is logged", SOON, || process.log().contains("event=tokens_read tokens=2 "));
 
-    fs::write(&file.0, "").unwrap();
-    process.signal("-HUP");
-    until("it is logged", SOON, || process.log().contains("[ERROR] event=tokens_not_read "));
-    assert_eq!(read(&process, &new), 200, "the tokens from before go on to count");
+    for (count, (text, why)) in
+        (1..).zip([(String::new(), "at least one token"), ("#\n".repeat(200_000), "more than")])
+    {
+        fs::write(&file.0, text).unwrap();
+        process.signal("-HUP");
+        until("it is logged", SOON, || {
+            process.log().matches("[ERROR] event=tokens_not_read ").count() == count
+        });
+        assert!(process.log().contains(why), "{}", process.log());
+        assert_eq!(read(&process, &new), 200, "the tokens from before go on to count");
+    }
     process.signal("-TERM");
     assert_eq!(process.wait(SOON).code(), Some(0));
 
@@ -237,10 +262,15 @@ fn the_text_of_a_token_is_in_no_log_and_no_answer_and_its_name_is_where_it_matte
     assert_eq!(ask(process.addr, "POST /api/changes", &[&bearer(OWN)], set).status, 200);
     let recorded = "select count(*) from balance_changes where actor = 'API_TOKEN'";
     assert_eq!(database.number(recorded), 4, "RECORD_ACTOR");
-    // Where the checksum belongs somebody has written the token.
-    fs::write(&file.0, format!("by-name read {named}")).unwrap();
-    process.signal("-HUP");
-    until("it is refused", SOON, || process.log().contains("event=tokens_not_read"));
+    // Where the checksum or the name belongs somebody has written the token.
+    let lines = [format!("by-name read {named}"), format!("{named} read {}", "5".repeat(64))];
+    for (count, line) in (1..).zip(lines) {
+        fs::write(&file.0, line).unwrap();
+        process.signal("-HUP");
+        until("it is refused", SOON, || {
+            process.log().matches("event=tokens_not_read").count() == count
+        });
+    }
     process.signal("-TERM");
     process.wait(SOON);
     let log = process.log();
