@@ -123,11 +123,7 @@ impl Api {
     fn change_balance(&self, asked: &Asked<'_>, change: &Change) -> Result<Reply, Fault> {
         let answer =
             balance::apply(&self.db, asked.deadline, change, self.recorded_actor(asked.call))?;
-        let reply = balance_reply(change.user_id(), change.amount(), answer);
-        Ok(match answer.replayed {
-            true => replayed(reply).with_outcome(REPLAYED),
-            false => reply,
-        })
+        Ok(marked(balance_reply(change.user_id(), change.amount(), answer), answer.replayed))
     }
 }
 
@@ -177,9 +173,13 @@ struct Changed {
     number: Option<i64>,
 }
 
-/// Marks the answer to a repeated request, so that clients can tell it from the first answer.
-pub(super) fn replayed(reply: Reply) -> Reply {
-    reply.with_header("Idempotency-Replayed", "true")
+/// The answer, marked if it is that of an earlier request, so that clients can tell it from the
+/// first one.
+pub(super) fn marked(reply: Reply, is_replay: bool) -> Reply {
+    match is_replay {
+        true => reply.with_header("Idempotency-Replayed", "true").with_outcome(REPLAYED),
+        false => reply,
+    }
 }
 
 fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Asked;
 use super::call::Call;
 use super::command::read_key;
-use super::handlers::{Api, Fault, REPLAYED, replayed};
+use super::handlers::{Api, Fault, marked};
 use super::input::Fields;
 use super::problem::Problem;
 use super::reply::Reply;
@@ -61,11 +61,7 @@ impl Api {
     pub(super) fn change_all(&self, asked: &Asked<'_>, set: &ChangeSet) -> Result<Reply, Fault> {
         let answer =
             balance::apply_all(&self.db, asked.deadline, set, self.recorded_actor(asked.call))?;
-        let reply = reply(answer.outcome);
-        Ok(match answer.replayed {
-            true => replayed(reply).with_outcome(REPLAYED),
-            false => reply,
-        })
+        Ok(marked(reply(answer.outcome), answer.replayed))
     }
 }
 

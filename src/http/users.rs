@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Asked;
-use super::handlers::{Api, Fault, next_page, replayed};
+use super::handlers::{Api, Fault, marked, next_page};
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::users::{self, Creation, NewUser, Selection, User};
@@ -23,7 +23,7 @@ impl Api {
         };
         match users::create(&self.db, asked.deadline, user, self.recorded_actor(asked.call))? {
             Creation::Created(user) => Ok(created(user)),
-            Creation::Replayed(user) => Ok(replayed(created(user))),
+            Creation::Replayed(user) => Ok(marked(created(user), true)),
             Creation::KeyReused => {
                 Err(Problem::key_reused("another opening balance or external id").into())
             }
