@@ -24,12 +24,11 @@ The files are what `loadtest burst` and `loadtest bench` write with --history,
 at one time against one service, on one machine: together they are one history.
 Nobody else may have changed the balances of these users meanwhile.
 
-A request whose outcome is unknown may have been made once, or never. Balances
-that were told without a number, and may have been one of several states, prove
-nothing, and are counted.
+A request whose outcome is unknown may have been made once, or never. A balance
+without a number may fit several places. It proves nothing, and is only counted.
 
-Exit code 0 only if the history is possible. What contradicts what is shown with
-the lines.
+Exit code 0 only if the history is possible. Each contradiction is shown with
+its lines.
 ";
 
 /// The contradictions that are shown, and the lines of each.

@@ -56,7 +56,7 @@ fn weight(accept: &str, of_type: &str, subtype: &str) -> (u16, u8) {
     (quality, if quality == 0 { 0 } else { exactness })
 }
 
-/// What is no quality is taken for none.
+/// A quality that cannot be read counts as 0.
 fn thousandths(quality: &str) -> u16 {
     let quality = quality.parse::<f32>().ok().filter(|quality| (0.0..=1.0).contains(quality));
     quality.map_or(0, |quality| (quality * 1_000.0).round() as u16)

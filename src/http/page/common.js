@@ -81,7 +81,7 @@ async function ask(method, path, { headers, ...options } = {}) {
 
 const TOKEN = "balanced-token";
 
-/** What can be no token is not sent: the server asks for one, where a browser would send nothing. */
+/** A text that cannot be a token is not sent: the server asks for one, where a browser would send nothing. */
 function tokenHeaders() {
     const token = sessionStorage.getItem(TOKEN) ?? "";
     return /^[!-~]+$/.test(token) ? { Authorization: `Bearer ${token}` } : {};
