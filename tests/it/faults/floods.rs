@@ -77,7 +77,7 @@ fn ten_thousand_pipelined_requests_are_answered_in_their_order_and_disturb_nobod
                 scope.spawn(move || {
                     for number in 0..REQUESTS {
                         let id = format!(
-                            "GET /health HTTP/1.1\r\nHost: x\r\nX-Request-Id: n{number}\r\n\r\n"
+                            "GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: n{number}\r\n\r\n"
                         );
                         writer.write_all(id.as_bytes()).expect("sent");
                     }
