@@ -76,10 +76,9 @@ fn ten_thousand_pipelined_requests_are_answered_in_their_order_and_disturb_nobod
             thread::scope(|scope| {
                 scope.spawn(move || {
                     for number in 0..REQUESTS {
-                        let id = format!(
-                            "GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: n{number}\r\n\r\n"
-                        );
-                        writer.write_all(id.as_bytes()).expect("sent");
+                        let fields = format!("Host: x\r\nX-Request-Id: n{number}\r\n\r\n");
+                        let head = format!("GET /health/live HTTP/1.1\r\n{fields}");
+                        writer.write_all(head.as_bytes()).expect("sent");
                     }
                 });
                 for number in 0..REQUESTS {
