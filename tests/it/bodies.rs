@@ -87,8 +87,8 @@ fn who_has_no_token_keeps_nobody_waiting_by_a_body() {
         .iter()
         .flat_map(|head| (0..SLOW).map(|_| begun_in_chunks(replica.addr, head)))
         .collect();
-    strangers.extend((0..SLOW).map(|_| begun(replica.addr, "POST /api/changes")));
     until_every_thread_waits_for_a_body(&replica);
+    strangers.extend((0..SLOW).map(|_| begun(replica.addr, "POST /api/changes")));
     let start = Instant::now();
     let answer = ask(replica.addr, "POST /api/changes", &[&field], &long_set());
     assert_eq!(answer.status, 200);
