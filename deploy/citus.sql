@@ -105,9 +105,8 @@ begin
         end;
         balance := coalesce(made.after, made.before);
         number := made.number;
-        insert into idempotency_keys (user_id, key, amount, reference, outcome, balance, number, attempt)
-        values (of_user, with_key, by_amount, with_reference, outcome, balance, number,
-            gen_random_uuid());
+        insert into idempotency_keys (user_id, key, amount, reference, outcome, balance, number)
+        values (of_user, with_key, by_amount, with_reference, outcome, balance, number);
     end if;
     return next;
 end

@@ -127,32 +127,30 @@ select changed.balance as after, changed.changes as number, decided.balance as b
 from decided left join changed on true";
 
 /// Stores the decision in a new row for the key, or finds the row of an earlier request; the
-/// balance changes only if the row is new. Requests with one key run one after the other, because
-/// each first locks the user's row. So the second finds what the first has committed.
+/// balance changes only if the row is new: the stored number is then the next one of the user.
+/// Requests with one key run one after the other, because each first locks the user's row. So the
+/// second finds what the first has committed.
 const CHANGE_ONCE: &str = "\
-with locked as materialized (
-    select balance, changes, gen_random_uuid() as attempt
-    from users where id = $1 for no key update
-), decided as materialized (
-    select balance, changes, attempt, case
+with decided as materialized (
+    select balance, changes + 1 as next, clock_timestamp() as instant, case
         when balance + least($2::bigint, 0) < 0 then 'insufficient_funds'
         when balance > 9223372036854775807 - greatest($2::bigint, 0) then 'out_of_range'
         else 'changed' end as outcome
-    from locked
+    from users where id = $1 for no key update
 ), kept as (
     insert into idempotency_keys as stored
-        (user_id, key, amount, reference, outcome, balance, number, attempt)
+        (user_id, key, amount, reference, outcome, balance, number, created_at)
     select $1, $5, $2::bigint, $3::text, outcome,
         case outcome when 'changed' then balance + $2::bigint else balance end,
-        case outcome when 'changed' then changes + 1 end, attempt
+        case outcome when 'changed' then next end, instant
     from decided
     on conflict (user_id, key) do update set key = excluded.key
-    returning amount, reference, outcome, balance, number, attempt
+    returning amount, reference, outcome, balance, number, created_at
 ), changed as (
     update users set balance = kept.balance, changes = kept.number,
-        changed_at = greatest(clock_timestamp(), users.changed_at)
-    from kept join decided using (attempt)
-    where users.id = $1 and kept.outcome = 'changed'
+        changed_at = greatest(kept.created_at, users.changed_at)
+    from kept cross join decided
+    where users.id = $1 and kept.number = decided.next
     returning users.balance, users.changes, users.changed_at
 ), recorded as (
     insert into balance_changes
@@ -160,7 +158,7 @@ with locked as materialized (
     select $1, changes, $2::bigint, balance, changed_at, $3::text, $4::text from changed
 )
 select kept.amount, kept.reference, kept.outcome, kept.balance, kept.number,
-    kept.attempt <> decided.attempt as replayed
+    kept.created_at <> decided.instant as replayed
 from kept cross join decided";
 
 /// Whether the database has the functions that `deploy/citus.sql` makes where users are distributed

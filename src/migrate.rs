@@ -43,6 +43,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     "0006_settings_tag.sql",
     "0007_write_instants.sql",
     "0008_numbers.sql",
+    "0009_cheaper_rows.sql",
 ];
 
 /// The pause between two tries to take the lock while another replica holds it.

@@ -122,21 +122,11 @@ fn withdraw_in_a_crowd(replicas: usize) {
     let user = post(replicas[0].addr, "/api/users", &format!("{{\"balance\":{opening}}}"));
     let user_id = user.json()["userId"].as_i64().unwrap();
 
-    let start = Barrier::new(CLIENTS);
-    let answers: Vec<Answer> = thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|index| {
-                let (addr, start) = (replicas[index % replicas.len()].addr, &start);
-                scope.spawn(move || {
-                    let mut client = Client::connect(addr);
-                    start.wait();
-                    let withdraw = |_| client.ask("POST /api/balance", &[], &change(user_id, -2));
-                    (0..EACH).map(withdraw).collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    let answers = at_once(CLIENTS, &replicas, |_, client| {
+        let withdraw = |_| client.ask("POST /api/balance", &[], &change(user_id, -2));
+        (0..EACH).map(withdraw).collect::<Vec<_>>()
     });
+    let answers: Vec<Answer> = answers.into_iter().flatten().collect();
     let (applied, refused): (Vec<&Answer>, Vec<&Answer>) =
         answers.iter().partition(|answer| answer.status == 200);
     assert_eq!((applied.len(), refused.len()), (covered, covered));

@@ -188,29 +188,18 @@ fn racing_calls_of_the_function_for_sets_never_wait_for_each_other() {
     const TWINS: usize = 6;
     let database = with_functions();
     let replica = Local::start(database.url());
-    let start = Barrier::new(TWINS);
-    let made: usize = thread::scope(|scope| {
-        let twins: Vec<_> = (0..TWINS)
-            .map(|twin| {
-                let (start, addr) = (&start, replica.addr);
-                scope.spawn(move || {
-                    start.wait();
-                    let sets = (0..20).map(|round| {
-                        let (from, to) = [(1, 2), (2, 1)][(round + twin) % 2];
-                        let body =
-                            format!("{{\"changes\":[{},{}]}}", change(from, -1), change(to, 1));
-                        let key = format!("Idempotency-Key: {from}-{round}");
-                        let answer = ask(addr, "POST /api/changes", &[&key], &body);
-                        assert_eq!(answer.status, 200, "{:?}", answer.json());
-                        usize::from(!told(&answer).1)
-                    });
-                    sets.sum::<usize>()
-                })
-            })
-            .collect();
-        twins.into_iter().map(|twin| twin.join().unwrap()).sum()
+    let made = at_once(TWINS, &[replica], |twin, client| {
+        let sets = (0..20).map(|round| {
+            let (from, to) = [(1, 2), (2, 1)][(round + twin) % 2];
+            let body = format!("{{\"changes\":[{},{}]}}", change(from, -1), change(to, 1));
+            let key = format!("Idempotency-Key: {from}-{round}");
+            let answer = client.ask("POST /api/changes", &[&key], &body);
+            assert_eq!(answer.status, 200, "{:?}", answer.json());
+            usize::from(!told(&answer).1)
+        });
+        sets.sum::<usize>()
     });
-    assert_eq!(made, 40, "a set under each key, made once");
+    assert_eq!(made.into_iter().sum::<usize>(), 40, "a set under each key, made once");
     assert_eq!(database.number("select count(distinct set_id) from balance_changes"), 40);
     database.assert_books_balance();
 }
@@ -275,25 +264,15 @@ fn racing_calls_of_the_functions_leave_what_racing_statements_leave() {
     const TWINS: usize = 8;
     for database in [with_users(), with_functions()] {
         let replica = Local::start(database.url());
-        let (start, addr) = (Barrier::new(TWINS), replica.addr);
-        let answers: Vec<Answer> = thread::scope(|scope| {
-            let twins: Vec<_> = (0..TWINS)
-                .map(|_| {
-                    let start = &start;
-                    scope.spawn(move || {
-                        start.wait();
-                        let keyed = (0..10).map(|key| (-3, Some(key)));
-                        keyed
-                            .chain([(-1, None), (-19, None), (1, None)])
-                            .map(|(amount, key)| {
-                                Asked { user_id: 2, amount, key, reference: None }.send(addr)
-                            })
-                            .collect::<Vec<_>>()
-                    })
-                })
-                .collect();
-            twins.into_iter().flat_map(|twin| twin.join().unwrap()).collect()
+        let addr = replica.addr;
+        let answers = at_once(TWINS, &[replica], |_, _| {
+            let keyed = (0..10).map(|key| (-3, Some(key)));
+            keyed
+                .chain([(-1, None), (-19, None), (1, None)])
+                .map(|(amount, key)| Asked { user_id: 2, amount, key, reference: None }.send(addr))
+                .collect::<Vec<_>>()
         });
+        let answers: Vec<Answer> = answers.into_iter().flatten().collect();
         let first = answers.iter().filter(|answer| !told(answer).1);
         let made: Vec<&Answer> = first.filter(|answer| answer.status == 200).collect();
         let refused = answers.iter().filter(|answer| answer.status == 409);

@@ -94,33 +94,17 @@ fn change_as_twins(replicas: usize) {
     const KEYS: usize = 15;
     let database = Postgres::shared().migrated();
     let replicas: Vec<Local> = (0..replicas).map(|_| Local::start(database.url())).collect();
-    let start = Barrier::new(TWINS);
-    let answers: Vec<Vec<Answer>> = thread::scope(|scope| {
-        let twins: Vec<_> = (0..TWINS)
-            .map(|index| {
-                let (addr, start) = (replicas[index % replicas.len()].addr, &start);
-                scope.spawn(move || {
-                    let mut client = Client::connect(addr);
-                    let mut once = |key: usize| {
-                        start.wait();
-                        let header = format!("Idempotency-Key: twin-{key}");
-                        let body = change(1, -900);
-                        let answer = client.ask("POST /api/balance", &[&header], &body);
-                        client.ask("POST /api/balance", &[], &change(1, 1));
-                        answer
-                    };
-                    (0..KEYS).map(&mut once).collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        twins.into_iter().map(|twin| twin.join().unwrap()).collect()
-    });
     let mut applied = 0;
     for key in 0..KEYS {
-        let of_key: Vec<&Answer> = answers.iter().map(|twin| &twin[key]).collect();
-        let fresh: Vec<_> = of_key.iter().filter(|answer| !replayed(answer)).collect();
+        let header = format!("Idempotency-Key: twin-{key}");
+        let answers = at_once(TWINS, &replicas, |_, client| {
+            let answer = client.ask("POST /api/balance", &[&header], &change(1, -900));
+            client.ask("POST /api/balance", &[], &change(1, 1));
+            answer
+        });
+        let fresh: Vec<_> = answers.iter().filter(|answer| !replayed(answer)).collect();
         assert_eq!(fresh.len(), 1, "key {key}: one attempt is the first");
-        for answer in &of_key {
+        for answer in &answers {
             assert_eq!((answer.status, answer.json()), (fresh[0].status, fresh[0].json()));
         }
         applied += usize::from(fresh[0].status == 200);
@@ -175,25 +159,15 @@ fn twenty_twins_on_three_replicas_create_one_user() {
     const ROUNDS: usize = 50;
     let database = Postgres::shared().migrated();
     let replicas: Vec<Local> = (0..3).map(|_| Local::start(database.url())).collect();
-    let start = Barrier::new(TWINS);
     let balance = |round: usize, twin: usize| 100 + (round % 2 * (twin % 2)) as i64;
-    let answers: Vec<Vec<Answer>> = thread::scope(|scope| {
-        let twins = (0..TWINS).map(|twin| {
-            let (replica, start) = (&replicas[twin % replicas.len()], &start);
-            scope.spawn(move || {
-                let once = |round: usize| {
-                    start.wait();
-                    created(replica, &format!("round-{round}"), balance(round, twin))
-                };
-                (0..ROUNDS).map(once).collect::<Vec<_>>()
-            })
-        });
-        let twins: Vec<_> = twins.collect();
-        twins.into_iter().map(|twin| twin.join().unwrap()).collect()
-    });
     for round in 0..ROUNDS {
+        let key = format!("Idempotency-Key: round-{round}");
+        let answers = at_once(TWINS, &replicas, |twin, client| {
+            let body = format!("{{\"balance\":{}}}", balance(round, twin));
+            client.ask("POST /api/users", &[&key], &body)
+        });
         let (made, refused): (Vec<_>, Vec<_>) =
-            answers.iter().map(|twin| &twin[round]).partition(|answer| answer.status == 201);
+            answers.iter().partition(|answer| answer.status == 201);
         assert_eq!(made.iter().filter(|answer| !replayed(answer)).count(), 1, "round {round}");
         for answer in &made {
             assert_eq!(answer.header("location"), made[0].header("location"));

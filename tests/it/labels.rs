@@ -160,27 +160,12 @@ fn twenty_twins_of_one_external_id_on_three_replicas_are_one_user() {
     const USERS: usize = 12;
     let database = Postgres::shared().migrated();
     let replicas: Vec<Local> = (0..3).map(|_| Local::start(database.url())).collect();
-    let start = Barrier::new(TWINS);
-    let answers: Vec<Vec<Answer>> = thread::scope(|scope| {
-        let twins: Vec<_> = (0..TWINS)
-            .map(|index| {
-                let (addr, start) = (replicas[index % replicas.len()].addr, &start);
-                scope.spawn(move || {
-                    let mut client = Client::connect(addr);
-                    let mut create = |user: usize| {
-                        let body = named(7, &json!(format!("twin-{user}")));
-                        start.wait();
-                        client.ask("POST /api/users", &[], &body)
-                    };
-                    (0..USERS).map(&mut create).collect()
-                })
-            })
-            .collect();
-        twins.into_iter().map(|twin| twin.join().unwrap()).collect()
-    });
     for user in 0..USERS {
+        let body = named(7, &json!(format!("twin-{user}")));
+        let answers =
+            at_once(TWINS, &replicas, |_, client| client.ask("POST /api/users", &[], &body));
         let (created, refused): (Vec<_>, Vec<_>) =
-            answers.iter().map(|twin| &twin[user]).partition(|answer| answer.status == 201);
+            answers.iter().partition(|answer| answer.status == 201);
         assert_eq!((created.len(), refused.len()), (1, TWINS - 1), "user {user}");
         for answer in refused {
             assert_eq!((answer.status, answer.code()), (409, "external_id_taken".to_owned()));

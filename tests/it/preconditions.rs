@@ -142,24 +142,14 @@ fn what_has_no_tag_is_not_changed_under_a_condition() {
 }
 
 /// The answers of twenty clients on three replicas to what they send at one moment.
-fn at_once(
+fn twenty_at_once(
     replicas: &[Local],
     condition: &str,
     request: impl Fn(usize) -> (&'static str, String) + Sync,
 ) -> Vec<u16> {
-    const CLIENTS: usize = 20;
-    let start = Barrier::new(CLIENTS);
-    thread::scope(|scope| {
-        let clients = (0..CLIENTS).map(|client| {
-            let (replica, start, request) = (&replicas[client % replicas.len()], &start, &request);
-            scope.spawn(move || {
-                let (method, body) = request(client);
-                start.wait();
-                on_condition(replica.addr, method, condition, &body).status
-            })
-        });
-        let clients: Vec<_> = clients.collect();
-        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    at_once(20, replicas, |index, client| {
+        let (method, body) = request(index);
+        client.ask(&format!("{method} {JOB}"), &[condition], &body).status
     })
 }
 
@@ -173,7 +163,7 @@ fn of_twenty_who_have_seen_the_same_one_makes_changes_or_deletes() {
             let schedule = format!("every {}s", 60 + client);
             ("PUT", SETTINGS.replace("every 5m", &schedule))
         };
-        let made = at_once(&replicas, "If-None-Match: *", put);
+        let made = twenty_at_once(&replicas, "If-None-Match: *", put);
         assert_eq!(made.iter().filter(|status| **status == 201).count(), 1, "{round}: {made:?}");
         assert_eq!(made.iter().filter(|status| **status == 412).count(), 19, "{round}: {made:?}");
 
@@ -184,7 +174,7 @@ fn of_twenty_who_have_seen_the_same_one_makes_changes_or_deletes() {
             2 => ("PATCH", format!("{{\"function\":\"f{client}\"}}")),
             _ => ("PUT", SETTINGS.replace("every 5m", &format!("every {}h", 1 + client))),
         };
-        let altered = at_once(&replicas, &format!("If-Match: {own}"), alter);
+        let altered = twenty_at_once(&replicas, &format!("If-Match: {own}"), alter);
         let done = altered.iter().filter(|status| **status < 300).count();
         let refused = altered.iter().filter(|status| [404, 412].contains(*status)).count();
         assert_eq!((done, refused), (1, 19), "{round}: {altered:?}");

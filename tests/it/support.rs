@@ -15,7 +15,9 @@ mod sockets;
 mod tool;
 mod witness;
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) use browser::{Browser, Screen};
@@ -37,8 +39,30 @@ pub(crate) fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// What so many clients are told that ask at the same moment, each on a connection that it has; they
+/// take turns over the replicas.
+pub(crate) fn at_once<T: Send>(
+    clients: usize,
+    replicas: &[Local],
+    work: impl Fn(usize, &mut Client) -> T + Sync,
+) -> Vec<T> {
+    let start = Barrier::new(clients);
+    thread::scope(|scope| {
+        let clients = (0..clients).map(|index| {
+            let (addr, start, work) = (replicas[index % replicas.len()].addr, &start, &work);
+            scope.spawn(move || {
+                let mut client = Client::connect(addr);
+                start.wait();
+                work(index, &mut client)
+            })
+        });
+        let clients: Vec<_> = clients.collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    })
 }
 
 /// Tells the other threads of a test to end, also when the one that holds it fails.

@@ -68,30 +68,17 @@ fn twenty_twins_on_three_replicas_are_applied_once_and_told_the_same() {
     let (database, replica) = with_four_users();
     drop(replica);
     let replicas = three_replicas(&database);
-    let start = Barrier::new(TWINS);
-    let answers: Vec<Vec<Answer>> = thread::scope(|scope| {
-        let twins = (0..TWINS).map(|twin| {
-            let (replica, start) = (&replicas[twin % replicas.len()], &start);
-            scope.spawn(move || {
-                let once = |round: usize| {
-                    start.wait();
-                    let body = set(&[(4, 900), (1, -900)]);
-                    let answer = keyed(replica, &format!("round-{round}"), &body);
-                    post(replica.addr, "/api/balance", &change(1, 1));
-                    answer
-                };
-                (0..ROUNDS).map(once).collect::<Vec<_>>()
-            })
-        });
-        let twins: Vec<_> = twins.collect();
-        twins.into_iter().map(|twin| twin.join().unwrap()).collect()
-    });
     let mut applied = 0;
     for round in 0..ROUNDS {
-        let of_round: Vec<&Answer> = answers.iter().map(|twin| &twin[round]).collect();
-        let fresh: Vec<_> = of_round.iter().filter(|answer| !is_replayed(answer)).collect();
+        let key = format!("Idempotency-Key: round-{round}");
+        let answers = at_once(TWINS, &replicas, |_, client| {
+            let answer = client.ask(POST, &[&key], &set(&[(4, 900), (1, -900)]));
+            client.ask("POST /api/balance", &[], &change(1, 1));
+            answer
+        });
+        let fresh: Vec<_> = answers.iter().filter(|answer| !is_replayed(answer)).collect();
         assert_eq!(fresh.len(), 1, "round {round}: one attempt is the first");
-        for answer in &of_round {
+        for answer in &answers {
             assert_eq!((answer.status, &answer.body), (fresh[0].status, &fresh[0].body));
         }
         applied += i64::from(fresh[0].status == 200);
@@ -108,20 +95,11 @@ fn of_sets_of_different_users_under_one_key_the_first_is_applied_alone() {
     let (database, replica) = with_four_users();
     drop(replica);
     let replicas = three_replicas(&database);
-    let start = Barrier::new(6);
     for round in 0..30 {
-        let answers: Vec<Answer> = thread::scope(|scope| {
-            let asked = (0..6).map(|twin| {
-                let (replica, start) = (&replicas[twin % replicas.len()], &start);
-                let pairs = [[(1, -1), (2, 1)], [(3, 1), (4, 1)], [(4, 2), (1, -2)]];
-                let body = set(&pairs[twin / 2]);
-                scope.spawn(move || {
-                    start.wait();
-                    keyed(replica, &format!("round-{round}"), &body)
-                })
-            });
-            let asked: Vec<_> = asked.collect();
-            asked.into_iter().map(|twin| twin.join().unwrap()).collect()
+        let key = format!("Idempotency-Key: round-{round}");
+        let answers = at_once(6, &replicas, |twin, client| {
+            let pairs = [[(1, -1), (2, 1)], [(3, 1), (4, 1)], [(4, 2), (1, -2)]];
+            client.ask(POST, &[&key], &set(&pairs[twin / 2]))
         });
         let told = |status| answers.iter().filter(move |answer| answer.status == status);
         assert_eq!((told(200).count(), told(422).count()), (2, 4), "round {round}");
