@@ -1,9 +1,8 @@
 //! Balances stay exact: alone, in a crowd, and at the edges of what they can hold.
 
-use std::sync::Barrier;
 use std::thread;
 
-use crate::support::{Answer, Client, Local, Postgres, change, get, post};
+use crate::support::{Answer, Client, Local, Postgres, at_once, change, get, post};
 
 #[test]
 fn a_change_goes_up_and_down_and_is_recorded() {

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Barrier;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 use serde_json::Value;
 
-use crate::support::{Answer, Database, Local, Postgres, Random, ask, change, get, seed, until};
+use crate::support::{
+    Answer, Database, Local, Postgres, Random, ask, at_once, change, get, seed, until,
+};
 use crate::tidy::ROOT;
 
 const SOON: Duration = Duration::from_secs(20);

@@ -1,9 +1,6 @@
 //! One key, one change: also for twins that arrive at once, and after a refusal.
 
-use std::sync::Barrier;
-use std::thread;
-
-use crate::support::{Answer, Client, Local, Postgres, ask, change, get, post};
+use crate::support::{Answer, Local, Postgres, ask, at_once, change, get, post};
 
 fn keyed(replica: &Local, key: &str, body: &str) -> Answer {
     ask(replica.addr, "POST /api/balance", &[&format!("Idempotency-Key: {key}")], body)

@@ -1,11 +1,8 @@
 //! The words that clients give: what a change was for, and what another system calls a user.
 
-use std::sync::Barrier;
-use std::thread;
-
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Database, Local, Postgres, ask, change, get, post};
+use crate::support::{Answer, Database, Local, Postgres, ask, at_once, change, get, post};
 
 fn referring(reference: &Value) -> String {
     json!({"userId": 1, "amount": -2, "reference": reference}).to_string()

@@ -1,12 +1,10 @@
 //! `If-Match` and `If-None-Match`: a job is changed only if it is as it was last seen.
 
 use std::net::SocketAddr;
-use std::sync::Barrier;
-use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    Answer, Database, Local, Postgres, Scheduler, ask, change, endless, get, only, options,
+    Answer, Database, Local, Postgres, Scheduler, ask, at_once, change, endless, get, only, options,
 };
 
 const JOB: &str = "/api/cron/jobs/mine";

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{POST, is_replayed, keyed, set, with_four_users};
 use crate::support::{
-    Answer, Client, Database, Local, LocalOptions, Postgres, Random, ask, change, get, post, seed,
+    Client, Database, Local, LocalOptions, Postgres, Random, ask, at_once, change, get, post, seed,
     until,
 };
 
