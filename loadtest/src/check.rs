@@ -68,14 +68,14 @@ pub(crate) fn run(options: &Options) -> Result<Output, String> {
     let verdict = checker::check(&records);
     let took = millis(begun.elapsed().as_secs_f64() * 1_000.0);
     let fine = verdict.violations.is_empty();
-    let mut text = format!(
-        "loadtest check: {} requests, checked in {took}\n\
-         {} balances without a number have no single place\n\n",
-        grouped(records.len() as u64),
-        grouped(verdict.unplaced as u64),
-    );
+    let requests = grouped(records.len() as u64);
+    let mut text = format!("loadtest check: {requests} requests, checked in {took}\n");
     // Writing into memory cannot fail.
-    let _ = writeln!(text, "Verdict: {}", if fine { "possible" } else { "IMPOSSIBLE" });
+    if verdict.unplaced > 0 {
+        let unplaced = grouped(verdict.unplaced as u64);
+        let _ = writeln!(text, "{unplaced} balances without a number have no single place");
+    }
+    let _ = writeln!(text, "\nVerdict: {}", if fine { "possible" } else { "IMPOSSIBLE" });
     for violation in verdict.violations.iter().take(SHOWN) {
         let _ = writeln!(text, "{}", wrapped(&format!("  - {violation}")));
         for index in violation.records.iter().take(SHOWN) {

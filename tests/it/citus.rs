@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
@@ -188,7 +189,7 @@ fn racing_calls_of_the_function_for_sets_never_wait_for_each_other() {
     const TWINS: usize = 6;
     let database = with_functions();
     let replica = Local::start(database.url());
-    let made = at_once(TWINS, &[replica], |twin, client| {
+    let made = at_once(TWINS, from_ref(&replica), |twin, client| {
         let sets = (0..20).map(|round| {
             let (from, to) = [(1, 2), (2, 1)][(round + twin) % 2];
             let body = format!("{{\"changes\":[{},{}]}}", change(from, -1), change(to, 1));
@@ -265,7 +266,7 @@ fn racing_calls_of_the_functions_leave_what_racing_statements_leave() {
     for database in [with_users(), with_functions()] {
         let replica = Local::start(database.url());
         let addr = replica.addr;
-        let answers = at_once(TWINS, &[replica], |_, _| {
+        let answers = at_once(TWINS, from_ref(&replica), |_, _| {
             let keyed = (0..10).map(|key| (-3, Some(key)));
             keyed
                 .chain([(-1, None), (-19, None), (1, None)])

@@ -43,8 +43,8 @@ pub(crate) fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool
     }
 }
 
-/// What so many clients are told that ask at the same moment, each on a connection that it has; they
-/// take turns over the replicas.
+/// What so many clients are told that ask at the same moment, each on a connection that it has.
+/// They take turns over the replicas.
 pub(crate) fn at_once<T: Send>(
     clients: usize,
     replicas: &[Local],
