@@ -44,6 +44,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     "0007_write_instants.sql",
     "0008_numbers.sql",
     "0009_cheaper_rows.sql",
+    "0010_jobs.sql",
 ];
 
 /// The pause between two tries to take the lock while another replica holds it.
@@ -79,6 +80,9 @@ from (
         ('external_ids', 'SELECT INSERT'),
         ('cron_jobs', 'SELECT INSERT UPDATE DELETE'),
         ('cron_runs', 'SELECT INSERT UPDATE DELETE'),
+        ('cron_run_lines', 'SELECT INSERT DELETE'),
+        ('cron_pause', 'SELECT INSERT UPDATE DELETE'),
+        ('cron_job_changes', 'SELECT INSERT DELETE'),
         ('daily_totals', 'SELECT INSERT UPDATE')
     ) as rights (relation, actions)
 ) as needed
