@@ -6,7 +6,8 @@
 
 alter table cron_jobs
     -- A JSON object for the function, written in one way: without blanks, its names sorted.
-    add column arguments text collate "C" not null default '{}',
+    add column arguments text collate "C" not null default '{}'
+        check (jsonb_typeof(arguments::jsonb) = 'object'),
     add column description text,
     add column owner text,
     -- The longest that a run may take; none: no limit.

@@ -40,6 +40,7 @@
 mod claims;
 mod ends;
 mod function;
+mod functions;
 mod held;
 mod history;
 mod job;
@@ -60,9 +61,11 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-pub use function::{Context, Failure, Function, Functions};
+pub use function::{Context, Failure};
+pub use functions::{Function, Functions};
 pub use history::{Filter, FinishedRun};
-pub use job::{Action, ActionResult, Jobs, SettingsChange};
+pub use job::settings::{Arguments, CatchUp, Settings, SettingsChange};
+pub use job::{Action, ActionResult, Author, Jobs};
 pub use lease::Outcome;
 pub use lease_watch::LEASE_LOST;
 pub use name::{Name, NameFault};

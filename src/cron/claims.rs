@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-use super::function::{Context, Functions};
+use super::function::Context;
+use super::functions::Functions;
 use super::lease::{Clock, End, Leases, Outcome};
 use super::replica::Replica;
 use super::running::Running;

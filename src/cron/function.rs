@@ -1,23 +1,17 @@
-//! The functions that jobs call, and what each function is given.
+//! One call of a function: what it is given, and what becomes of its run.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
 
+use super::functions::Functions;
+use super::job::settings::Arguments;
 use super::lease::{Claimed, End, Leases, Orphan, Outcome};
 use super::running::{Reason, Running};
 use crate::db::{Db, Deadline, Session};
-
-/// Does a job's work. Each call starts from the beginning.
-///
-/// A run can stop at any point, and its slot is then run again: each slot is run at least once. So
-/// a function works in steps that can be repeated, and calls [`Context::check`] between them, at
-/// least several times a second while it computes. It returns a short result for the history.
-pub type Function = Arc<dyn Fn(&Context) -> Result<String, Failure> + Send + Sync>;
 
 /// Why a function did not complete its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +21,6 @@ pub enum Failure {
     /// The work failed, for this reason, which the history shows. The job waits for its next slot.
     Failed(String),
 }
-
-/// The functions that this build can run, by name.
-#[derive(Clone, Default)]
-pub struct Functions(BTreeMap<String, Function>);
 
 /// What a function is given: its run, and the way to make steps in the database.
 pub struct Context {
@@ -44,26 +34,6 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(200);
 
 impl Functions {
-    /// Starts without any function.
-    pub fn new() -> Functions {
-        Functions::default()
-    }
-
-    /// Adds a function, or replaces the one of the same name.
-    pub fn with(
-        mut self,
-        name: &str,
-        function: impl Fn(&Context) -> Result<String, Failure> + Send + Sync + 'static,
-    ) -> Functions {
-        self.0.insert(name.to_owned(), Arc::new(function));
-        self
-    }
-
-    /// The names of all functions, sorted.
-    pub fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
-    }
-
     /// Calls the function of a run, and returns the run's end. A panic in the function makes the
     /// run fail, and nothing else. `server` is this replica's name.
     pub(super) fn call(&self, context: &Context, server: &str) -> End {
@@ -77,7 +47,7 @@ impl Functions {
         log_start(running);
         let name = &running.claimed.function;
         // The trust window may have ended before the claim was answered.
-        let result = context.check().and_then(|()| match self.0.get(name) {
+        let result = context.check().and_then(|()| match self.get(name) {
             Some(function) => function(context),
             None => Err(Failure::Failed(format!("this build has no function `{name}`"))),
         });
@@ -90,6 +60,11 @@ impl Context {
     /// The name of the job, which is not that of the function.
     pub fn job(&self) -> &str {
         &self.running.claimed.job
+    }
+
+    /// The job's arguments, as they were when the run was claimed.
+    pub fn arguments(&self) -> &Arguments {
+        &self.running.claimed.arguments
     }
 
     /// The id of the run, as the history shows it.

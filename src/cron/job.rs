@@ -1,34 +1,34 @@
 //! What people do with jobs at run time: create, change, "run now" and delete.
 //!
 //! Nothing here affects a run that is going on: a change takes effect with the job's next slot.
+//! Whoever creates, changes or deletes a job leaves a row in `cron_job_changes`, by the same
+//! statement.
 
 mod save;
+pub(super) mod settings;
 
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use postgres::Row;
+use postgres::types::ToSql;
 
-use super::function::Functions;
+use super::functions::Functions;
 use super::lease::Orphan;
 use super::name::Name;
 use super::precondition::Precondition;
-use super::schedule::Schedule;
 use crate::db::{Db, Deadline, Error};
 use crate::metrics::Metrics;
+use settings::SettingsChange;
 
-/// New values for what people can change about a job; the others stay.
-#[derive(Clone, Debug)]
-pub struct SettingsChange {
-    /// The function that the job calls. This build may lack it: a replica of another build runs it.
-    pub function: Option<Name>,
-    /// When the job runs, by the database's clock.
-    pub schedule: Option<Schedule>,
-    /// False to pause the job, true to resume it.
-    pub enabled: Option<bool>,
-    /// Whether the job is created if there is none: then it needs all of the above.
-    pub creates: bool,
+/// Who asks for something to be done with a job: `cron_job_changes` keeps it.
+#[derive(Clone, Copy, Debug)]
+pub struct Author<'a> {
+    /// The name of the token that was shown, if one was.
+    pub token: Option<&'a str>,
+    /// The id of the request.
+    pub request_id: &'a str,
 }
 
 /// What people can do with a job.
@@ -45,7 +45,7 @@ pub enum Action {
 }
 
 /// What became of an action: it was done, or why it was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionResult {
     /// There was no job of this name, and now there is one.
     Created,
@@ -59,10 +59,14 @@ pub enum ActionResult {
     NotFound,
     /// Refused: the job runs already, or somebody has locked its row until the deadline.
     Running,
+    /// Refused: the job runs, and so does another one of the group that it was to have.
+    GroupRunning,
     /// Refused: the job is paused.
     Paused,
     /// Refused: the schedule names no instant from now on.
     NoInstant,
+    /// Refused: the function does not take the arguments, by this rule.
+    WrongArguments(String),
     /// Refused: the precondition does not hold.
     PreconditionFailed,
 }
@@ -72,7 +76,7 @@ pub struct Jobs {
     pub(super) db: Arc<Db>,
     /// The name of this replica, and the functions of its build, for the status.
     pub(super) server: String,
-    pub(super) functions: Vec<String>,
+    pub(super) functions: Functions,
     metrics: Arc<Metrics>,
 }
 
@@ -101,11 +105,16 @@ from cron_jobs seen left join job on true where seen.name = $1";
 const DELETE: &str = "\
 with job as (
     select id, holder is not null and locked_until >= now() as running, run_id,
+        job_settings(cron_jobs)::text as before,
         $2::text[] is null or settings_tag(cron_jobs) = any($2) as meets
     from cron_jobs where name = $1
     for update skip locked
 ), deleted as (
     delete from cron_jobs using job where cron_jobs.id = job.id and not running and meets
+    returning before
+), noted as (
+    insert into cron_job_changes (job, changed_by, request_id, before)
+    select $1, $3, $4, before from deleted
 )
 select job.meets, job.run_id, job.id is null as busy,
     coalesce(job.running, seen.holder is not null and seen.locked_until >= now()) as running,
@@ -121,12 +130,12 @@ impl Jobs {
         Jobs {
             db: Arc::clone(db),
             server: server.to_owned(),
-            functions: functions.names(),
+            functions: functions.clone(),
             metrics: Arc::clone(metrics),
         }
     }
 
-    /// Does this, if the precondition holds.
+    /// Does this for the author, if the precondition holds.
     ///
     /// # Errors
     /// When the database is away, refuses the write, or does not answer by the deadline.
@@ -136,13 +145,16 @@ impl Jobs {
         name: &Name,
         action: &Action,
         precondition: &Precondition,
+        author: Author<'_>,
     ) -> Result<ActionResult, Error> {
+        let (job, tags) = (name.as_str(), precondition.tags());
         match action {
-            Action::Save(change) => self.save(deadline, name, change, precondition),
-            Action::RunNow => self.unless_running(deadline, RUN_NOW, name, precondition, requested),
+            Action::Save(change) => self.save(deadline, name, change, precondition, author),
+            Action::RunNow => self.unless_running(deadline, RUN_NOW, &[&job, &tags], requested),
             Action::Delete => {
-                let deleted = |row: &Row| self.deleted(name, row);
-                self.unless_running(deadline, DELETE, name, precondition, deleted)
+                let params: &[&(dyn ToSql + Sync)] =
+                    &[&job, &tags, &author.token, &author.request_id];
+                self.unless_running(deadline, DELETE, params, |row| self.deleted(name, row))
             }
         }
     }
@@ -153,14 +165,11 @@ impl Jobs {
         &self,
         deadline: &Deadline,
         sql: &'static str,
-        name: &Name,
-        precondition: &Precondition,
+        params: &[&(dyn ToSql + Sync)],
         decide: impl FnOnce(&Row) -> ActionResult,
     ) -> Result<ActionResult, Error> {
         loop {
-            let row = self.db.run(deadline, |session| {
-                session.query_opt(sql, &[&name.as_str(), &precondition.tags()])
-            })?;
+            let row = self.db.run(deadline, |session| session.query_opt(sql, params))?;
             let Some(row) = row else {
                 return Ok(ActionResult::NotFound);
             };

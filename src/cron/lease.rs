@@ -34,6 +34,7 @@ pub(super) use clock::Clock;
 pub use end::Outcome;
 pub(super) use end::{End, Ended};
 
+use super::job::settings::Arguments;
 use crate::db::Session;
 use crate::metrics::Metrics;
 use crate::random;
@@ -64,6 +65,7 @@ pub(super) struct Claimed {
     pub(super) job_id: i64,
     pub(super) job: String,
     pub(super) function: String,
+    pub(super) arguments: Arguments,
     pub(super) token: i64,
     /// The holder in the job's row, different for each claim. The token alone is not enough: a
     /// promoted standby may lack the last claim, and give its token out again.
@@ -84,7 +86,7 @@ pub(super) struct Claimed {
 /// that allows only one open run per job would refuse the new run.
 const CLAIM: &str = "\
 with picked as (
-    select id, name, function, token, schedule, slot, requested_at from cron_jobs
+    select id, name, function, arguments, token, schedule, slot, requested_at from cron_jobs
     where enabled and locked_until < now() and function = any ($1)
         and offered_at <= now() - make_interval(secs => $2) and id <> all ($6)
         and (run_id is null
@@ -110,7 +112,7 @@ with picked as (
     from opened where cron_jobs.id = opened.job_id
     returning 1
 )
-select picked.id, name, function, opened.token, run_id, schedule, slot,
+select picked.id, name, function, arguments, opened.token, run_id, schedule, slot,
     requested_at is not null as is_requested,
     greatest(0, extract(epoch from started_at - scheduled_at))::float8 as late,
     (select id from closed) as closed_id, (select server from closed) as closed_server
@@ -231,6 +233,7 @@ fn claimed(row: &Row, holder: String) -> Claimed {
     Claimed {
         job_id: row.get("id"),
         function: row.get("function"),
+        arguments: Arguments::kept(row.get("arguments")),
         token: row.get("token"),
         holder,
         run_id: row.get("run_id"),

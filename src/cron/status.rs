@@ -7,6 +7,7 @@ use postgres::types::ToSql;
 use serde::Serialize;
 
 use super::job::Jobs;
+use super::job::settings::Settings;
 use super::name::Name;
 use super::schedule::Schedule;
 use crate::db::{Deadline, Error};
@@ -64,14 +65,11 @@ pub const STATES: [&str; 5] = ["running", "waiting", "due", "paused", "stalled"]
 pub struct Job {
     /// The job's name, which is unique.
     pub name: String,
-    /// The name of the function that the job calls.
-    pub function: String,
+    /// What people have set.
+    #[serde(flatten)]
+    pub settings: Settings,
     /// Whether the build of the replica that answered has that function.
     pub function_known: bool,
-    /// The text of the schedule, as [`Schedule::parse`] reads it.
-    pub schedule: String,
-    /// False when the job is paused; a run that is open goes on.
-    pub enabled: bool,
     /// `running`, `waiting`, `due`, `paused` or `stalled` at [`Status::now`], as [`Counts`] says.
     pub state: String,
     /// The name of the replica that has the open run; none when no run is open.
@@ -152,7 +150,9 @@ with clock as materialized (
             "
 )
 select clock.now, counts.*, asked_for.state,
-    job.name, job.function, job.schedule, job.enabled, job.slot, job.requested_at,
+    job.name, job.function, job.arguments, job.schedule, job.enabled, job.description, job.owner,
+    job.max_seconds, job.retries, job.retry_after_seconds, job.start_within_seconds,
+    job.catch_up, job.job_group, job.slot, job.requested_at,
     settings_tag(job.*) as settings_tag, job.holder is not null as is_held,
     run.id as run_id, run.server, run.scheduled_at, run.started_at, run.progress,
     greatest(0, extract(epoch from clock.now - run.started_at))::float8 as elapsed,
@@ -218,14 +218,12 @@ impl Jobs {
 
     fn job(&self, row: &Row, now: DateTime<Utc>) -> Option<Job> {
         let name: String = row.get::<_, Option<_>>("name")?;
-        let function: String = row.get("function");
+        let settings = Settings::of(row);
         let started_at: Option<DateTime<Utc>> = row.get("started_at");
         Some(Job {
             name,
-            function_known: self.functions.contains(&function),
-            function,
-            schedule: row.get("schedule"),
-            enabled: row.get("enabled"),
+            function_known: self.functions.contains(&settings.function),
+            settings,
             state: row.get("state"),
             server: row.get("server"),
             run_id: row.get("run_id"),

@@ -7,8 +7,9 @@ use super::lanes::Lane;
 use super::media::Media;
 use super::problem::Problem;
 use super::sets::read_set;
+use super::settings::read_job_change;
 use crate::balance::{AsOf, Change, ChangeSet, IdempotencyKey, Selection};
-use crate::cron::{self, Action, Filter, InvalidSchedule, JobFilter, Name, Precondition, Schedule};
+use crate::cron::{self, Action, Filter, JobFilter, Name, Precondition};
 use crate::users::{self, NewUser};
 
 /// Everything that can be asked for, validated.
@@ -118,16 +119,15 @@ impl Command {
         change.function.as_ref().ok_or_else(|| Problem::missing("function"))?;
         change.schedule.as_ref().ok_or_else(|| Problem::missing("schedule"))?;
         change.enabled.ok_or_else(|| Problem::missing("enabled"))?;
-        let change = cron::SettingsChange { creates: true, ..change };
+        let change = cron::SettingsChange { is_whole: true, ..change };
         Ok(Command::SteerJob(name, Action::Save(change), read_precondition(call)?))
     }
 
     pub(super) fn patch_job(call: &Call, name: &str) -> Result<Command, Problem> {
-        let change = read_job_change(call)?;
-        if change.function.is_none() && change.schedule.is_none() && change.enabled.is_none() {
-            let rule = "give at least one of `function`, `schedule` and `enabled`";
-            return Err(Problem::invalid_request("body", rule));
+        if Fields::parse(call)?.is_empty() {
+            return Err(Problem::invalid_request("body", "give at least one setting of the job"));
         }
+        let change = read_job_change(call)?;
         Ok(Command::SteerJob(existing(name)?, Action::Save(change), read_precondition(call)?))
     }
 
@@ -153,24 +153,6 @@ pub fn read_change(call: &Call) -> Result<Change, Problem> {
     let key = read_key(call)?;
     Change::new(user_id, amount, key, reference)
         .ok_or_else(|| Problem::invalid_request("amount", "`amount` must not be 0"))
-}
-
-/// What `PUT` and `PATCH` of a job ask for. Pure.
-///
-/// # Errors
-/// A [`Problem`] of status 400, which names the field where the body is JSON.
-pub fn read_job_change(call: &Call) -> Result<cron::SettingsChange, Problem> {
-    let mut fields = Fields::parse(call)?;
-    let function = fields.take_text("function")?;
-    let schedule = fields.take_text("schedule")?;
-    let enabled = fields.take_flag("enabled")?;
-    fields.end()?;
-    let function = function.map(|text| read_name("function", &text)).transpose()?;
-    let schedule = schedule.map(|text| Schedule::parse(&text)).transpose();
-    let schedule = schedule.map_err(|fault: InvalidSchedule| {
-        Problem::invalid_request("schedule", fault.to_string())
-    })?;
-    Ok(cron::SettingsChange { function, schedule, enabled, creates: false })
 }
 
 fn read_job_filter(call: &Call) -> Result<JobFilter, Problem> {
@@ -240,7 +222,7 @@ pub(super) fn read_user_id(text: &str) -> Result<i64, Problem> {
     text.parse().map_err(|_| Problem::not_found())
 }
 
-fn read_name(field: &'static str, text: &str) -> Result<Name, Problem> {
+pub(super) fn read_name(field: &'static str, text: &str) -> Result<Name, Problem> {
     Name::parse(text).map_err(|_| {
         let rule = format!(
             "`{field}` must be 1 to 63 small letters, digits and hyphens, and not begin with a \

@@ -8,7 +8,7 @@ use super::handlers::{Api, Fault, next_page, unavailable};
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::cron::{
-    Action, ActionResult, Filter, FinishedRun, Job, JobFilter, Name, Precondition, Status,
+    Action, ActionResult, Author, Filter, FinishedRun, Job, JobFilter, Name, Precondition, Status,
 };
 use crate::db::Effect;
 
@@ -59,9 +59,11 @@ impl Api {
         action: &Action,
         demand: &Precondition,
     ) -> Result<Reply, Fault> {
-        let result = self.jobs.steer(asked.deadline, name, action, demand)?;
+        let call = asked.call;
+        let author = Author { token: call.actor.as_deref(), request_id: &call.request_id };
+        let result = self.jobs.steer(asked.deadline, name, action, demand, author)?;
         let settings = settings_of(action);
-        let (job, request_id, by) = (name.as_str(), &asked.call.request_id, asked.call.by());
+        let (job, request_id, by) = (name.as_str(), &call.request_id, call.by());
         let problem = match result {
             ActionResult::Created => {
                 info!("event=job_created job={job} request_id={request_id}{by}{settings}");
@@ -82,11 +84,13 @@ impl Api {
             }
             ActionResult::NotFound => Problem::job_not_found(job),
             ActionResult::Running => Problem::job_running(job),
+            ActionResult::GroupRunning => Problem::group_running(job),
             ActionResult::Paused => Problem::job_paused(job),
             ActionResult::NoInstant => {
                 let rule = "`schedule` names no instant from now on";
                 Problem::invalid_request("schedule", rule)
             }
+            ActionResult::WrongArguments(rule) => Problem::invalid_request("arguments", rule),
             ActionResult::PreconditionFailed => Problem::precondition_failed(
                 "the job is not, or not any more, as the request demands",
             ),

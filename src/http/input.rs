@@ -8,6 +8,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::call::Call;
 use super::problem::Problem;
@@ -16,6 +17,9 @@ use crate::balance::is_printable;
 /// The members of a JSON object, including those given twice, as they were written. Each is read
 /// once its type is known, so no body can make the reading go deep into the stack of its thread.
 pub(super) struct Fields(Vec<(String, Box<RawValue>)>);
+
+/// How deep objects and lists may be in one another where a member can be anything.
+const LEVELS_MAX: usize = 16;
 
 impl Fields {
     pub(super) fn parse(call: &Call) -> Result<Fields, Problem> {
@@ -80,6 +84,36 @@ impl Fields {
         items.collect()
     }
 
+    /// Removes what may be null, which is an inner `None`; `None` if it is not given. `rule` stands
+    /// after "must be".
+    pub(super) fn take_or_null<T>(
+        &mut self,
+        name: &'static str,
+        rule: &str,
+        read: impl FnOnce(&RawValue) -> Option<T>,
+    ) -> Result<Option<Option<T>>, Problem> {
+        let Some(raw) = self.take_if_given(name)? else { return Ok(None) };
+        if raw.get() == "null" {
+            return Ok(Some(None));
+        }
+        let refused =
+            || Problem::invalid_request(name, format!("`{name}` must be {rule}, or null"));
+        read(&raw).map(|value| Some(Some(value))).ok_or_else(refused)
+    }
+
+    /// Removes an object whose members can be anything; `None` as in [`Fields::take_or_null`].
+    pub(super) fn take_object_or_null(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<Option<Map<String, Value>>>, Problem> {
+        let rule = "a JSON object in which nothing is given twice, of whole numbers within 64 \
+                    bits, without the character NUL, and at most 16 levels deep";
+        self.take_or_null(name, rule, |raw| match anything(raw, LEVELS_MAX)? {
+            Value::Object(members) => Some(members),
+            _ => None,
+        })
+    }
+
     fn take(&mut self, name: &'static str) -> Result<Box<RawValue>, Problem> {
         self.take_if_given(name)?.ok_or_else(|| Problem::missing(name))
     }
@@ -93,6 +127,11 @@ impl Fields {
             true => Err(Problem::invalid_request(name, format!("`{name}` is given twice"))),
             false => Ok(Some(value)),
         }
+    }
+
+    /// Whether nothing is left to be removed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Refuses a member that was not removed, because it is unknown.
@@ -123,6 +162,35 @@ impl<'de> Deserialize<'de> for Fields {
             }
         }
         deserializer.deserialize_map(Members)
+    }
+}
+
+/// Any JSON of so many levels at most; None where a name is given twice, where a whole number does
+/// not fit into 64 bits, or where a text has the one character that PostgreSQL cannot keep.
+fn anything(raw: &RawValue, levels: usize) -> Option<Value> {
+    let text = raw.get();
+    match text.as_bytes().first()? {
+        b'{' if levels > 0 => {
+            let Fields(members) = serde_json::from_str(text).ok()?;
+            let mut object = Map::new();
+            for (name, value) in members {
+                let value = anything(&value, levels - 1)?;
+                if name.contains('\0') || object.insert(name, value).is_some() {
+                    return None;
+                }
+            }
+            Some(Value::Object(object))
+        }
+        b'[' if levels > 0 => {
+            let items: Vec<Box<RawValue>> = serde_json::from_str(text).ok()?;
+            items.iter().map(|item| anything(item, levels - 1)).collect()
+        }
+        b'{' | b'[' => None,
+        _ => serde_json::from_str(text).ok().filter(|value| match value {
+            Value::String(text) => !text.contains('\0'),
+            Value::Number(number) => !number.is_f64() || text.contains(['.', 'e', 'E']),
+            _ => true,
+        }),
     }
 }
 

@@ -139,6 +139,14 @@ impl Problem {
         Problem::new(409, "job_running", format!("the job {name:?} is running"))
     }
 
+    pub(super) fn group_running(name: &str) -> Problem {
+        let detail = format!(
+            "the job {name:?} is running, and so is another job of that group; change its group \
+             once one of them has ended"
+        );
+        Problem::new(409, "job_running", detail)
+    }
+
     pub(super) fn job_paused(name: &str) -> Problem {
         let detail = format!("the job {name:?} is paused; enable it first");
         Problem::new(409, "job_paused", detail)
