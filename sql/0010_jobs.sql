@@ -93,3 +93,7 @@ create or replace function settings_tag(job cron_jobs) returns text language sql
         job.catch_up, job.job_group
     )::text, 0))
 $$;
+
+-- Two sample jobs called one function in the same way. They differ by an argument from now on.
+update cron_jobs set arguments = '{"below":600000}'
+where name = 'sample-more-primes' and function = 'count-primes';

@@ -37,8 +37,13 @@ pub fn functions(options: FunctionOptions) -> Functions {
         .with("prune-run-history", paced(least, move |pace| pruning::runs(pace, days)))
         // Counts the runs of the last 24 hours by outcome.
         .with("summarize-runs", paced(least, runs::summarize))
-        // Counts prime numbers, in steps spread over the least time.
-        .with("count-primes", paced(least, samples::count_primes))
+        // Counts prime numbers below one that it is given, in steps spread over the least time.
+        .with_arguments(
+            "count-primes",
+            samples::BELOW_RULE,
+            samples::below,
+            paced_with(least, samples::count_primes),
+        )
         // Estimates pi, in steps spread over the least time.
         .with("estimate-pi", paced(least, samples::estimate_pi))
 }
@@ -57,9 +62,18 @@ fn paced(
     least: Duration,
     work: impl Fn(&Pace<'_>) -> Result<String, Failure> + Send + Sync + 'static,
 ) -> impl Fn(&Context) -> Result<String, Failure> + Send + Sync + 'static {
-    move |context| {
+    let work = paced_with(least, move |pace: &Pace<'_>, ()| work(pace));
+    move |context| work(context, ())
+}
+
+/// The same for a function that takes arguments.
+fn paced_with<T>(
+    least: Duration,
+    work: impl Fn(&Pace<'_>, T) -> Result<String, Failure> + Send + Sync + 'static,
+) -> impl Fn(&Context, T) -> Result<String, Failure> + Send + Sync + 'static {
+    move |context, arguments| {
         let pace = Pace { context, least };
-        let result = work(&pace);
+        let result = work(&pace, arguments);
         if result != Err(Failure::Cancelled) {
             while context.elapsed() < least {
                 let left = least.saturating_sub(context.elapsed());

@@ -61,6 +61,17 @@ with old as (
 )
 select count(*) from gone";
 
+/// Who changed what of a job is kept as long as runs are.
+const JOB_CHANGES: &str = "\
+with old as (
+    select id from cron_job_changes
+    where changed_at < now() - make_interval(days => $2)
+    order by changed_at limit $1
+), gone as (
+    delete from cron_job_changes using old where cron_job_changes.id = old.id returning 1
+)
+select count(*) from gone";
+
 /// Deletes idempotency keys older than a day: those of changes, of new users, and of sets.
 pub(super) fn idempotency_keys(pace: &Pace<'_>) -> Result<String, Failure> {
     let gone = in_steps(pace, KEYS, &[&ROWS_A_STEP])?;
@@ -69,10 +80,12 @@ pub(super) fn idempotency_keys(pace: &Pace<'_>) -> Result<String, Failure> {
     Ok(format!("{gone} keys older than 24 hours deleted"))
 }
 
-/// Deletes runs that ended more than `days` days ago, except each job's last one.
+/// Deletes runs that ended more than `days` days ago, except each job's last one, and what people
+/// changed of jobs before.
 pub(super) fn runs(pace: &Pace<'_>, days: u32) -> Result<String, Failure> {
     let days = i32::try_from(days).unwrap_or(i32::MAX);
     let gone = in_steps(pace, RUNS, &[&ROWS_A_STEP, &days])?;
+    in_steps(pace, JOB_CHANGES, &[&ROWS_A_STEP, &days])?;
     Ok(format!("{gone} runs older than {days} days deleted"))
 }
 

@@ -81,18 +81,29 @@ pub(super) fn leases() -> Vec<Statement> {
                 .to_owned()
         }),
         statement("PATCH", save("CHANGE"), |_| {
-            "1, trial.tag(), 'quick', 'every 2h', true, clock_timestamp() + interval '2 h'"
-                .to_owned()
+            let settings = settings("every 2h", true);
+            format!(
+                "{settings}, 1, trial.tag(), clock_timestamp() + interval '2 h', 'ci', 'id', ''"
+            )
         }),
         statement("PAUSE", save("CHANGE"), |_| {
-            "1, trial.tag(), 'quick', 'every 1h', false, null".to_owned()
+            format!("{}, 1, trial.tag(), null, 'ci', 'id', ''", settings("every 1h", false))
         }),
         statement("RUN_NOW", job("RUN_NOW"), |_| "'job', null".to_owned()),
-        statement("DELETE", job("DELETE"), |_| "'job', null".to_owned()),
+        statement("DELETE", job("DELETE"), |_| "'job', null, 'ci', 'id'".to_owned()),
         statement("CREATE", save("CREATE"), |_| {
-            "'job', 'quick', 'every 1h', true, clock_timestamp() + interval '1 h'".to_owned()
+            let settings = settings("every 1h", true);
+            format!("{settings}, 'job', clock_timestamp() + interval '1 h', 'ci', 'id'")
         }),
     ]
+}
+
+/// What CREATE and CHANGE write. A brace would end the step in the specification.
+fn settings(schedule: &str, enabled: bool) -> String {
+    format!(
+        "'quick', jsonb_build_object()::text, '{schedule}', {enabled}, null, null, null, 0, 10, \
+         null, 'one', null"
+    )
 }
 
 /// Every change of a balance. Those with a key are of 61, all others of 60; a set adds as much to
