@@ -65,7 +65,7 @@ pub use function::{Context, Failure};
 pub use functions::{Function, Functions};
 pub use history::{Filter, FinishedRun};
 pub use job::settings::{Arguments, CatchUp, Settings, SettingsChange};
-pub use job::{Action, ActionResult, Author, Jobs};
+pub use job::{Action, ActionResult, Author, JobChange, Jobs};
 pub use lease::Outcome;
 pub use lease_watch::LEASE_LOST;
 pub use name::{Name, NameFault};

@@ -4,6 +4,7 @@
 //! Whoever creates, changes or deletes a job leaves a row in `cron_job_changes`, by the same
 //! statement.
 
+mod changes;
 mod save;
 pub(super) mod settings;
 
@@ -20,6 +21,7 @@ use super::name::Name;
 use super::precondition::Precondition;
 use crate::db::{Db, Deadline, Error};
 use crate::metrics::Metrics;
+pub use changes::JobChange;
 use settings::SettingsChange;
 
 /// Who asks for something to be done with a job: `cron_job_changes` keeps it.
@@ -37,7 +39,7 @@ pub enum Action {
     /// Create it, or change some of its settings. A new job first runs one interval after now, or
     /// at the cron expression's next instant. A new schedule counts from now. A job that was paused
     /// goes on with its next slot; the slots that it missed are not run.
-    Save(SettingsChange),
+    Save(Box<SettingsChange>),
     /// Make it due at once. The slots of its schedule stay where they are.
     RunNow,
     /// Delete it, unless it runs. Its history stays.

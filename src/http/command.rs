@@ -47,6 +47,8 @@ pub enum Command {
     CronHistory(Filter),
     /// One job.
     ReadJob(Name),
+    /// A part of the list of a job's changes: those with smaller ids, and how many.
+    JobChanges(Name, Option<i64>, i64),
     /// To do something with a job.
     SteerJob(Name, Action, Precondition),
 }
@@ -113,6 +115,14 @@ impl Command {
         existing(name).map(Command::ReadJob)
     }
 
+    pub(super) fn job_changes(call: &Call, name: &str) -> Result<Command, Problem> {
+        let mut query = Query::parse(call.query());
+        let before = query.take_integer("before", 0..=i64::MAX)?;
+        let limit = take_limit(&mut query)?;
+        query.end()?;
+        Ok(Command::JobChanges(existing(name)?, before, limit))
+    }
+
     pub(super) fn put_job(call: &Call, name: &str) -> Result<Command, Problem> {
         let name = read_name("name", name)?;
         let change = read_job_change(call)?;
@@ -120,7 +130,7 @@ impl Command {
         change.schedule.as_ref().ok_or_else(|| Problem::missing("schedule"))?;
         change.enabled.ok_or_else(|| Problem::missing("enabled"))?;
         let change = cron::SettingsChange { is_whole: true, ..change };
-        Ok(Command::SteerJob(name, Action::Save(change), read_precondition(call)?))
+        Ok(Command::SteerJob(name, Action::Save(Box::new(change)), read_precondition(call)?))
     }
 
     pub(super) fn patch_job(call: &Call, name: &str) -> Result<Command, Problem> {
@@ -128,7 +138,11 @@ impl Command {
             return Err(Problem::invalid_request("body", "give at least one setting of the job"));
         }
         let change = read_job_change(call)?;
-        Ok(Command::SteerJob(existing(name)?, Action::Save(change), read_precondition(call)?))
+        Ok(Command::SteerJob(
+            existing(name)?,
+            Action::Save(Box::new(change)),
+            read_precondition(call)?,
+        ))
     }
 
     pub(super) fn delete_job(call: &Call, name: &str) -> Result<Command, Problem> {

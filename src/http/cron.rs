@@ -8,7 +8,8 @@ use super::handlers::{Api, Fault, next_page, unavailable};
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::cron::{
-    Action, ActionResult, Author, Filter, FinishedRun, Job, JobFilter, Name, Precondition, Status,
+    Action, ActionResult, Author, Filter, FinishedRun, Job, JobChange, JobFilter, Name,
+    Precondition, Status,
 };
 use crate::db::Effect;
 
@@ -22,6 +23,12 @@ struct JobList {
 #[derive(Serialize)]
 struct RunList {
     runs: Vec<FinishedRun>,
+    next: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct ChangeList {
+    changes: Vec<JobChange>,
     next: Option<i64>,
 }
 
@@ -48,6 +55,19 @@ impl Api {
             Some(job) => Ok(job_reply(200, &job)),
             None => Err(Problem::job_not_found(name.as_str()).into()),
         }
+    }
+
+    pub(super) fn job_changes(
+        &self,
+        asked: &Asked<'_>,
+        name: &Name,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<Reply, Fault> {
+        let changes = self.jobs.changes(asked.deadline, name, before, limit)?;
+        let mut changes = changes.ok_or_else(|| Problem::job_not_found(name.as_str()))?;
+        let next = next_page(&mut changes, limit, |change| change.id);
+        Ok(Reply::json(200, &ChangeList { changes, next }))
     }
 
     /// Logs what was done, with the settings that the request asked for, so that one can see later

@@ -80,6 +80,9 @@ impl Api {
             Command::CronStatus(filter) => self.cron_status(asked, filter),
             Command::CronHistory(filter) => self.cron_history(asked, filter),
             Command::ReadJob(name) => self.read_job(asked, name),
+            Command::JobChanges(name, before, limit) => {
+                self.job_changes(asked, name, *before, *limit)
+            }
             Command::SteerJob(name, action, demand) => self.steer_job(asked, name, action, demand),
         }
     }

@@ -50,7 +50,7 @@ const JOBS: Option<Scope> = Some(Scope::Jobs);
 const RUN: Option<Scope> = Some(Scope::Run);
 
 /// All routes, the busiest first.
-pub static ROUTES: [Route; 20] = [
+pub static ROUTES: [Route; 21] = [
     route("POST", "/api/balance", Database, BALANCE, Command::change_balance),
     route("POST", "/api/changes", Database, BALANCE, Command::change_all).with_body_of(8_192),
     route("GET", "/health/live", Memory, None, |_, _| Ok(Command::Live)),
@@ -67,6 +67,7 @@ pub static ROUTES: [Route; 20] = [
     route("PUT", "/api/cron/jobs/{name}", Database, JOBS, Command::put_job).with_body_of(8_192),
     route("PATCH", "/api/cron/jobs/{name}", Database, JOBS, Command::patch_job).with_body_of(8_192),
     route("DELETE", "/api/cron/jobs/{name}", Database, JOBS, Command::delete_job),
+    route("GET", "/api/cron/jobs/{name}/changes", Database, READ, Command::job_changes),
     route("POST", "/api/cron/jobs/{name}/run", Database, RUN, Command::run_job),
     route("GET", "/", Memory, None, |_, _| Ok(Command::Dashboard)),
     route("GET", "/api-docs", Memory, None, |_, _| Ok(Command::Documentation)),

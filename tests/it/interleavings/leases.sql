@@ -58,6 +58,7 @@ create constraint trigger note after insert or update on cron_runs
 create function trial.clear() returns void language plpgsql as $$
 begin
     delete from cron_jobs;
+    delete from cron_job_changes;
     delete from cron_runs;
     delete from trial.steps;
     delete from trial.before;
@@ -171,6 +172,11 @@ union all
 union all
     select 'a job is asked for whose run goes on'
     from cron_jobs where requested_at is not null and holder = 'old#1'
+union all
+    select 'the settings are others than the last change says'
+    from cron_jobs job cross join trial.before
+    where settings_tag(job) <> before.tag and job_settings(job)::text is distinct from (
+        select after from cron_job_changes order by id desc limit 1)
 union all
     select 'a run was closed twice'
     from trial.ends where what = 'closed' group by token having count(*) > 1
