@@ -39,6 +39,16 @@ fn the_tag_is_another_one_with_each_setting_and_the_same_while_the_job_runs() {
         r#"{"schedule":"every 1h"}"#,
         r#"{"enabled":false}"#,
         r#"{"enabled":true,"schedule":"every 2h"}"#,
+        r#"{"arguments":{"n":1}}"#,
+        r#"{"description":"d"}"#,
+        r#"{"owner":"d"}"#,
+        r#"{"maxSeconds":7}"#,
+        r#"{"retries":7}"#,
+        r#"{"retryAfterSeconds":7}"#,
+        r#"{"startWithinSeconds":7}"#,
+        r#"{"catchUp":"none"}"#,
+        r#"{"group":"d"}"#,
+        r#"{"arguments":null}"#,
     ] {
         let changed = ask(local.addr, &format!("PATCH {JOB}"), &[], body);
         assert_eq!(tag(&changed), tag(&get(local.addr, JOB)));
