@@ -17,7 +17,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use database::{Database, Proof};
+pub use database::{Database, Proof, ROOT_FILES, authorities};
 pub(crate) use fault::chain;
 pub use fault::{Fault, Faults};
 pub use help::help;

@@ -1,5 +1,6 @@
 //! One replica: settings, log, listen, serve, migrate, run jobs, wait for the signal, drain.
 
+mod jobs_command;
 mod token;
 
 use std::error::Error;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         ["migrate"] => migrate_only(),
         ["health"] => health(),
         ["token", words @ ..] => return token::make(words),
+        ["jobs", words @ ..] => return jobs_command::run(words),
         ["--help" | "-h" | "help"] => {
             print!("{}", help());
             Ok(())

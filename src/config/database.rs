@@ -132,9 +132,16 @@ fn system_user() -> Option<String> {
     User::from_uid(getuid()).ok().flatten().map(|user| user.name)
 }
 
+/// Where distributions have the public authorities: Debian, Fedora, Alpine.
+pub const ROOT_FILES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
 /// Reads the certificates in a PEM file. A bundle of public authorities may contain some of an
 /// unsupported form; these are left out, and only a file without any other is an error.
-fn authorities(file: &str) -> Result<RootCertStore, String> {
+///
+/// # Errors
+/// Why the file cannot be used.
+pub fn authorities(file: &str) -> Result<RootCertStore, String> {
     let text = fs::read(file).map_err(|error| error.to_string())?;
     let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()

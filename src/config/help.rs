@@ -12,6 +12,8 @@ pub fn help() -> String {
          \x20 balanced health     ask the replica at LISTEN_ADDR; ends with 0 when it is ready\n\
          \x20 balanced token NAME SCOPE…\n\
          \x20                     make a token that allows this: read, balance, jobs, run\n\
+         \x20 balanced jobs COMMAND\n\
+         \x20                     list, show, run, stop, pause, resume, apply: see jobs --help\n\
          \x20 balanced --help | --version\n\n\
          Settings (environment):\n",
     );

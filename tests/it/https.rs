@@ -13,14 +13,14 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use crate::support::{Client, Door, Local, LocalOptions, Postgres, change};
 
 /// An authority, and a file with a certificate for `localhost` that it has signed.
-struct Certificate {
+pub(crate) struct Certificate {
     authority: CertificateDer<'static>,
-    authority_pem: String,
-    file: PathBuf,
+    pub(crate) authority_pem: String,
+    pub(crate) file: PathBuf,
 }
 
 impl Certificate {
-    fn new(authority: &str) -> Certificate {
+    pub(crate) fn new(authority: &str) -> Certificate {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name.push(DnType::CommonName, authority);
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -28,6 +28,7 @@ mod interleavings;
 mod job_changes;
 mod job_list;
 mod jobs;
+mod jobs_command;
 mod labels;
 mod lanes;
 mod ledger;

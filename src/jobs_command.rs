@@ -1,0 +1,119 @@
+//! `balanced jobs …`: what people and scripts do with the jobs of a running service, over HTTP.
+
+mod client;
+mod pages;
+mod usage;
+mod words;
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::USAGE;
+use client::Service;
+use words::Order;
+
+/// The longest body that the service takes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Does what the words behind `jobs` ask for, and tells it on standard output.
+pub(crate) fn run(words: &[&str]) -> ExitCode {
+    let done = match words::read(words) {
+        Ok(Order::Help(text)) => Ok(text),
+        Ok(order) => match Service::of_environment() {
+            Ok(service) => carry_out(&order, &service).map_err(|why| (why, 1)),
+            Err(rule) => Err((rule, USAGE)),
+        },
+        Err(why) => Err((format!("jobs: {why}"), USAGE)),
+    };
+    let told = done.and_then(|text| {
+        // A reader that has seen enough, such as `head`, is no failure.
+        let written = io::stdout().write_all(text.as_bytes());
+        let failed = written.err().filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
+        failed.map_or(Ok(()), |error| Err((error.to_string(), 1)))
+    });
+    match told {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((why, code)) => {
+            // It may quote a service that is none of ours, and no terminal shall obey that.
+            eprintln!("balanced: {}", why.replace(char::is_control, "?"));
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// What is told of it. The error is one line that says why it was not done.
+fn carry_out(order: &Order, service: &Service) -> Result<String, String> {
+    let path = |name: &str, end: &str| format!("/api/cron/jobs/{name}{end}");
+    match order {
+        Order::Help(text) => Ok(text.clone()),
+        Order::List { json } => {
+            let document = service.ask("GET", "/api/cron/jobs", "")?;
+            Ok(if *json { whole(&document) } else { pages::list(&document) })
+        }
+        Order::Show { name, json } => {
+            let job = service.ask("GET", &path(name, ""), "")?;
+            Ok(if *json { whole(&job) } else { pages::show(&job) })
+        }
+        Order::Run { name } => {
+            service.ask("POST", &path(name, "/run"), "")?;
+            Ok(format!("{name} is due\n"))
+        }
+        Order::Stop { name, run } => {
+            let run = match run {
+                Some(run) => *run,
+                None => open_run(service, &path(name, ""), name)?,
+            };
+            let body = json!({"runId": run}).to_string();
+            service.ask("POST", &path(name, "/stop"), &body)?;
+            Ok(format!("run {run} of {name} is told to stop\n"))
+        }
+        Order::Pause { reason, until } => {
+            let mut pause = json!({"reason": reason});
+            if let Some(until) = until {
+                pause["until"] = json!(until);
+            }
+            service.ask("POST", "/api/cron/pause", &pause.to_string())?;
+            let end = until.as_deref().unwrap_or("balanced jobs resume");
+            Ok(format!("all jobs are paused until {end}; what runs goes on\n"))
+        }
+        Order::Resume => {
+            service.ask("POST", "/api/cron/resume", "")?;
+            Ok("the pause of all jobs has ended\n".to_owned())
+        }
+        Order::Enable { name, enabled } => {
+            let body = json!({"enabled": enabled}).to_string();
+            service.ask("PATCH", &path(name, ""), &body)?;
+            Ok(format!("{name} is {}\n", if *enabled { "enabled" } else { "paused" }))
+        }
+        Order::Apply { file, dry_run, prune } => {
+            let set = read_file(file).map_err(|reason| format!("{file}: {reason}"))?;
+            let path = format!("/api/cron/jobs?dryRun={dry_run}&prune={prune}");
+            Ok(pages::applied(&service.ask("PUT", &path, &set)?))
+        }
+    }
+}
+
+fn open_run(service: &Service, path: &str, name: &str) -> Result<i64, String> {
+    let run = service.ask("GET", path, "")?["runId"].as_i64();
+    run.ok_or_else(|| format!("the job {name:?} does not run"))
+}
+
+fn whole(document: &Value) -> String {
+    format!("{document:#}\n")
+}
+
+fn read_file(file: &str) -> io::Result<String> {
+    let mut text = String::new();
+    let most = FILE_BYTES_MAX + 1;
+    match file {
+        "-" => io::stdin().take(most).read_to_string(&mut text)?,
+        _ => File::open(file)?.take(most).read_to_string(&mut text)?,
+    };
+    match text.len() as u64 > FILE_BYTES_MAX {
+        true => Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes"))),
+        false => Ok(text),
+    }
+}
