@@ -55,6 +55,8 @@ pub struct Config {
     pub cron_handicap: Duration,
     /// The mean time between two searches for due jobs.
     pub cron_poll: Duration,
+    /// The most runs that this replica holds at a time, at least 1; none: any number.
+    pub cron_max_runs: Option<usize>,
     /// The longest time a request may wait before it is sent to the database.
     pub request_timeout: Duration,
     /// The least time that each run of a sample job takes.
@@ -88,6 +90,7 @@ impl Config {
             cron_lease: Duration::from_secs(reader.number("CRON_LEASE_SECONDS", 3, 3_600)),
             cron_handicap: Duration::from_millis(reader.number("CRON_HANDICAP_MS", 0, 60_000)),
             cron_poll: Duration::from_millis(reader.number("CRON_POLL_MS", 10, 60_000)),
+            cron_max_runs: reader.number_if_set("CRON_MAX_RUNS", 1, 1_000_000),
             http_workers: reader.number("HTTP_WORKERS", 1, 1_000),
             db_pool_size: reader.number("DB_POOL_SIZE", 1, 1_000),
             tokens: Arc::new(reader.tokens()),
@@ -141,6 +144,13 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                 least
             }
         }
+    }
+
+    fn number_if_set<N>(&mut self, name: &'static str, least: N, most: N) -> Option<N>
+    where
+        N: FromStr + PartialOrd + std::fmt::Display + Copy,
+    {
+        self.text(name).map(|_| self.number(name, least, most))
     }
 
     /// Reads a value for which the reading of its type is the whole rule.

@@ -47,6 +47,7 @@ mod job;
 mod lease;
 mod lease_watch;
 mod name;
+mod pause;
 mod precondition;
 mod replica;
 mod running;
@@ -69,6 +70,7 @@ pub use job::{Action, ActionResult, Author, JobChange, Jobs};
 pub use lease::Outcome;
 pub use lease_watch::LEASE_LOST;
 pub use name::{Name, NameFault};
+pub use pause::{NewPause, Pause};
 pub use precondition::Precondition;
 pub use schedule::{InvalidSchedule, Schedule, zones_in_use};
 pub use status::{Counts, Job, JobFilter, LastRun, STATES, Status};
@@ -94,6 +96,8 @@ pub struct CronOptions {
     pub handicap: Duration,
     /// The mean time between two polls for due jobs. Each pause is 0.5 to 1.5 times this.
     pub poll: Duration,
+    /// The most runs that this replica holds at a time; none: any number.
+    pub max_runs: Option<usize>,
 }
 
 /// One replica's running scheduler. Dropping it begins the drain, but does not wait for its end.
@@ -209,6 +213,7 @@ fn scheduler(
         functions,
         steps: Arc::clone(steps),
         handicap: *handicap,
+        max_runs: options.max_runs.unwrap_or(usize::MAX),
         clock: None,
         leases_have_ended: false,
         perhaps_set_back: true,

@@ -157,6 +157,7 @@ fn start_cron(
         lease: config.cron_lease,
         handicap: config.cron_handicap,
         poll: config.cron_poll,
+        max_runs: config.cron_max_runs,
     };
     let cron = Cron::start(&options, functions, target, health, metrics, shutdown);
     cron.map(Some).map_err(no_thread)

@@ -56,6 +56,7 @@ pub const SETTINGS: &[Setting] = &[
         "how long a replica with one job leaves the next to others",
     ),
     setting("CRON_POLL_MS", "500", "mean time between two looks for due jobs"),
+    setting("CRON_MAX_RUNS", "", "the most jobs that run here at a time; any number when unset"),
     setting(
         "REQUEST_TIMEOUT_SECONDS",
         "30",

@@ -16,6 +16,7 @@ use log::{error, info, warn};
 use super::function::Context;
 use super::functions::Functions;
 use super::lease::{Clock, End, Leases, Outcome};
+use super::pause::Pause;
 use super::replica::Replica;
 use super::running::Running;
 use crate::db::{Db, Dedicated, Error, Lack};
@@ -30,6 +31,8 @@ pub(super) struct Claims {
     /// The connections for the functions' steps.
     pub(super) steps: Arc<Db>,
     pub(super) handicap: Duration,
+    /// A replica that holds so many runs claims nothing.
+    pub(super) max_runs: usize,
     /// The database's clock; none before the first poll.
     pub(super) clock: Option<Clock>,
     /// True when the database's clock has jumped forward, so that leases may have run out early.
@@ -47,6 +50,7 @@ pub(super) struct Claims {
 #[derive(Default)]
 pub(super) struct Logged {
     wave: Wave,
+    pause: Option<Pause>,
     /// Due jobs whose function this build lacks, each as `job function`.
     unknown: Vec<String>,
     /// True when the last poll failed.
@@ -71,7 +75,8 @@ pub(super) fn handicap(held: usize, step: Duration) -> Duration {
 
 impl Claims {
     /// Offers the due jobs, then claims one after the other while the handicap allows it. True when
-    /// it stopped early because other work came first, and has to be called again at once.
+    /// it stopped early because other work came first, or because there were more to offer: then it
+    /// has to be called again at once.
     pub(super) fn poll(&mut self, connection: &mut Dedicated, until: Instant) -> bool {
         match self.try_to_poll(connection, until) {
             Ok(interrupted) => {
@@ -98,9 +103,11 @@ impl Claims {
         self.note_a_jump(offers.jump);
         self.tell_unknown(&offers.unknown);
         self.told.wave.begin(offers.due);
+        self.replica.metrics.runs.paused(offers.pause.is_some());
+        Pause::tell_change(&mut self.told.pause, offers.pause);
         let is_over = || Instant::now() >= until;
-        let mut interrupted =
-            !is_over() && self.perhaps_set_back && self.mend(connection, until)?;
+        let mut interrupted = offers.is_cut;
+        interrupted |= !is_over() && self.perhaps_set_back && self.mend(connection, until)?;
         for job_id in offers.orphaned.iter().take_while(|_| !is_over()) {
             let freed = connection.run(|session| Leases::free(session, *job_id));
             let orphan = self.unless_refused(freed)?.flatten();
@@ -108,7 +115,7 @@ impl Claims {
         }
         let (mut left, mut refused) = (offers.due, 0);
         self.check_step_connection();
-        while left > 0 && self.may_claim() {
+        while left > 0 && self.may_claim() && self.replica.held.count() < self.max_runs {
             if is_over() || self.replica.held.has_ended() {
                 interrupted = true;
                 break;

@@ -83,7 +83,8 @@ pub(super) struct Claimed {
 
 /// Claims one job, closes the run that its last holder left open, and opens a new run. `opened`
 /// counts the rows of `closed`, so that PostgreSQL closes first. If it inserted first, the index
-/// that allows only one open run per job would refuse the new run.
+/// that allows only one open run per job would refuse the new run. It passes by the jobs of a group
+/// of which another one has a holder, and claims nothing while everything is paused.
 const CLAIM: &str = "\
 with picked as (
     select id, name, function, arguments, token, schedule, slot, requested_at from cron_jobs
@@ -92,6 +93,10 @@ with picked as (
         and (run_id is null
             or exists (select from cron_runs where cron_runs.id = run_id for update skip locked)
             or not exists (select from cron_runs where cron_runs.id = run_id))
+        and (job_group is null or not exists (
+            select from cron_jobs other where other.job_group = cron_jobs.job_group
+                and other.holder is not null and other.id <> cron_jobs.id))
+        and not exists (select from cron_pause where until is null or until > now())
     order by offered_at, id offset $7 limit 1
     for update skip locked
 ), closed as (
@@ -246,11 +251,12 @@ fn claimed(row: &Row, holder: String) -> Claimed {
     }
 }
 
-/// True when another replica has just opened a run of this job: the index allows only one.
+/// True when another replica has just opened a run of this job, or of another one of its group: the
+/// indexes allow only one.
 fn is_somebody_faster(error: &postgres::Error) -> bool {
     let refusal = error.as_db_error();
     refusal.is_some_and(|refusal| {
         *refusal.code() == SqlState::UNIQUE_VIOLATION
-            && refusal.constraint() == Some("one_open_run_a_job")
+            && matches!(refusal.constraint(), Some("one_open_run_a_job" | "one_run_a_group"))
     })
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::job::Jobs;
 use super::job::settings::Settings;
 use super::name::Name;
+use super::pause::{self, Pause};
 use super::schedule::Schedule;
 use crate::db::{Deadline, Error};
 use crate::timestamp;
@@ -35,6 +36,8 @@ pub struct Status {
     pub now: DateTime<Utc>,
     /// The name of the replica that answered.
     pub served_by: String,
+    /// The pause that holds, so that no job is claimed; none if none does.
+    pub pause: Option<Pause>,
     /// How many jobs are in each state, whether they were asked for or not.
     pub counts: Counts,
     /// The jobs that were asked for, sorted by name.
@@ -149,7 +152,7 @@ with clock as materialized (
             $asked_for,
             "
 )
-select clock.now, counts.*, asked_for.state,
+select clock.now, counts.*, reason, since, until, paused_by, asked_for.state,
     job.name, job.function, job.arguments, job.schedule, job.enabled, job.description, job.owner,
     job.max_seconds, job.retries, job.retry_after_seconds, job.start_within_seconds,
     job.catch_up, job.job_group, job.slot, job.requested_at,
@@ -162,6 +165,7 @@ select clock.now, counts.*, asked_for.state,
         as last_seconds,
     last.detail as last_detail
 from clock cross join counts
+left join cron_pause on until is null or until > clock.now
 left join asked_for on true
 left join cron_jobs job on job.id = asked_for.id
 left join cron_runs run on run.id = job.run_id
@@ -212,7 +216,8 @@ impl Jobs {
             let rows = session.query(sql, params)?;
             let now = rows[0].get("now");
             let jobs = rows.iter().filter_map(|row| self.job(row, now)).collect();
-            Ok(Status { now, served_by: self.server.clone(), counts: counts(&rows[0]), jobs })
+            let (pause, counts) = (pause::read(&rows[0]), counts(&rows[0]));
+            Ok(Status { now, served_by: self.server.clone(), pause, counts, jobs })
         })
     }
 

@@ -19,6 +19,7 @@ pub struct Runs {
     running: IntGauge,
     /// A vector without labels, because it has no value unless this replica looks for due jobs.
     due: IntGaugeVec,
+    paused: IntGauge,
     lateness: Histogram,
     /// Runs that lost their lease.
     pub leases_lost: IntCounter,
@@ -49,6 +50,7 @@ const LATENESS_BUCKETS: [f64; 12] =
 impl Runs {
     pub(super) fn new(registry: &Registry) -> Result<Runs> {
         let counter = |name, help| register_int_counter_with_registry!(name, help, registry);
+        let gauge = |name, help| register_int_gauge_with_registry!(name, help, registry);
         Ok(Runs {
             total: register_int_counter_vec_with_registry!(
                 "cron_runs_total",
@@ -63,17 +65,17 @@ impl Runs {
                 DURATION_BUCKETS.to_vec(),
                 registry
             )?,
-            running: register_int_gauge_with_registry!(
-                "cron_running_jobs",
-                "Jobs that this replica runs.",
-                registry
-            )?,
+            running: gauge("cron_running_jobs", "Jobs that this replica runs.")?,
             due: register_int_gauge_vec_with_registry!(
                 "cron_due_jobs",
-                "Jobs that were due and held by nobody when this replica last looked, 100 at most; \
-                 absent where it runs no jobs, or could not look.",
+                "Jobs that were due and held by nobody when this replica last looked, 100 at most, \
+                 and 0 while all are paused; absent where it runs no jobs, or could not look.",
                 &[],
                 registry
+            )?,
+            paused: gauge(
+                "balanced_cron_paused",
+                "Whether all jobs were paused when this replica last looked: 1 or 0.",
             )?,
             lateness: register_histogram_with_registry!(
                 "cron_run_lateness_seconds",
@@ -150,6 +152,11 @@ impl Runs {
     /// Sets the number of jobs that are due and that no replica holds.
     pub fn due(&self, jobs: usize) {
         self.due.with_label_values::<&str>(&[]).set(jobs as i64);
+    }
+
+    /// Sets whether all jobs are paused, so that none is claimed.
+    pub fn paused(&self, is_paused: bool) {
+        self.paused.set(is_paused.into());
     }
 
     /// Removes the number of due jobs, because it is unknown: a 0 would say that there are none.

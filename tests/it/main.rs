@@ -20,6 +20,7 @@ mod few_connections;
 mod fields;
 mod framing;
 mod front;
+mod groups;
 mod guard;
 mod http;
 mod https;

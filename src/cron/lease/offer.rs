@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::{Clock, Jump};
 use super::{Answer, Leases, Orphan};
+use crate::cron::pause::{self, Pause};
 use crate::db::Session;
 
 /// What a poll has found in the database.
@@ -23,52 +24,123 @@ pub(in crate::cron) struct Offers {
     /// Ids of jobs of dead replicas that may never be taken over: paused, or unknown to this build.
     pub(in crate::cron) orphaned: Vec<i64>,
     pub(in crate::cron) jump: Jump,
+    /// True when there may be more to write than one poll may.
+    pub(in crate::cron) is_cut: bool,
+    /// Why nothing may be claimed at present; none when it may.
+    pub(in crate::cron) pause: Option<Pause>,
 }
 
 const EARLIER_OFFERS_COUNTED_MAX: i64 = 100;
+/// The most rows that one poll writes: a renewal, or the end of a run, has to wait for it.
+const PIECE_MAX: i64 = 500;
 /// Writes the instant of the offer into each job that is due and free. It skips rows that somebody
 /// has locked, because one such row must not keep the other jobs from being run.
+///
+/// Of a group it offers the job that is due for longest, while none of the group has a holder or an
+/// offer of the last 10 s: whoever made that one may be gone, or somebody may have locked the row.
+/// Two offers in a group do no harm, since the index `one_run_a_group` allows one holder only.
+///
+/// An offer is taken back while everything is paused, and while another job of its group runs. If
+/// it stayed, the handicaps would be over once the job may run, and one replica would take all.
+///
+/// `now() - locked_until` keeps PostgreSQL from the index of all due jobs, which it would read from
+/// its beginning for each group.
 ///
 /// A holder does not rely on the last tenth of its lease, and the shortest lease is 3 s. So a jump
 /// of less than a tenth does no harm.
 const OFFER: &str = "\
-with over as materialized (
+with pause as materialized (
+    select reason, since, until, paused_by from cron_pause where until is null or until > now()
+), edge as materialized (
+    select case when exists (select from pause) then 'infinity'
+        else now() - make_interval(secs => $2) end as at
+), over as materialized (
     select id, enabled, function from cron_jobs
     where holder is not null and locked_until < now()
-        and (not enabled or (enabled and offered_at is null))
+        and (not enabled or offered_at is null)
         and now() - (
             select expected
             from unnest($4::float8[], $5::timestamptz[]) as known (age, expected)
             where age >= lease_seconds(cron_jobs) order by age limit 1
         ) <= make_interval(secs => greatest(0.3, lease_seconds(cron_jobs) / 10))
-), due as (
+), alone as (
     select id from cron_jobs
-    where enabled and locked_until < now() and function = any ($1)
-        and (offered_at is null or offered_at < now() - make_interval(secs => $2)
-            or offered_at > now() + interval '1 second')
-        and (holder is null or offered_at is not null or id in (select id from over))
+    where enabled and offered_at is null and locked_until < now() and function = any ($1)
+        and case when holder is null then job_group is null else id in (select id from over) end
+        and not exists (select from pause)
+    order by locked_until limit $6
     for update skip locked
+), taken as materialized (
+    select job_group from cron_jobs where holder is not null and job_group is not null
+    union all
+    select job_group from cron_jobs
+    where offered_at between now() - interval '10 seconds' and now() + interval '1 second'
+        and job_group is not null
+), groups as materialized (
+    select distinct job_group from cron_jobs
+    where enabled and offered_at is null and locked_until < now() and job_group is not null
+        and function = any ($1) and job_group not in (select job_group from taken)
+        and not exists (select from pause)
+    limit $6
+), first as (
+    select id from groups cross join lateral (
+        select id from cron_jobs
+        where job_group = groups.job_group and enabled and offered_at is null
+            and now() - locked_until > interval '0' and function = any ($1)
+        order by locked_until, id limit 1
+        for update skip locked
+    ) as longest
+), stale as (
+    select id, job_group from cron_jobs
+    where enabled and locked_until < now() and function = any ($1)
+        and (offered_at < (select at from edge) or offered_at > now() + interval '1 second')
+    limit $6
+    for update skip locked
+), crowded as (
+    select id from cron_jobs job
+    where offered_at is not null and job_group is not null and exists (
+        select from cron_jobs other where other.job_group = job.job_group
+            and other.holder is not null and other.id <> job.id
+    )
+    limit $6
+    for update skip locked
+), due as (
+    select id, now() as at from alone
+    union all
+    select id, now() from first
+    union all
+    select id, case when job_group is null and not exists (select from pause) then now() end
+    from stale
+    union all
+    select id, null from crowded
+    limit $6
 ), offered as (
-    update cron_jobs set offered_at = now() from due where cron_jobs.id = due.id
-    returning 1
+    update cron_jobs set offered_at = due.at from due where cron_jobs.id = due.id
+    returning offered_at
 ), earlier as (
     select offered_at from cron_jobs
     where enabled and locked_until < now() and function = any ($1)
-        and offered_at >= now() - make_interval(secs => $2) and offered_at <= now()
+        and offered_at >= (select at from edge) and offered_at <= now()
     order by offered_at limit $3
 )
-select now() as at,
-    (select count(*) from offered) + (select count(*) from earlier) as due,
+select now() as at, (select count(*) from offered) >= $6 as is_cut,
+    (select count(offered_at) from offered) + (select count(*) from earlier) as due,
     coalesce((select extract(epoch from now() - min(offered_at)) from earlier), 0)::float8
         as oldest,
     array(
-        select name || ' ' || function from cron_jobs
-        where enabled and offered_at is null and locked_until < now() and function <> all ($1)
-        order by locked_until limit 10
+        select name || ' ' || function
+        from (
+            select name, function from cron_jobs
+            where enabled and offered_at is null and locked_until < now()
+            order by locked_until limit $6
+        ) as job
+        where function <> all ($1) limit 10
     ) as unknown,
     array(
         select id from over where not enabled or function <> all ($1) order by random() limit 10
-    ) as orphaned";
+    ) as orphaned,
+    reason, since, until, paused_by
+from (values (1)) as one left join pause on true";
 
 /// Closes the run that a dead replica left open, and removes the holder from its job.
 const FREE: &str = "\
@@ -102,7 +174,7 @@ impl Leases {
         let (age_max, sent) = (self.offer_age_max.as_secs_f64(), Instant::now());
         let (ages, expected) = clock.as_ref().map(|clock| clock.marks(sent)).unwrap_or_default();
         let params: &[&(dyn postgres::types::ToSql + Sync)] =
-            &[&self.functions, &age_max, &EARLIER_OFFERS_COUNTED_MAX, &ages, &expected];
+            &[&self.functions, &age_max, &EARLIER_OFFERS_COUNTED_MAX, &ages, &expected, &PIECE_MAX];
         let row = session.query_one(OFFER, params)?;
         let (at, known) = (row.get("at"), Instant::now());
         let jump = match clock {
@@ -118,6 +190,8 @@ impl Leases {
             unknown: row.get("unknown"),
             orphaned: row.get("orphaned"),
             jump,
+            is_cut: row.get("is_cut"),
+            pause: pause::read(&row),
         })
     }
 

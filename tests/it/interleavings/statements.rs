@@ -51,7 +51,7 @@ pub(super) fn leases() -> Vec<Statement> {
     let after = "insert into trial.steps select 7";
     vec![
         statement("OFFER", offer("OFFER"), |_| {
-            "array['quick'], 60, 100, array[1e9], array[now()]".to_owned()
+            "array['quick'], 60, 100, array[1e9], array[now()], 500".to_owned()
         }),
         statement("FREE", offer("FREE"), |_| "1".to_owned()),
         statement("MEND", mend("MEND"), |_| "500".to_owned()),

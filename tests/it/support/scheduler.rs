@@ -17,6 +17,7 @@ pub(crate) fn options(server: &str) -> CronOptions {
         lease: Duration::from_secs(3),
         handicap: Duration::from_millis(300),
         poll: Duration::from_millis(50),
+        max_runs: None,
     }
 }
 
