@@ -38,6 +38,7 @@ mod lanes;
 mod ledger;
 mod media;
 mod page;
+mod pause;
 mod problem;
 mod readiness;
 mod refusal;

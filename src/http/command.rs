@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::sets::read_set;
 use super::settings::read_job_change;
 use crate::balance::{AsOf, Change, ChangeSet, IdempotencyKey, Selection};
-use crate::cron::{self, Action, Filter, JobFilter, Name, Precondition};
+use crate::cron::{self, Action, Filter, JobFilter, Name, NewPause, Precondition};
 use crate::users::{self, NewUser};
 
 /// Everything that can be asked for, validated.
@@ -51,6 +51,12 @@ pub enum Command {
     JobChanges(Name, Option<i64>, i64),
     /// To do something with a job.
     SteerJob(Name, Action, Precondition),
+    /// To pause everything.
+    Pause(NewPause),
+    /// To end that.
+    Resume,
+    /// Whether everything is paused.
+    ReadPause,
 }
 
 const PAGE_DEFAULT: i64 = 100;
@@ -216,7 +222,7 @@ pub(super) fn read_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {
     })
 }
 
-fn refuse_preconditions(call: &Call) -> Result<(), Problem> {
+pub(super) fn refuse_preconditions(call: &Call) -> Result<(), Problem> {
     match call.has_precondition() {
         false => Ok(()),
         true => {

@@ -84,6 +84,9 @@ impl Api {
                 self.job_changes(asked, name, *before, *limit)
             }
             Command::SteerJob(name, action, demand) => self.steer_job(asked, name, action, demand),
+            Command::Pause(new) => self.pause(asked, new),
+            Command::Resume => self.resume(asked),
+            Command::ReadPause => self.read_pause(asked),
         }
     }
 

@@ -50,7 +50,7 @@ const JOBS: Option<Scope> = Some(Scope::Jobs);
 const RUN: Option<Scope> = Some(Scope::Run);
 
 /// All routes, the busiest first.
-pub static ROUTES: [Route; 21] = [
+pub static ROUTES: [Route; 24] = [
     route("POST", "/api/balance", Database, BALANCE, Command::change_balance),
     route("POST", "/api/changes", Database, BALANCE, Command::change_all).with_body_of(8_192),
     route("GET", "/health/live", Memory, None, |_, _| Ok(Command::Live)),
@@ -69,6 +69,9 @@ pub static ROUTES: [Route; 21] = [
     route("DELETE", "/api/cron/jobs/{name}", Database, JOBS, Command::delete_job),
     route("GET", "/api/cron/jobs/{name}/changes", Database, READ, Command::job_changes),
     route("POST", "/api/cron/jobs/{name}/run", Database, RUN, Command::run_job),
+    route("POST", "/api/cron/pause", Database, JOBS, Command::pause).with_body_of(8_192),
+    route("POST", "/api/cron/resume", Database, JOBS, Command::resume),
+    route("GET", "/api/cron/pause", Database, READ, Command::read_pause),
     route("GET", "/", Memory, None, |_, _| Ok(Command::Dashboard)),
     route("GET", "/api-docs", Memory, None, |_, _| Ok(Command::Documentation)),
     route("GET", "/openapi.json", Memory, None, |_, _| Ok(Command::Document)),
@@ -244,6 +247,7 @@ mod tests {
             ("DELETE", "/api/cron/history", "GET, HEAD"),
             ("POST", "/api/cron/jobs/a", "GET, HEAD, PUT, PATCH, DELETE"),
             ("GET", "/api/cron/jobs/a/run", "POST"),
+            ("DELETE", "/api/cron/pause", "POST, GET, HEAD"),
             ("POST", "/health", "GET, HEAD"),
             ("POST", "/", "GET, HEAD"),
             ("PUT", "/api-docs", "GET, HEAD"),

@@ -40,6 +40,7 @@ mod openapi;
 mod outage;
 mod pages;
 mod panics;
+mod pause;
 mod pinned;
 mod preconditions;
 mod prefix;

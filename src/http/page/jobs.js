@@ -29,7 +29,16 @@ function jobsToShow(status) {
     return found.slice(0, JOB_ROWS_MAX);
 }
 
+function showPause(pause) {
+    byId("paused").hidden = !pause;
+    if (!pause) return say(byId("paused"), "");
+    const by = pause.by ? ` by ${pause.by}` : "";
+    const until = pause.until ? sinceToday(pause.until, shown.now) : "somebody resumes";
+    say(byId("paused"), `All jobs are paused${by} until ${until}: ${pause.reason}`);
+}
+
 function showJobs(status) {
+    showPause(status.pause);
     showCounts(status.counts);
     const body = byId("job-rows");
     const jobs = jobsToShow(status);

@@ -1,0 +1,79 @@
+//! The pause of everything: what its requests ask for, and their answers.
+
+use log::info;
+use serde::Serialize;
+
+use super::Asked;
+use super::call::Call;
+use super::command::{Command, refuse_preconditions};
+use super::handlers::{Api, Fault};
+use super::input::{Fields, Query};
+use super::problem::Problem;
+use super::reply::Reply;
+use crate::cron::{NewPause, Pause};
+use crate::timestamp;
+
+/// The answer to each of these requests: the pause that holds now.
+#[derive(Serialize)]
+struct Paused {
+    pause: Option<Pause>,
+}
+
+const REASON_CHARS_MAX: usize = 1_000;
+
+impl Command {
+    pub(super) fn pause(call: &Call, _: &str) -> Result<Command, Problem> {
+        refuse_preconditions(call)?;
+        let mut fields = Fields::parse(call)?;
+        let reason = fields.take_text("reason")?.ok_or_else(|| Problem::missing("reason"))?;
+        let until = fields.take_text("until")?;
+        fields.end()?;
+        if reason.trim().is_empty()
+            || reason.chars().count() > REASON_CHARS_MAX
+            || reason.contains('\0')
+        {
+            let rule = "`reason` must say why, in 1 to 1000 characters without NUL";
+            return Err(Problem::invalid_request("reason", rule));
+        }
+        let instant = |text: String| {
+            timestamp::parse(&text).ok_or_else(|| {
+                let rule = "`until` must be an instant with its offset from UTC, such as \
+                            2026-03-01T12:00:00Z or 2026-03-01T13:00:00+01:00";
+                Problem::invalid_request("until", rule)
+            })
+        };
+        Ok(Command::Pause(NewPause { reason, until: until.map(instant).transpose()? }))
+    }
+
+    pub(super) fn resume(call: &Call, _: &str) -> Result<Command, Problem> {
+        refuse_preconditions(call).map(|()| Command::Resume)
+    }
+
+    pub(super) fn read_pause(call: &Call, _: &str) -> Result<Command, Problem> {
+        Query::parse(call.query()).end().map(|()| Command::ReadPause)
+    }
+}
+
+impl Api {
+    pub(super) fn pause(&self, asked: &Asked<'_>, new: &NewPause) -> Result<Reply, Fault> {
+        let call = asked.call;
+        let Some(pause) = self.jobs.pause(asked.deadline, new, call.actor.as_deref())? else {
+            let rule = "`until` has passed already, by the database's clock";
+            return Err(Problem::invalid_request("until", rule).into());
+        };
+        let (request_id, by, reason) = (&call.request_id, call.by(), &pause.reason);
+        info!("event=all_paused request_id={request_id}{by} reason={reason:?}");
+        Ok(Reply::json(200, &Paused { pause: Some(pause) }))
+    }
+
+    pub(super) fn resume(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
+        self.jobs.resume(asked.deadline)?;
+        let (request_id, by) = (&asked.call.request_id, asked.call.by());
+        info!("event=all_resumed request_id={request_id}{by}");
+        Ok(Reply::json(200, &Paused { pause: None }))
+    }
+
+    pub(super) fn read_pause(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
+        Ok(Reply::json(200, &Paused { pause: self.jobs.paused(asked.deadline)? }))
+    }
+}
