@@ -65,6 +65,7 @@ use log::{info, warn};
 pub use function::{Context, Failure};
 pub use functions::{Function, Functions};
 pub use history::{Filter, FinishedRun};
+pub use job::set::{ChangedJob, Difference, JobSet, SetResult};
 pub use job::settings::{Arguments, CatchUp, Settings, SettingsChange};
 pub use job::{Action, ActionResult, Author, JobChange, Jobs};
 pub use lease::Outcome;

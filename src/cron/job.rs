@@ -6,6 +6,7 @@
 
 mod changes;
 mod save;
+pub(super) mod set;
 pub(super) mod settings;
 
 use std::sync::Arc;
@@ -190,11 +191,14 @@ impl Jobs {
         if !row.get::<_, bool>("meets") {
             return ActionResult::PreconditionFailed;
         }
-        if let Some((run_id, server)) = row.get::<_, Option<i64>>("run_id").zip(row.get("server")) {
-            Orphan { job: name.as_str().to_owned(), run_id, server }.tell(&self.metrics);
-        }
+        orphan(name.as_str(), row).iter().for_each(|orphan| orphan.tell(&self.metrics));
         ActionResult::Deleted
     }
+}
+
+fn orphan(job: &str, row: &Row) -> Option<Orphan> {
+    let (run_id, server) = row.get::<_, Option<i64>>("run_id").zip(row.get("server"))?;
+    Some(Orphan { job: job.to_owned(), run_id, server })
 }
 
 fn requested(row: &Row) -> ActionResult {

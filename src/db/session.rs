@@ -144,10 +144,22 @@ impl Session {
         &mut self,
         work: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
     ) -> Result<T, postgres::Error> {
+        self.transaction_if(|_| true, work)
+    }
+
+    /// The same, but what `work` has done is rolled back, too, unless it `stays`.
+    ///
+    /// # Errors
+    /// As of [`Session::transaction`].
+    pub fn transaction_if<T>(
+        &mut self,
+        stays: impl FnOnce(&T) -> bool,
+        work: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
+    ) -> Result<T, postgres::Error> {
         self.client.batch_execute("begin")?;
         let forgotten = std::mem::replace(&mut self.forgotten, true);
         let done = work(self);
-        let end = if done.is_ok() { "commit" } else { "rollback" };
+        let end = if done.as_ref().is_ok_and(stays) { "commit" } else { "rollback" };
         let ended = self.client.batch_execute(end);
         self.forgotten = forgotten || ended.is_err();
         let done = done?;

@@ -3,13 +3,14 @@
 
 use super::call::Call;
 use super::input::{Fields, Query};
+use super::job_set::read_job_set;
 use super::lanes::Lane;
 use super::media::Media;
 use super::problem::Problem;
 use super::sets::read_set;
 use super::settings::read_job_change;
 use crate::balance::{AsOf, Change, ChangeSet, IdempotencyKey, Selection};
-use crate::cron::{self, Action, Filter, JobFilter, Name, NewPause, Precondition};
+use crate::cron::{self, Action, Filter, JobFilter, JobSet, Name, NewPause, Precondition};
 use crate::users::{self, NewUser};
 
 /// Everything that can be asked for, validated.
@@ -57,17 +58,20 @@ pub enum Command {
     Resume,
     /// Whether everything is paused.
     ReadPause,
+    /// To make a set of jobs so, all or none.
+    ApplyJobs(JobSet),
 }
 
 const PAGE_DEFAULT: i64 = 100;
 const PAGE_MAX: i64 = 1_000;
 
 impl Command {
-    /// The lane that the request takes, if it changes balances.
+    /// The lane that the request takes, if it takes one.
     pub(super) fn lane(&self) -> Option<Lane> {
         match self {
             Command::ChangeBalance(change) => Some(Lane::User(change.user_id())),
             Command::ChangeAll(_) => Some(Lane::Sets),
+            Command::ApplyJobs(_) => Some(Lane::JobSets),
             _ => None,
         }
     }
@@ -127,6 +131,10 @@ impl Command {
         let limit = take_limit(&mut query)?;
         query.end()?;
         Ok(Command::JobChanges(existing(name)?, before, limit))
+    }
+
+    pub(super) fn put_jobs(call: &Call, _: &str) -> Result<Command, Problem> {
+        read_job_set(call).map(Command::ApplyJobs)
     }
 
     pub(super) fn put_job(call: &Call, name: &str) -> Result<Command, Problem> {

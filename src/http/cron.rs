@@ -84,38 +84,26 @@ impl Api {
         let result = self.jobs.steer(asked.deadline, name, action, demand, author)?;
         let settings = settings_of(action);
         let (job, request_id, by) = (name.as_str(), &call.request_id, call.by());
-        let problem = match result {
+        match result {
             ActionResult::Created => {
                 info!("event=job_created job={job} request_id={request_id}{by}{settings}");
                 let reply = self.changed_reply(asked, 201, name)?;
-                return Ok(reply.with_header("Location", format!("/api/cron/jobs/{job}")));
+                Ok(reply.with_header("Location", format!("/api/cron/jobs/{job}")))
             }
             ActionResult::Changed => {
                 info!("event=job_changed job={job} request_id={request_id}{by}{settings}");
-                return self.changed_reply(asked, 200, name);
+                self.changed_reply(asked, 200, name)
             }
             ActionResult::Due => {
                 info!("event=job_requested job={job} request_id={request_id}{by}");
-                return self.changed_reply(asked, 202, name);
+                self.changed_reply(asked, 202, name)
             }
             ActionResult::Deleted => {
                 info!("event=job_deleted job={job} request_id={request_id}{by}");
-                return Ok(Reply::no_content());
+                Ok(Reply::no_content())
             }
-            ActionResult::NotFound => Problem::job_not_found(job),
-            ActionResult::Running => Problem::job_running(job),
-            ActionResult::GroupRunning => Problem::group_running(job),
-            ActionResult::Paused => Problem::job_paused(job),
-            ActionResult::NoInstant => {
-                let rule = "`schedule` names no instant from now on";
-                Problem::invalid_request("schedule", rule)
-            }
-            ActionResult::WrongArguments(rule) => Problem::invalid_request("arguments", rule),
-            ActionResult::PreconditionFailed => Problem::precondition_failed(
-                "the job is not, or not any more, as the request demands",
-            ),
-        };
-        Err(problem.into())
+            why => Err(refusal(job, why).into()),
+        }
     }
 
     /// The job after a change. If it cannot be read, the change has been made all the same.
@@ -126,6 +114,26 @@ impl Api {
         })?;
         let job = job.ok_or_else(|| Problem::job_not_found(name.as_str()))?;
         Ok(job_reply(status, &job))
+    }
+}
+
+/// Why it was not done.
+pub(super) fn refusal(job: &str, result: ActionResult) -> Problem {
+    use ActionResult::{Changed, Created, Deleted, Due};
+    match result {
+        ActionResult::NotFound => Problem::job_not_found(job),
+        ActionResult::Running => Problem::job_running(job),
+        ActionResult::GroupRunning => Problem::group_running(job),
+        ActionResult::Paused => Problem::job_paused(job),
+        ActionResult::NoInstant => {
+            let rule = "`schedule` names no instant from now on";
+            Problem::invalid_request("schedule", rule)
+        }
+        ActionResult::WrongArguments(rule) => Problem::invalid_request("arguments", rule),
+        ActionResult::PreconditionFailed => {
+            Problem::precondition_failed("the job is not, or not any more, as the request demands")
+        }
+        Created | Changed | Due | Deleted => Problem::internal(),
     }
 }
 

@@ -87,6 +87,7 @@ impl Api {
             Command::Pause(new) => self.pause(asked, new),
             Command::Resume => self.resume(asked),
             Command::ReadPause => self.read_pause(asked),
+            Command::ApplyJobs(set) => self.apply_jobs(asked, set),
         }
     }
 

@@ -235,6 +235,12 @@ impl<'a> Query<'a> {
         self.take(name)?.map(|text| decoded(name, text)).transpose()
     }
 
+    /// Removes `true` or `false`; `None` if it is not given or empty.
+    pub(super) fn take_flag(&mut self, name: &'static str) -> Result<Option<bool>, Problem> {
+        let flag = self.take(name)?.map(str::parse).transpose();
+        flag.map_err(|_| Problem::invalid_request(name, format!("`{name}` must be true or false")))
+    }
+
     /// Removes a label of the client's own, as in a body: an empty one is refused.
     pub(super) fn take_label(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
         let label = |text| read_label(name, decoded(name, text)?);

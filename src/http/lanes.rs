@@ -20,7 +20,12 @@ pub(super) enum Lane {
     /// Those that change several users' balances, all of them in one lane: a set may wait for any
     /// user's row, so many at once would hold every worker.
     Sets,
+    /// Those that make a set of jobs so: one after the other, and each may be long.
+    JobSets,
 }
+
+/// How many sets of jobs may be parked: each may have a megabyte.
+const JOB_SETS_PARKED_MAX: usize = 8;
 
 /// How many of a lane may be in workers' hands.
 #[derive(Clone, Copy)]
@@ -68,6 +73,7 @@ impl InHandMax {
         match lane {
             Lane::User(_) => self.user,
             Lane::Sets => self.sets,
+            Lane::JobSets => 1,
         }
     }
 }
@@ -107,7 +113,9 @@ impl<T> Lanes<T> {
     /// # Errors
     /// The request comes back where as many are parked as may be.
     pub(super) fn park(&mut self, lane: Option<Lane>, item: T) -> Result<(), T> {
-        if self.parked.len() >= self.parked_max {
+        let job_sets = self.lanes.get(&Lane::JobSets).map_or(0, |lane| lane.parked.len());
+        let is_one_more = lane == Some(Lane::JobSets) && job_sets >= JOB_SETS_PARKED_MAX;
+        if is_one_more || self.parked.len() >= self.parked_max {
             return Err(item);
         }
         let number = self.next_number;

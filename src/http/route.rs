@@ -50,13 +50,14 @@ const JOBS: Option<Scope> = Some(Scope::Jobs);
 const RUN: Option<Scope> = Some(Scope::Run);
 
 /// All routes, the busiest first.
-pub static ROUTES: [Route; 24] = [
+pub static ROUTES: [Route; 25] = [
     route("POST", "/api/balance", Database, BALANCE, Command::change_balance),
     route("POST", "/api/changes", Database, BALANCE, Command::change_all).with_body_of(8_192),
     route("GET", "/health/live", Memory, None, |_, _| Ok(Command::Live)),
     route("GET", "/health/ready", Memory, None, |_, _| Ok(Command::Ready)),
     route("GET", "/metrics", Memory, READ, |_, _| Ok(Command::Metrics)),
     route("GET", "/api/cron/jobs", Database, READ, Command::cron_status),
+    route("PUT", "/api/cron/jobs", Database, JOBS, Command::put_jobs).with_body_of(1 << 20),
     route("GET", "/api/users", Database, READ, Command::list_users),
     route("POST", "/api/users", Database, BALANCE, Command::create_user),
     route("GET", "/api/users/{id}", Database, READ, Command::read_user),
@@ -103,12 +104,12 @@ impl Route {
     /// [`NoRoute`].
     pub fn find<'p>(method: &str, path: &'p str) -> Result<(&'static Route, &'p str), NoRoute> {
         let method = if method == "HEAD" { "GET" } else { method };
-        let same =
-            |(alias, known): &(&'static str, &'static str)| (*alias == path).then_some(*known);
-        let path = ALIASES.iter().find_map(same).unwrap_or(path);
+        let same = |(alias, known): &(&str, &'static str)| (*alias == path).then_some(*known);
+        let known = ALIASES.iter().find_map(same);
         let mut others = Vec::new();
-        for route in &ROUTES {
-            match argument(route.path, path) {
+        // A second name is one to read by.
+        for route in ROUTES.iter().filter(|it| known.is_none() || !it.changes_something()) {
+            match argument(route.path, known.unwrap_or(path)) {
                 Some(argument) if route.method == method => return Ok((route, argument)),
                 Some(_) => others.push(route.method),
                 None => {}
@@ -243,12 +244,13 @@ mod tests {
             ("PUT", "/api/users/1", "GET, HEAD"),
             ("POST", "/api/users/1/changes", "GET, HEAD"),
             ("PUT", "/api/users/1/balance", "GET, HEAD"),
-            ("POST", "/api/cron/jobs", "GET, HEAD"),
+            ("POST", "/api/cron/jobs", "GET, HEAD, PUT"),
             ("DELETE", "/api/cron/history", "GET, HEAD"),
             ("POST", "/api/cron/jobs/a", "GET, HEAD, PUT, PATCH, DELETE"),
             ("GET", "/api/cron/jobs/a/run", "POST"),
             ("DELETE", "/api/cron/pause", "POST, GET, HEAD"),
             ("POST", "/health", "GET, HEAD"),
+            ("PUT", "/api/cron/status", "GET, HEAD"),
             ("POST", "/", "GET, HEAD"),
             ("PUT", "/api-docs", "GET, HEAD"),
             ("TRACE", "/openapi.json", "GET, HEAD"),

@@ -28,6 +28,7 @@ mod idempotency;
 mod interleavings;
 mod job_changes;
 mod job_list;
+mod job_sets;
 mod jobs;
 mod jobs_command;
 mod labels;

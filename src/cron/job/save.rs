@@ -57,16 +57,16 @@ with changed as (
 select from changed";
 
 /// What is to be saved, and how.
-struct Save<'a> {
-    functions: &'a Functions,
-    name: &'a Name,
-    change: &'a SettingsChange,
-    precondition: &'a Precondition,
-    author: Author<'a>,
+pub(super) struct Save<'a> {
+    pub(super) functions: &'a Functions,
+    pub(super) name: &'a Name,
+    pub(super) change: &'a SettingsChange,
+    pub(super) precondition: &'a Precondition,
+    pub(super) author: Author<'a>,
 }
 
 /// None when somebody else has changed or created the job since it was read.
-type Saved = Result<Option<ActionResult>, postgres::Error>;
+pub(super) type Saved = Result<Option<ActionResult>, postgres::Error>;
 
 impl Jobs {
     /// Tries again whenever somebody else has changed the job since it was read.
@@ -96,7 +96,7 @@ impl Jobs {
 }
 
 impl Save<'_> {
-    fn create(&self, session: &mut Session, now: DateTime<Utc>) -> Saved {
+    pub(super) fn create(&self, session: &mut Session, now: DateTime<Utc>) -> Saved {
         let (true, Some(schedule)) = (self.change.is_whole, &self.change.schedule) else {
             return Ok(Some(ActionResult::NotFound));
         };
@@ -117,7 +117,7 @@ impl Save<'_> {
         Ok(created.map(|_| ActionResult::Created))
     }
 
-    fn apply(&self, session: &mut Session, id: i64, row: &Row) -> Saved {
+    pub(super) fn apply(&self, session: &mut Session, id: i64, row: &Row) -> Saved {
         if !row.get::<_, bool>("meets") {
             return Ok(Some(ActionResult::PreconditionFailed));
         }

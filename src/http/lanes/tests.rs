@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::Lane::{Sets, User};
+use super::Lane::{JobSets, Sets, User};
 use super::*;
 
 const IN_HAND_MAX: InHandMax = InHandMax { user: 2, sets: 1 };
@@ -48,6 +48,19 @@ fn a_crowd_at_one_user_and_the_others_take_turns() {
     let first: Vec<Item> = (0..4).filter_map(|_| lanes.next()).collect();
     assert_eq!(first, [(Some(User(1)), 0), (None, 9), (Some(User(2)), 10), (Some(User(1)), 1)]);
     assert_eq!(lanes.next(), None, "as many as may be are in hand");
+}
+
+#[test]
+fn one_set_of_jobs_is_in_hand_and_few_are_parked_for_each_may_be_long() {
+    let mut lanes = lanes(99);
+    let item = |number| (Some(JobSets), number);
+    assert_eq!(lanes.arrive(Some(JobSets), item(0)), Ok(Some(item(0))));
+    (1..9).for_each(|number| assert_eq!(lanes.arrive(Some(JobSets), item(number)), Ok(None)));
+    assert_eq!(lanes.arrive(Some(JobSets), item(9)), Err(item(9)));
+    assert_eq!(lanes.arrive(Some(User(1)), (Some(User(1)), 10)), Ok(Some((Some(User(1)), 10))));
+    lanes.leave(JobSets);
+    assert_eq!(lanes.next(), Some(item(1)));
+    assert_eq!(lanes.arrive(Some(JobSets), item(11)), Ok(None), "there is room again");
 }
 
 #[test]
