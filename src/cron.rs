@@ -26,7 +26,10 @@
 //!   (`running`). Then a thread that needs no database cancels the run, and ends the process if the
 //!   function does not return (`lease_watch`). The fencing token stops a late write (`lease`). One
 //!   thread renews and claims, so it claims nothing that it could not renew (`scheduler`).
-//! - **A function panics or fails.** The run is `failed`, and the job goes on with its next slot.
+//! - **A function panics or fails.** The run is `failed`. The slot is tried again if the job says
+//!   so; then the job goes on with its next slot.
+//! - **A function takes longer than it may**, or somebody asks to stop it. It is cancelled. If it
+//!   does not return, its lease is renewed all the same, so that the job never runs twice.
 //! - **Somebody locks a job's row** in an open transaction. Only that job waits.
 //! - **The replica is told to end.** Its runs are cancelled and recorded, and their jobs released.
 //! - **The database's clock jumps.** After a jump forward, nobody takes a job from its holder
@@ -35,7 +38,7 @@
 //! - **The database refuses** to write a run, or its end, into the history: the run is recorded as
 //!   failed, or given up, and the other jobs go on (`ends`, `claims`).
 //! - **Slots are missed** because the run before took longer, or because all replicas were down.
-//!   One run makes up for all of them.
+//!   One run makes up for all of them, or a row of the history tells of them (`lease/start`).
 
 mod claims;
 mod ends;
@@ -74,7 +77,7 @@ pub use name::{Name, NameFault};
 pub use pause::{NewPause, Pause};
 pub use precondition::Precondition;
 pub use schedule::{InvalidSchedule, Schedule, zones_in_use};
-pub use status::{Counts, Job, JobFilter, LastRun, STATES, Status};
+pub use status::{Counts, Job, JobFilter, LastRun, STATES, Status, Tries};
 
 use crate::db::{Db, Dedicated, Health, Limits, Manager, Target};
 use crate::metrics::Metrics;

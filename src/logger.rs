@@ -56,14 +56,20 @@
 //!
 //! Runs:
 //!
-//! - `run_started` (info) job, run, late_seconds: a run begins
-//! - `run_taken_over` (warn) job, run, late_seconds, from_run, from_server, reason: it begins, for
-//!   one whose lease ran out
+//! - `run_started` (info) job, run, attempt, late_seconds: a run begins
+//! - `run_taken_over` (warn) job, run, attempt, late_seconds, from_run, from_server, reason: it
+//!   begins, for one whose lease ran out
 //! - `run_abandoned` (warn) job, run, from_server, reason: closed for a replica whose lease ran
 //!   out; nobody takes the job over, for it is paused, deleted or of another build
 //! - `run_not_started` (error) job, run, reason, hint: no thread was left
 //! - `run_cancelled` (info, warn) job, run, reason, hint: its function has returned before its end
-//! - `run_ended` (info, warn) job, run, outcome, duration_seconds, detail: it is in the history
+//! - `run_timed_out` (warn) job, run, reason, returned_after_seconds: its function has returned,
+//!   which took longer than it may
+//! - `run_stopped` (info, warn) job, run, from_server, reason: its function has returned, or
+//!   another replica has closed the run, because somebody asked to stop it
+//! - `run_ended` (info, warn) job, run, attempt, outcome, duration_seconds, detail: it is in the
+//!   history
+//! - `retry_waits` (info) job, run, attempt, retry_seconds: this try of its slot comes after a time
 //! - `run_lost` (warn) job, run, outcome, duration_seconds, reason: its end was not written
 //! - `step_waits` (warn) job, run, reason, retry_ms: a step of a run waits for the database
 //! - `record_waits` (warn) job, run, reason, retry_ms: the end of a run waits for the database
@@ -98,6 +104,7 @@
 //!   it asked for
 //! - `job_deleted` (info) job, request_id, actor: by a request
 //! - `job_requested` (info) job, request_id, actor: "run now", by a request
+//! - `run_stop_asked` (info) job, run, request_id, actor: a run is to be stopped, by a request
 //!
 //! Requests:
 //!

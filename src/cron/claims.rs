@@ -162,12 +162,17 @@ impl Claims {
         };
         if let Some(orphan) = &claimed.taken_from {
             self.replica.metrics.runs.takeovers.inc();
-            self.replica.metrics.runs.abandoned(&orphan.job);
+            self.replica.metrics.runs.closed(&orphan.job, Outcome::Abandoned.name());
         }
-        self.replica.metrics.runs.claimed(&claimed.job, claimed.late_seconds);
+        let missed = claimed.missed();
+        let late_seconds = missed.is_none().then_some(claimed.start.late_seconds);
+        self.replica.metrics.runs.claimed(&claimed.job, late_seconds);
         let running = Arc::new(Running::new(claimed, attempted, self.replica.leases.term));
         self.replica.held.add(Arc::clone(&running));
-        if let Err(error) = self.start(&running) {
+        if let Some(detail) = missed {
+            let end = End { outcome: Outcome::Missed, detail, progress: 0.0 };
+            self.replica.held.ended(&running, end);
+        } else if let Err(error) = self.start(&running) {
             self.no_thread = Some(Instant::now());
             let (job, run) = (&running.claimed.job, running.claimed.run_id);
             error!(

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{Level, error, log, warn};
+use log::{Level, error, info, log, warn};
 
-use super::lease::{Claimed, Clock, End, Ended, Outcome};
+use super::lease::{Claimed, Clock, End, Ended, Outcome, Written};
 use super::replica::Replica;
 use super::running::{Reason, Running};
 use crate::db::{Dedicated, Error, Stage};
@@ -92,7 +92,7 @@ impl Ends {
                     }
                     self.again(ending, waited.clamp(PAUSE_MIN, RETRY));
                 }
-                Ok(Ended::Written(at)) => self.done(ending, Some(at)),
+                Ok(Ended::Written(written)) => self.done(ending, Some(&written)),
                 Ok(Ended::Lost) => self.done(ending, None),
                 Err(error) => {
                     tell_that_it_waits(&mut ending, error.reason());
@@ -123,7 +123,7 @@ impl Ends {
             // A cancelled or abandoned run keeps its outcome, so that its slot is run again.
             let outcome = match ending.end.outcome {
                 Outcome::Succeeded | Outcome::Failed => Outcome::Failed,
-                unfinished => unfinished,
+                other => other,
             };
             ending.end = End { outcome, detail, ..ending.end };
         }
@@ -140,20 +140,22 @@ impl Ends {
         self.let_go(&ending.run);
     }
 
-    /// The end was written `at` this time in seconds since 1970; none if the lease is lost.
-    fn done(&self, mut ending: Ending, at: Option<f64>) {
-        self.count_a_loss(&mut ending, at.is_none());
-        log_end(&ending, at.is_some());
-        let (job, outcome) = (&ending.run.claimed.job, ending.end.outcome);
-        if let Some(at) = at {
-            self.replica.metrics.runs.ended(
-                job,
-                outcome.name(),
-                ending.run.elapsed().as_secs_f64(),
-            );
-            if outcome == Outcome::Succeeded {
-                self.replica.metrics.runs.succeeded(job, at);
+    /// The end was written; none if the lease is lost.
+    fn done(&self, mut ending: Ending, written: Option<&Written>) {
+        self.count_a_loss(&mut ending, written.is_none());
+        log_end(&ending, written);
+        let (job, runs) = (&ending.run.claimed.job, &self.replica.metrics.runs);
+        match written {
+            Some(Written { outcome: Outcome::Missed, .. }) => {
+                runs.closed(job, Outcome::Missed.name());
             }
+            Some(Written { outcome, at, .. }) => {
+                runs.ended(job, outcome.name(), ending.run.elapsed().as_secs_f64());
+                if *outcome == Outcome::Succeeded {
+                    runs.succeeded(job, *at);
+                }
+            }
+            None => {}
         }
         self.let_go(&ending.run);
     }
@@ -187,25 +189,30 @@ fn ascii(text: &str) -> String {
 }
 
 /// Logs the end. Why a run was cancelled or abandoned was logged when its function returned.
-fn log_end(ending: &Ending, is_written: bool) {
-    let Claimed { job, run_id: run, .. } = &ending.run.claimed;
+fn log_end(ending: &Ending, written: Option<&Written>) {
+    let Claimed { job, run_id: run, attempt, .. } = &ending.run.claimed;
     let End { outcome, detail, .. } = &ending.end;
-    let (outcome_text, seconds) = (outcome.name(), ending.run.elapsed().as_secs_f64());
-    if !is_written {
+    let seconds = ending.run.elapsed().as_secs_f64();
+    let Some(Written { outcome, retry_seconds, .. }) = written else {
+        let outcome = outcome.name();
         warn!(
-            "event=run_lost job={job} run={run} outcome={outcome_text} \
-             duration_seconds={seconds:.3} reason=\"the lease was not held any more: nothing \
-             written\""
+            "event=run_lost job={job} run={run} outcome={outcome} duration_seconds={seconds:.3} \
+             reason=\"the lease was not held any more: nothing written\""
         );
         return;
-    }
-    let level = match outcome {
-        Outcome::Succeeded | Outcome::Cancelled => Level::Info,
-        Outcome::Failed | Outcome::Abandoned => Level::Warn,
     };
+    let level = match outcome {
+        Outcome::Succeeded | Outcome::Cancelled | Outcome::Stopped => Level::Info,
+        Outcome::Failed | Outcome::Abandoned | Outcome::TimedOut | Outcome::Missed => Level::Warn,
+    };
+    let outcome = outcome.name();
     log!(
         level,
-        "event=run_ended job={job} run={run} outcome={outcome_text} \
+        "event=run_ended job={job} run={run} attempt={attempt} outcome={outcome} \
          duration_seconds={seconds:.3} detail={detail:?}"
     );
+    if let Some(seconds) = retry_seconds {
+        let next = attempt + 1;
+        info!("event=retry_waits job={job} run={run} attempt={next} retry_seconds={seconds:.1}");
+    }
 }

@@ -16,9 +16,11 @@ use crate::db::{Db, Deadline, Session};
 /// Why a function did not complete its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The function stopped because its run was cancelled. The same slot is run again.
+    /// The function stopped because its run was cancelled. Unless somebody asked to stop it, or its
+    /// tries are used up, the same slot is run again.
     Cancelled,
-    /// The work failed, for this reason, which the history shows. The job waits for its next slot.
+    /// The work failed, for this reason, which the history shows. The same slot is tried again, or
+    /// the job waits for its next one.
     Failed(String),
 }
 
@@ -72,6 +74,12 @@ impl Context {
         self.running.claimed.run_id
     }
 
+    /// Which try of its slot this is: 1 for the first. A run that takes over from another, or goes
+    /// on after a drain, is the same try.
+    pub fn attempt(&self) -> i32 {
+        self.running.claimed.attempt
+    }
+
     /// The fencing token, larger with each claim of the job. Another system that refuses a smaller
     /// token than it has seen is safe from a function whose replica has lost the job.
     pub fn token(&self) -> i64 {
@@ -86,7 +94,8 @@ impl Context {
     /// A function has to call this before each step, and to return on an error.
     ///
     /// # Errors
-    /// [`Failure::Cancelled`] when the replica is shut down or can no longer rely on the lease.
+    /// [`Failure::Cancelled`] when the replica is shut down or can no longer rely on the lease,
+    /// when the run takes longer than it may, or when somebody asks to stop it.
     pub fn check(&self) -> Result<(), Failure> {
         match self.running.cancelled() {
             Some(_) => Err(Failure::Cancelled),
@@ -168,6 +177,19 @@ fn end_of(result: Result<String, Failure>, running: &Running, server: &str) -> E
     let end = |outcome, detail| End { outcome, detail, progress };
     match (result, running.reason()) {
         (Ok(detail), _) => End { outcome: Outcome::Succeeded, detail, progress: 1.0 },
+        (Err(failure), Some(reason @ (Reason::TimedOut | Reason::Stopped))) => {
+            let text = match failure {
+                Failure::Failed(text) => format!(": {text}"),
+                Failure::Cancelled => String::new(),
+            };
+            match (reason, running.claimed.time_max) {
+                (Reason::TimedOut, Some(max)) => {
+                    let max = max.as_secs();
+                    end(Outcome::TimedOut, format!("it took longer than {max} s{text}"))
+                }
+                _ => end(Outcome::Stopped, format!("somebody asked to stop it{text}")),
+            }
+        }
         (Err(Failure::Failed(text)), _) => end(Outcome::Failed, text),
         (Err(Failure::Cancelled), Some(Reason::ShutDown)) => {
             end(Outcome::Cancelled, format!("{server} was shut down"))
@@ -175,7 +197,7 @@ fn end_of(result: Result<String, Failure>, running: &Running, server: &str) -> E
         (Err(Failure::Cancelled), Some(Reason::Expired | Reason::Lost)) => {
             end(Outcome::Abandoned, format!("{server} could not renew its lease in time"))
         }
-        (Err(Failure::Cancelled), None) => {
+        (Err(Failure::Cancelled), _) => {
             end(Outcome::Failed, "the function stopped although nobody had told it to".to_owned())
         }
     }
@@ -188,12 +210,15 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
 }
 
 fn log_start(running: &Running) {
-    let Claimed { job, run_id: run, late_seconds: late, taken_from, .. } = &running.claimed;
+    let Claimed { job, run_id: run, attempt, start, taken_from, .. } = &running.claimed;
+    let late = start.late_seconds;
     match taken_from {
-        None => info!("event=run_started job={job} run={run} late_seconds={late:.3}"),
+        None => {
+            info!("event=run_started job={job} run={run} attempt={attempt} late_seconds={late:.3}");
+        }
         Some(Orphan { run_id: from_run, server: from_server, .. }) => warn!(
-            "event=run_taken_over job={job} run={run} late_seconds={late:.3} from_run={from_run} \
-             from_server={from_server} reason=\"its lease ran out\""
+            "event=run_taken_over job={job} run={run} attempt={attempt} late_seconds={late:.3} \
+             from_run={from_run} from_server={from_server} reason=\"its lease ran out\""
         ),
     }
 }
@@ -214,5 +239,13 @@ fn log_cancelled(running: &Running) {
             "event=run_cancelled job={job} run={run} reason=\"the database has given its lease to \
              somebody else\""
         ),
+        Some(Reason::TimedOut) => warn!(
+            "event=run_timed_out job={job} run={run} reason=\"it took longer than its job's \
+             maxSeconds\" returned_after_seconds={:.3}",
+            running.elapsed().as_secs_f64()
+        ),
+        Some(Reason::Stopped) => {
+            info!("event=run_stopped job={job} run={run} reason=\"somebody asked to stop it\"");
+        }
     }
 }

@@ -22,10 +22,12 @@ pub struct FinishedRun {
     pub job: String,
     /// The name of the function that the run called.
     pub function: String,
-    /// The name of the replica that ran it.
-    pub server: String,
-    /// `succeeded`, `failed`, `cancelled` or `abandoned`.
+    /// The name of the replica that ran it; none if the slot was missed.
+    pub server: Option<String>,
+    /// As [`super::Outcome::name`] writes it.
     pub outcome: String,
+    /// Which try of its slot it was: 1 for the first.
+    pub attempt: i32,
     /// The slot that the run was for, or the instant at which somebody asked for it.
     #[serde(serialize_with = "timestamp::as_text")]
     pub scheduled_at: DateTime<Utc>,
@@ -57,7 +59,8 @@ pub struct Filter {
 }
 
 const HISTORY: &str = "\
-select id, job, function, server, outcome, scheduled_at, started_at, finished_at, detail,
+select id, job, function, nullif(server, '') as server, outcome, attempt, scheduled_at, started_at,
+    finished_at, detail,
     greatest(0, extract(epoch from finished_at - started_at))::float8 as seconds
 from cron_runs
 where id < $1 and finished_at is not null
@@ -122,6 +125,7 @@ fn run(row: &postgres::Row) -> FinishedRun {
         function: row.get("function"),
         server: row.get("server"),
         outcome: row.get("outcome"),
+        attempt: row.get("attempt"),
         scheduled_at: row.get("scheduled_at"),
         started_at: row.get("started_at"),
         finished_at: row.get("finished_at"),

@@ -41,8 +41,11 @@ pub enum Action {
     /// at the cron expression's next instant. A new schedule counts from now. A job that was paused
     /// goes on with its next slot; the slots that it missed are not run.
     Save(Box<SettingsChange>),
-    /// Make it due at once. The slots of its schedule stay where they are.
+    /// Make it due at once, or the try that it waits for. The slots of its schedule stay where they
+    /// are.
     RunNow,
+    /// Stop the run with this id, wherever it goes on. The job waits for its next slot then.
+    Stop(i64),
     /// Delete it, unless it runs. Its history stays.
     Delete,
 }
@@ -64,6 +67,10 @@ pub enum ActionResult {
     Running,
     /// Refused: the job runs, and so does another one of the group that it was to have.
     GroupRunning,
+    /// The run with this id is told to stop: its replica sees this within a third of a lease.
+    Stopping(i64),
+    /// Refused: the run with this id is not the job's open one.
+    NotRunning(i64),
     /// Refused: the job is paused.
     Paused,
     /// Refused: the schedule names no instant from now on.
@@ -83,25 +90,41 @@ pub struct Jobs {
     metrics: Arc<Metrics>,
 }
 
-/// Makes a waiting job due. A job that is due already keeps its slot and its offer. The decision
+/// Makes a waiting job due; a slot that waits to be tried again stays the one that is tried. A job
+/// that is due already keeps its slot and its offer. The decision
 /// uses values read under the row's lock, since the statement's snapshot may be older. A row that
 /// somebody has locked is skipped: then the snapshot has to say whether the job runs.
 const RUN_NOW: &str = "\
 with job as (
     select id, enabled, holder is not null and locked_until >= now() as running,
         holder is null and locked_until >= now() as waiting,
+        attempt > 1 and tried_at = coalesce(requested_at, slot) as is_tried_again,
         $2::text[] is null or settings_tag(cron_jobs) = any($2) as meets
     from cron_jobs where name = $1
     for update skip locked
 ), asked as (
     update cron_jobs
-    set requested_at = clock_timestamp(), locked_until = clock_timestamp(), offered_at = null
+    set requested_at = case when is_tried_again then requested_at else clock_timestamp() end,
+        locked_until = clock_timestamp(), offered_at = null
     from job
     where cron_jobs.id = job.id and job.enabled and job.waiting and job.meets
 )
 select job.enabled, job.meets, job.id is null as busy,
     coalesce(job.running, seen.holder is not null and seen.locked_until >= now()) as running
 from cron_jobs seen left join job on true where seen.name = $1";
+
+/// Asks to stop a run, if it is open. Its holder reads this when it renews the lease; if the holder
+/// is dead, whoever sees the lease run out closes the run.
+const STOP: &str = "\
+with job as (
+    select id, (run_id = $3) is true as is_open,
+        $2::text[] is null or settings_tag(cron_jobs) = any($2) as meets
+    from cron_jobs where name = $1
+    for no key update
+), stopped as (
+    update cron_jobs set stop_run = $3 from job where cron_jobs.id = job.id and is_open and meets
+)
+select is_open, meets from job";
 
 /// Deletes a job that does not run. The table's trigger closes a run that a dead holder left open.
 /// A row that somebody has locked is skipped, as above.
@@ -154,6 +177,7 @@ impl Jobs {
         match action {
             Action::Save(change) => self.save(deadline, name, change, precondition, author),
             Action::RunNow => self.unless_running(deadline, RUN_NOW, &[&job, &tags], requested),
+            Action::Stop(run_id) => self.stop(deadline, name, *run_id, precondition),
             Action::Delete => {
                 let params: &[&(dyn ToSql + Sync)] =
                     &[&job, &tags, &author.token, &author.request_id];
@@ -186,6 +210,24 @@ impl Jobs {
         }
     }
 
+    fn stop(
+        &self,
+        deadline: &Deadline,
+        name: &Name,
+        run_id: i64,
+        precondition: &Precondition,
+    ) -> Result<ActionResult, Error> {
+        let row = self.db.run(deadline, |session| {
+            session.query_opt(STOP, &[&name.as_str(), &precondition.tags(), &run_id])
+        })?;
+        Ok(match row.map(|row| (row.get("is_open"), row.get("meets"))) {
+            None => ActionResult::NotFound,
+            Some((false, _)) => ActionResult::NotRunning(run_id),
+            Some((true, false)) => ActionResult::PreconditionFailed,
+            Some((true, true)) => ActionResult::Stopping(run_id),
+        })
+    }
+
     /// Counts and logs the run that a dead holder had left open, if there was one.
     fn deleted(&self, name: &Name, row: &Row) -> ActionResult {
         if !row.get::<_, bool>("meets") {
@@ -198,7 +240,7 @@ impl Jobs {
 
 fn orphan(job: &str, row: &Row) -> Option<Orphan> {
     let (run_id, server) = row.get::<_, Option<i64>>("run_id").zip(row.get("server"))?;
-    Some(Orphan { job: job.to_owned(), run_id, server })
+    Some(Orphan { job: job.to_owned(), run_id, server, is_stopped: false })
 }
 
 fn requested(row: &Row) -> ActionResult {

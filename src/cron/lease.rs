@@ -1,7 +1,7 @@
 //! Leases: every write to a lease or to an open run, each of them one statement.
 //!
 //! ```text
-//!            offer                claim                    end (finished: the next slot)
+//!            offer                claim         end (the next slot, or another try of the same)
 //!  waiting ────────▶ due, offered ────────▶ running ──────────────────────────────▶ waiting
 //!                       ▲                   │  ▲ │
 //!                       │                   └──┘ │ end (cancelled, abandoned: the same slot)
@@ -21,6 +21,7 @@ mod clock;
 mod end;
 mod mend;
 mod offer;
+mod start;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,7 +33,8 @@ use postgres::error::SqlState;
 
 pub(super) use clock::Clock;
 pub use end::Outcome;
-pub(super) use end::{End, Ended};
+pub(super) use end::{End, Ended, Written};
+pub(super) use start::Start;
 
 use super::job::settings::Arguments;
 use crate::db::Session;
@@ -51,12 +53,14 @@ pub(super) struct Leases {
     pub(super) functions: Vec<String>,
 }
 
-/// A run whose replica let the lease run out. It is now closed as `abandoned`.
+/// A run whose replica let the lease run out. It is now closed.
 #[derive(Clone, Debug)]
 pub(super) struct Orphan {
     pub(super) job: String,
     pub(super) run_id: i64,
     pub(super) server: String,
+    /// Whether somebody had asked to stop it: then it is `stopped`, else `abandoned`.
+    pub(super) is_stopped: bool,
 }
 
 /// A job that this process has claimed, and the run that the claim opened.
@@ -75,22 +79,40 @@ pub(super) struct Claimed {
     pub(super) slot: DateTime<Utc>,
     /// True when somebody asked for this run, so that it is not for the slot.
     pub(super) is_requested: bool,
-    /// The seconds from the slot, or from the request, to the start, by the database's clock.
-    pub(super) late_seconds: f64,
+    /// 1 for the first try of the slot.
+    pub(super) attempt: i32,
+    /// The longest that the run may take; none for any time.
+    pub(super) time_max: Option<Duration>,
+    pub(super) start: Start,
     /// The run of the holder before, whose lease had run out, if this claim is a takeover.
     pub(super) taken_from: Option<Orphan>,
 }
 
-/// Claims one job, closes the run that its last holder left open, and opens a new run. `opened`
+/// What a renewal has found of a run that still belongs to this process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Renewal {
+    /// False when the lease was not renewed, because somebody has locked the row.
+    pub(super) is_renewed: bool,
+    /// Whether somebody asks to stop the run.
+    pub(super) is_stopped: bool,
+}
+
+/// Claims one job, closes the run that its last holder left open, and opens a new run. A try that
+/// was begun goes on by its number; a slot that is past its deadline is not begun by this. `opened`
 /// counts the rows of `closed`, so that PostgreSQL closes first. If it inserted first, the index
 /// that allows only one open run per job would refuse the new run. It passes by the jobs of a group
 /// of which another one has a holder, and claims nothing while everything is paused.
 const CLAIM: &str = "\
 with picked as (
-    select id, name, function, arguments, token, schedule, slot, requested_at from cron_jobs
+    select id, name, function, arguments, token, schedule, slot, requested_at, tried_at, checkpoint,
+        max_seconds, start_within_seconds, catch_up,
+        case when tried_at = coalesce(requested_at, slot) and attempt > 0 then attempt end as tried,
+        requested_at is null and now() > slot + make_interval(secs => start_within_seconds)
+            as is_past_deadline
+    from cron_jobs
     where enabled and locked_until < now() and function = any ($1)
         and offered_at <= now() - make_interval(secs => $2) and id <> all ($6)
-        and (run_id is null
+        and (stop_run = run_id) is not true and (run_id is null
             or exists (select from cron_runs where cron_runs.id = run_id for update skip locked)
             or not exists (select from cron_runs where cron_runs.id = run_id))
         and (job_group is null or not exists (
@@ -106,20 +128,27 @@ with picked as (
     where job_id = (select id from picked) and finished_at is null
     returning id, server
 ), opened as (
-    insert into cron_runs (job_id, job, function, token, server, scheduled_at, started_at)
-    select id, name, function, token + 1, $4, coalesce(requested_at, slot), clock_timestamp()
+    insert into cron_runs
+        (job_id, job, function, token, server, scheduled_at, started_at, attempt)
+    select id, name, function, token + 1, $4, coalesce(requested_at, slot), clock_timestamp(),
+        coalesce(tried, 1)
     from picked where (select count(*) from closed) >= 0
-    returning id as run_id, job_id, token, started_at, scheduled_at
+    returning id as run_id, job_id, token, started_at, scheduled_at, attempt
 ), claimed as (
     update cron_jobs
     set token = opened.token, holder = $3, run_id = opened.run_id, offered_at = null,
-        locked_until = clock_timestamp() + make_interval(secs => $5)
-    from opened where cron_jobs.id = opened.job_id
+        locked_until = clock_timestamp() + make_interval(secs => $5), attempt = opened.attempt,
+        tried_at = case
+            when tried is null and is_past_deadline then picked.tried_at else scheduled_at end,
+        checkpoint = case when tried is not null then picked.checkpoint end
+    from opened join picked on picked.id = job_id where cron_jobs.id = job_id
     returning 1
 )
 select picked.id, name, function, arguments, opened.token, run_id, schedule, slot,
-    requested_at is not null as is_requested,
+    requested_at is not null as is_requested, attempt, max_seconds, started_at,
     greatest(0, extract(epoch from started_at - scheduled_at))::float8 as late,
+    tried is null and requested_at is null as is_first, catch_up = 'one' as catches_up,
+    start_within_seconds, is_past_deadline is true as is_past_deadline,
     (select id from closed) as closed_id, (select server from closed) as closed_server
 from picked join opened on opened.job_id = picked.id";
 
@@ -137,7 +166,7 @@ const RENEW: &str = "\
 with sign as (
     select * from unnest($1::bigint[], $2::bigint[], $3::text[]) as sign (job_id, token, holder)
 ), own as (
-    select id from cron_jobs join sign
+    select id, (stop_run = run_id) is true as is_stopped from cron_jobs join sign
         on id = job_id and cron_jobs.token = sign.token and cron_jobs.holder = sign.holder
 ), free as (
     select cron_jobs.id from cron_jobs join sign
@@ -149,7 +178,7 @@ with sign as (
     from free where cron_jobs.id = free.id
     returning cron_jobs.id
 )
-select own.id, renewed.id is not null as renewed
+select own.id, is_stopped, renewed.id is not null as renewed
 from own left join renewed on renewed.id = own.id";
 
 /// Writes the progress of runs into the history. It is not part of the renewal, so that a rule that
@@ -197,18 +226,21 @@ impl Leases {
     }
 
     /// Renews the leases of these runs. Returns, by the ids of their jobs, those that still belong
-    /// to this process; false when a lease was not renewed, because somebody has locked the row. A
-    /// run that is missing from the result has lost its lease.
+    /// to this process. A run that is missing from the result has lost its lease.
     pub(super) fn renew(
         &self,
         session: &mut Session,
         runs: &[&Claimed],
-    ) -> Answer<BTreeMap<i64, bool>> {
+    ) -> Answer<BTreeMap<i64, Renewal>> {
         let sign = |run: &&Claimed| (run.job_id, run.token, run.holder.clone());
         let (jobs, tokens, holders): (Vec<_>, Vec<_>, Vec<_>) = runs.iter().map(sign).collect();
         let term = self.term.as_secs_f64();
         let rows = session.query(RENEW, &[&jobs, &tokens, &holders, &term])?;
-        Ok(rows.iter().map(|row| (row.get("id"), row.get("renewed"))).collect())
+        let renewal = |row: &Row| Renewal {
+            is_renewed: row.get("renewed"),
+            is_stopped: row.get("is_stopped"),
+        };
+        Ok(rows.iter().map(|row| (row.get("id"), renewal(row))).collect())
     }
 
     /// Writes the progress of these runs, each from 0 to 1.
@@ -222,18 +254,25 @@ impl Leases {
 impl Orphan {
     /// Logs and counts that this replica has closed the run without taking the job over.
     pub(super) fn tell(&self, metrics: &Metrics) {
-        let Orphan { job, run_id: run, server: from_server } = self;
+        let Orphan { job, run_id: run, server: from_server, is_stopped } = self;
+        if *is_stopped {
+            warn!(
+                "event=run_stopped job={job} run={run} from_server={from_server} reason=\"somebody \
+                 asked to stop it, and its lease ran out\""
+            );
+            return metrics.runs.closed(job, Outcome::Stopped.name());
+        }
         warn!(
             "event=run_abandoned job={job} run={run} from_server={from_server} reason=\"its lease \
              ran out\""
         );
-        metrics.runs.abandoned(job);
+        metrics.runs.closed(job, Outcome::Abandoned.name());
     }
 }
 
 fn claimed(row: &Row, holder: String) -> Claimed {
     let job: String = row.get("name");
-    let orphan = |(run_id, server)| Orphan { job: job.clone(), run_id, server };
+    let orphan = |(run_id, server)| Orphan { job: job.clone(), run_id, server, is_stopped: false };
     let closed = row.get::<_, Option<i64>>("closed_id").zip(row.get("closed_server"));
     Claimed {
         job_id: row.get("id"),
@@ -245,10 +284,17 @@ fn claimed(row: &Row, holder: String) -> Claimed {
         schedule: row.get("schedule"),
         slot: row.get("slot"),
         is_requested: row.get("is_requested"),
-        late_seconds: row.get("late"),
+        attempt: row.get("attempt"),
+        time_max: row.get::<_, Option<i32>>("max_seconds").map(seconds),
+        start: Start::of(row),
         taken_from: closed.map(orphan),
         job,
     }
+}
+
+/// The table has no number of seconds below 0.
+fn seconds(number: i32) -> Duration {
+    Duration::from_secs(u64::from(number.unsigned_abs()))
 }
 
 /// True when another replica has just opened a run of this job, or of another one of its group: the

@@ -23,6 +23,10 @@ pub(super) enum Reason {
     Expired,
     /// The database says that another replica has the lease, or that the job is gone.
     Lost,
+    /// It takes longer than it may. Its lease is renewed until its function has returned.
+    TimedOut,
+    /// Somebody asked to stop it. Its lease is renewed until its function has returned.
+    Stopped,
 }
 
 /// A run, from its claim until its end is written.
@@ -73,11 +77,15 @@ impl Running {
         self.cancel.begin();
     }
 
-    /// Why the run was cancelled, if it was. Cancels it first if the trust window has ended, so
-    /// that no step begins after that, even when the lease watch is late.
+    /// Why the run was cancelled, if it was. Cancels it first if the trust window or its own time
+    /// has ended, so that no step begins after that, even when the lease watch is late.
     pub(super) fn cancelled(&self) -> Option<Reason> {
-        if !self.cancel.has_begun() && !self.is_trusted() {
-            self.cancel(Reason::Expired);
+        if !self.cancel.has_begun() {
+            if !self.is_trusted() {
+                self.cancel(Reason::Expired);
+            } else if self.claimed.time_max.is_some_and(|max| self.elapsed() >= max) {
+                self.cancel(Reason::TimedOut);
+            }
         }
         self.reason()
     }

@@ -151,13 +151,19 @@ impl Scheduler {
         })?;
         for run in &runs {
             match own.get(&run.claimed.job_id) {
-                Some(true) => run.renewed(attempted),
-                Some(false) => {}
+                Some(renewal) => {
+                    if renewal.is_renewed {
+                        run.renewed(attempted);
+                    }
+                    if renewal.is_stopped {
+                        run.cancel(Reason::Stopped);
+                    }
+                }
                 None => run.cancel(Reason::Lost),
             }
         }
         self.tell(&runs);
-        Ok(own.values().all(|is_renewed| *is_renewed))
+        Ok(own.values().all(|renewal| renewal.is_renewed))
     }
 
     /// Writes the progress that has changed. Nothing depends on it, so errors are ignored.

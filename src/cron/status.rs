@@ -1,6 +1,8 @@
 //! The state of every job. One query reads it from the rows that the replicas write, so that each
 //! replica gives the same answer.
 
+mod tries;
+
 use chrono::{DateTime, Utc};
 use postgres::Row;
 use postgres::types::ToSql;
@@ -13,6 +15,7 @@ use super::pause::{self, Pause};
 use super::schedule::Schedule;
 use crate::db::{Deadline, Error};
 use crate::timestamp;
+pub use tries::Tries;
 
 /// Which jobs are asked for: those that meet all that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,6 +95,9 @@ pub struct Job {
     /// When the job is due next; while a run is open, the first slot after now. None when paused.
     #[serde(serialize_with = "timestamp::as_text_or_null")]
     pub next_run_at: Option<DateTime<Utc>>,
+    /// What became of the tries to run it.
+    #[serde(flatten)]
+    pub tries: Tries,
     /// The last run that has ended; none if the history has none.
     pub last_run: Option<LastRun>,
     /// Names the present settings; [`super::Precondition::Tagged`] is compared with it.
@@ -105,9 +111,9 @@ pub struct Job {
 pub struct LastRun {
     /// The id of the run, as the history shows it.
     pub run_id: i64,
-    /// The name of the replica that ran it.
-    pub server: String,
-    /// `succeeded`, `failed`, `cancelled` or `abandoned`.
+    /// The name of the replica that ran it; none if its slot was missed.
+    pub server: Option<String>,
+    /// As [`super::Outcome::name`] writes it.
     pub outcome: String,
     /// When a replica claimed the job.
     #[serde(serialize_with = "timestamp::as_text")]
@@ -156,10 +162,21 @@ select clock.now, counts.*, reason, since, until, paused_by, asked_for.state,
     job.name, job.function, job.arguments, job.schedule, job.enabled, job.description, job.owner,
     job.max_seconds, job.retries, job.retry_after_seconds, job.start_within_seconds,
     job.catch_up, job.job_group, job.slot, job.requested_at,
+    job.attempt, job.locked_until, job.written_at, run.attempt as run_attempt,
+    job.attempt > 1 and job.tried_at = coalesce(job.requested_at, job.slot) as is_tried_again,
+    (clock.now - run.started_at > make_interval(secs => job.max_seconds + 5)) is true as overdue,
+    last.outcome is distinct from 'succeeded' and (
+        select outcome in ('failed', 'timed_out') from (
+            select outcome from cron_runs
+            where job_id = job.id and finished_at is not null
+            order by token desc limit 100
+        ) as recent
+        where outcome in ('succeeded', 'failed', 'timed_out') limit 1
+    ) is true as failing,
     settings_tag(job.*) as settings_tag, job.holder is not null as is_held,
     run.id as run_id, run.server, run.scheduled_at, run.started_at, run.progress,
     greatest(0, extract(epoch from clock.now - run.started_at))::float8 as elapsed,
-    last.id as last_id, last.server as last_server, last.outcome as last_outcome,
+    last.id as last_id, nullif(last.server, '') as last_server, last.outcome as last_outcome,
     last.started_at as last_started_at, last.finished_at as last_finished_at,
     greatest(0, extract(epoch from last.finished_at - last.started_at))::float8
         as last_seconds,
@@ -237,6 +254,7 @@ impl Jobs {
             elapsed_seconds: started_at.and(row.get::<_, Option<f64>>("elapsed")).map(to_millis),
             progress: row.get::<_, Option<f64>>("progress").map(to_millis),
             next_run_at: next_run_at(row, now),
+            tries: Tries::of(row),
             last_run: last_run(row),
             settings_tag: row.get("settings_tag"),
         })
@@ -250,7 +268,7 @@ fn next_run_at(row: &Row, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let slot: DateTime<Utc> = row.get("slot");
     let asked_for: Option<DateTime<Utc>> = row.get("requested_at");
     if !row.get::<_, bool>("is_held") {
-        return Some(asked_for.unwrap_or(slot));
+        return tries::next_attempt_at(row).or(asked_for).or(Some(slot));
     }
     let schedule = Schedule::parse_kept(row.get("schedule")).ok()?;
     if asked_for.is_some() { schedule.next(slot, now) } else { schedule.after(slot, now) }

@@ -166,6 +166,13 @@ impl Command {
     pub(super) fn run_job(call: &Call, name: &str) -> Result<Command, Problem> {
         Ok(Command::SteerJob(existing(name)?, Action::RunNow, read_precondition(call)?))
     }
+
+    pub(super) fn stop_job(call: &Call, name: &str) -> Result<Command, Problem> {
+        let mut fields = Fields::parse(call)?;
+        let run_id = fields.take_integer("runId")?;
+        fields.end()?;
+        Ok(Command::SteerJob(existing(name)?, Action::Stop(run_id), read_precondition(call)?))
+    }
 }
 
 /// What `POST /api/balance` asks for. Pure.

@@ -98,6 +98,10 @@ impl Api {
                 info!("event=job_requested job={job} request_id={request_id}{by}");
                 self.changed_reply(asked, 202, name)
             }
+            ActionResult::Stopping(run) => {
+                info!("event=run_stop_asked job={job} run={run} request_id={request_id}{by}");
+                self.changed_reply(asked, 202, name)
+            }
             ActionResult::Deleted => {
                 info!("event=job_deleted job={job} request_id={request_id}{by}");
                 Ok(Reply::no_content())
@@ -119,10 +123,11 @@ impl Api {
 
 /// Why it was not done.
 pub(super) fn refusal(job: &str, result: ActionResult) -> Problem {
-    use ActionResult::{Changed, Created, Deleted, Due};
+    use ActionResult::{Changed, Created, Deleted, Due, Stopping};
     match result {
         ActionResult::NotFound => Problem::job_not_found(job),
         ActionResult::Running => Problem::job_running(job),
+        ActionResult::NotRunning(run) => Problem::job_not_running(job, run),
         ActionResult::GroupRunning => Problem::group_running(job),
         ActionResult::Paused => Problem::job_paused(job),
         ActionResult::NoInstant => {
@@ -133,7 +138,7 @@ pub(super) fn refusal(job: &str, result: ActionResult) -> Problem {
         ActionResult::PreconditionFailed => {
             Problem::precondition_failed("the job is not, or not any more, as the request demands")
         }
-        Created | Changed | Due | Deleted => Problem::internal(),
+        Created | Changed | Due | Deleted | Stopping(_) => Problem::internal(),
     }
 }
 

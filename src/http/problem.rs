@@ -147,6 +147,11 @@ impl Problem {
         Problem::new(409, "job_running", detail)
     }
 
+    pub(super) fn job_not_running(name: &str, run_id: i64) -> Problem {
+        let detail = format!("the run {run_id} of the job {name:?} does not go on");
+        Problem::new(409, "job_not_running", detail)
+    }
+
     pub(super) fn job_paused(name: &str) -> Problem {
         let detail = format!("the job {name:?} is paused; enable it first");
         Problem::new(409, "job_paused", detail)

@@ -50,7 +50,7 @@ const JOBS: Option<Scope> = Some(Scope::Jobs);
 const RUN: Option<Scope> = Some(Scope::Run);
 
 /// All routes, the busiest first.
-pub static ROUTES: [Route; 25] = [
+pub static ROUTES: [Route; 26] = [
     route("POST", "/api/balance", Database, BALANCE, Command::change_balance),
     route("POST", "/api/changes", Database, BALANCE, Command::change_all).with_body_of(8_192),
     route("GET", "/health/live", Memory, None, |_, _| Ok(Command::Live)),
@@ -70,6 +70,7 @@ pub static ROUTES: [Route; 25] = [
     route("DELETE", "/api/cron/jobs/{name}", Database, JOBS, Command::delete_job),
     route("GET", "/api/cron/jobs/{name}/changes", Database, READ, Command::job_changes),
     route("POST", "/api/cron/jobs/{name}/run", Database, RUN, Command::run_job),
+    route("POST", "/api/cron/jobs/{name}/stop", Database, RUN, Command::stop_job),
     route("POST", "/api/cron/pause", Database, JOBS, Command::pause).with_body_of(8_192),
     route("POST", "/api/cron/resume", Database, JOBS, Command::resume),
     route("GET", "/api/cron/pause", Database, READ, Command::read_pause),

@@ -40,7 +40,8 @@ const JOBS_MAX: usize = 500;
 const OTHER_JOBS: &str = "_other";
 /// The library identifies a series by its label values, joined without a separator: so none of
 /// these may be the end of another.
-const OUTCOMES: [&str; 4] = ["succeeded", "failed", "cancelled", "abandoned"];
+const OUTCOMES: [&str; 7] =
+    ["succeeded", "failed", "cancelled", "abandoned", "timed_out", "stopped", "missed"];
 /// In seconds.
 const DURATION_BUCKETS: [f64; 11] =
     [0.1, 1.0, 10.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1_800.0, 3_600.0];
@@ -114,11 +115,12 @@ impl Runs {
         self.label(job);
     }
 
-    /// Notes that a run was claimed, `late_seconds` after its slot by the database's clock.
-    pub fn claimed(&self, job: &str, late_seconds: f64) {
+    /// Notes that a run was claimed, `late_seconds` after its slot by the database's clock; none if
+    /// its slot is missed, so that nothing is started.
+    pub fn claimed(&self, job: &str, late_seconds: Option<f64>) {
         self.know(job);
         self.running.inc();
-        self.lateness.observe(late_seconds);
+        late_seconds.into_iter().for_each(|seconds| self.lateness.observe(seconds));
     }
 
     /// Notes that a claimed run does not run here any more, whether its end was recorded or not.
@@ -133,9 +135,9 @@ impl Runs {
         self.duration.with_label_values(&[job]).observe(seconds);
     }
 
-    /// Counts a run of another replica that this one closed as abandoned.
-    pub fn abandoned(&self, job: &str) {
-        self.total.with_label_values(&[self.label(job), "abandoned"]).inc();
+    /// Counts a run that this replica has closed without having run it.
+    pub fn closed(&self, job: &str, outcome: &'static str) {
+        self.total.with_label_values(&[self.label(job), outcome]).inc();
     }
 
     /// Notes when a job succeeded, in seconds since 1970; an instant before the last is ignored.

@@ -23,6 +23,7 @@ const LEASES: Trial = Trial {
         ("running", "trial.runs(true, '15 min')"),
         ("expired", "trial.runs(true, '-1 min')"),
         ("orphaned", "trial.runs(false, '-1 min')"),
+        ("stopped", "trial.was_stopped()"),
         ("set_back", "trial.was_set_back()"),
         ("waiting_set_back", "trial.waits_set_back()"),
         ("ended_for_1", "trial.ends_for(1, true)"),

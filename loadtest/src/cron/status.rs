@@ -1,7 +1,7 @@
 //! The two documents that are read: the status of all jobs and pages of the history. Members that
 //! decide nothing here are not read.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::moment::Moment;
 
@@ -67,7 +67,8 @@ pub(super) enum State {
 pub(super) struct LastRun {
     /// Higher than that of the run before.
     pub(super) run_id: i64,
-    /// Who ran it.
+    /// Who ran it; empty if its slot was missed.
+    #[serde(deserialize_with = "nobody_or_text")]
     pub(super) server: String,
     /// How it ended.
     pub(super) outcome: Outcome,
@@ -102,7 +103,8 @@ pub(super) struct Run {
     pub(super) run_id: i64,
     /// The job's name.
     pub(super) job: String,
-    /// Who ran it.
+    /// Who ran it; empty if its slot was missed.
+    #[serde(deserialize_with = "nobody_or_text")]
     pub(super) server: String,
     /// How it ended.
     pub(super) outcome: Outcome,
@@ -116,7 +118,7 @@ pub(super) struct Run {
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Outcome {
     /// It did its work.
     Succeeded,
@@ -126,6 +128,17 @@ pub(super) enum Outcome {
     Cancelled,
     /// Its replica died or lost the lease.
     Abandoned,
+    /// It took longer than it may.
+    TimedOut,
+    /// Somebody asked to stop it.
+    Stopped,
+    /// Nobody ran it: its slot was too long ago.
+    Missed,
+}
+
+/// An empty text for null.
+fn nobody_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl Job {
@@ -161,6 +174,9 @@ impl Outcome {
             Outcome::Failed => "failed",
             Outcome::Cancelled => "cancelled",
             Outcome::Abandoned => "abandoned",
+            Outcome::TimedOut => "timed_out",
+            Outcome::Stopped => "stopped",
+            Outcome::Missed => "missed",
         }
     }
 }

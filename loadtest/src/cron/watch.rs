@@ -10,7 +10,7 @@ use super::chronicle::Chronicle;
 use super::interrupt::Interrupt;
 use super::record::Record;
 use super::screen::Screen;
-use super::status::{Page, Run, Status};
+use super::status::{Outcome, Page, Run, Status};
 use super::table::View;
 use crate::client::{BaseUrl, Caller, Target};
 
@@ -125,6 +125,8 @@ impl Watch {
                 break;
             }
         }
+        // Nobody ran a slot that was missed.
+        result.iter_mut().for_each(|runs| runs.retain(|run| run.outcome != Outcome::Missed));
         result
     }
 

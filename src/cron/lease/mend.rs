@@ -23,12 +23,14 @@ type Waiting = (i64, DateTime<Utc>, DateTime<Utc>);
 /// The most rows per call, because a renewal may have to wait for the call.
 const LOOK_MAX: i64 = 100;
 
-/// Lets each lease that was written in the future last its own length from now, keeps due jobs due,
-/// and returns all rows that were written in the future.
+/// Lets each lease that was written in the future last its own length from now, and so each pause
+/// before another try; keeps due jobs due, and returns all rows that were written in the future.
 const MEND: &str = "\
 with ahead as (
-    select id, name, schedule, slot, written_at, holder is not null as is_held,
-        holder is null and requested_at is null and locked_until = slot as waits
+    select id, name, schedule, slot, written_at,
+        holder is not null or (attempt > 1 and tried_at = coalesce(requested_at, slot)) as lasts,
+        holder is null and requested_at is null and locked_until = slot as waits,
+        tried_at = coalesce(requested_at, slot) as is_tried
     from cron_jobs
     where written_at > (select now() + interval '1 second') and (enabled or holder is not null)
     limit $1
@@ -36,10 +38,12 @@ with ahead as (
 ), mended as (
     update cron_jobs
     set locked_until = clock_timestamp()
-            + case when is_held then cron_jobs.locked_until - cron_jobs.written_at
+            + case when lasts then cron_jobs.locked_until - cron_jobs.written_at
                 else interval '0' end,
-        requested_at = case when cron_jobs.requested_at is not null or not is_held
-            then least(cron_jobs.requested_at, clock_timestamp()) end,
+        requested_at = case when cron_jobs.requested_at is not null or not lasts
+            then least(cron_jobs.requested_at, now()) end,
+        tried_at = case when is_tried and (cron_jobs.requested_at is not null or not lasts)
+            then least(cron_jobs.requested_at, now()) else tried_at end,
         offered_at = null
     from ahead where cron_jobs.id = ahead.id and not waits
     returning 1

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::clock::{Clock, Jump};
+use super::end::next_slot;
 use super::{Answer, Leases, Orphan};
 use crate::cron::pause::{self, Pause};
 use crate::db::Session;
@@ -21,7 +22,8 @@ pub(in crate::cron) struct Offers {
     pub(in crate::cron) oldest: Duration,
     /// Due jobs whose function this build lacks, each as `job function`. Other builds run them.
     pub(in crate::cron) unknown: Vec<String>,
-    /// Ids of jobs of dead replicas that may never be taken over: paused, or unknown to this build.
+    /// Ids of jobs of dead replicas that may never be taken over: paused, unknown to this build, or
+    /// with a run that somebody asked to stop.
     pub(in crate::cron) orphaned: Vec<i64>,
     pub(in crate::cron) jump: Jump,
     /// True when there may be more to write than one poll may.
@@ -55,9 +57,10 @@ with pause as materialized (
     select case when exists (select from pause) then 'infinity'
         else now() - make_interval(secs => $2) end as at
 ), over as materialized (
-    select id, enabled, function from cron_jobs
+    select id, not enabled or function <> all ($1) or (stop_run = run_id) is true as is_orphaned
+    from cron_jobs
     where holder is not null and locked_until < now()
-        and (not enabled or offered_at is null)
+        and (not enabled or offered_at is null or stop_run = run_id)
         and now() - (
             select expected
             from unnest($4::float8[], $5::timestamptz[]) as known (age, expected)
@@ -66,7 +69,8 @@ with pause as materialized (
 ), alone as (
     select id from cron_jobs
     where enabled and offered_at is null and locked_until < now() and function = any ($1)
-        and case when holder is null then job_group is null else id in (select id from over) end
+        and case when holder is null then job_group is null
+            else id in (select id from over where not is_orphaned) end
         and not exists (select from pause)
     order by locked_until limit $6
     for update skip locked
@@ -137,31 +141,44 @@ select now() as at, (select count(*) from offered) >= $6 as is_cut,
         where function <> all ($1) limit 10
     ) as unknown,
     array(
-        select id from over where not enabled or function <> all ($1) order by random() limit 10
+        select id from over where is_orphaned order by random() limit 10
     ) as orphaned,
     reason, since, until, paused_by
 from (values (1)) as one left join pause on true";
 
-/// Closes the run that a dead replica left open, and removes the holder from its job.
+/// What the next slot of a job is computed from.
+const ORPHAN: &str = "\
+select schedule, slot, requested_at is not null as is_requested, clock_timestamp() as now
+from cron_jobs where id = $1";
+
+/// Closes the run that a dead replica left open, and removes the holder from its job. If somebody
+/// asked to stop that run, the job goes on with its next slot, if the schedule is still the one
+/// from which that was computed; none if the schedule names no further instant.
 const FREE: &str = "\
 with orphaned as (
-    select id, run_id from cron_jobs
+    select id, run_id, (stop_run = run_id) is true as is_stopped from cron_jobs
     where id = $1 and holder is not null and locked_until < now()
+        and ((stop_run = run_id) is not true or schedule = $2)
         and (exists (select from cron_runs where cron_runs.id = run_id for update skip locked)
             or not exists (select from cron_runs where cron_runs.id = run_id))
     for update skip locked
 ), closed as (
     update cron_runs
-    set outcome = 'abandoned', finished_at = clock_timestamp(),
-        detail = 'the lease of ' || server || ' ran out'
+    set outcome = case when is_stopped then 'stopped' else 'abandoned' end,
+        finished_at = clock_timestamp(), detail = 'the lease of ' || server || ' ran out'
     from orphaned where cron_runs.id = orphaned.run_id
-    returning cron_runs.id, job, server
+    returning cron_runs.id, job, server, is_stopped
 ), freed as (
-    update cron_jobs set holder = null, run_id = null, offered_at = null,
-        requested_at = case when enabled then requested_at end
+    update cron_jobs set holder = null, run_id = null, offered_at = null, stop_run = null,
+        requested_at = case when enabled and not is_stopped then requested_at end,
+        slot = case when is_stopped then coalesce($3, slot) else slot end,
+        locked_until = case when is_stopped then coalesce($3, locked_until) else locked_until end,
+        attempt = case when is_stopped then 0 else attempt end,
+        checkpoint = case when is_stopped then null else checkpoint end,
+        enabled = enabled and not (is_stopped and $3 is null)
     from orphaned where cron_jobs.id = orphaned.id
 )
-select id, job, server from closed";
+select id, job, server, is_stopped from closed";
 
 impl Leases {
     /// Offers the jobs that are due and free, and counts what can be claimed. Also notes the poll
@@ -196,13 +213,20 @@ impl Leases {
     }
 
     /// Closes the run that a dead replica left open of a job that may never be taken over. None
-    /// when there was none to close.
+    /// when there was none to close, or when the schedule was changed meanwhile.
     pub(in crate::cron) fn free(session: &mut Session, job_id: i64) -> Answer<Option<Orphan>> {
-        let row = session.query_opt(FREE, &[&job_id])?;
+        let Some(orphan) = session.query_opt(ORPHAN, &[&job_id])? else {
+            return Ok(None);
+        };
+        let schedule: &str = orphan.get("schedule");
+        let (slot, is_requested) = (orphan.get("slot"), orphan.get("is_requested"));
+        let next = next_slot(schedule, slot, is_requested, orphan.get("now"));
+        let row = session.query_opt(FREE, &[&job_id, &schedule, &next])?;
         Ok(row.map(|row| Orphan {
             job: row.get("job"),
             run_id: row.get("id"),
             server: row.get("server"),
+            is_stopped: row.get("is_stopped"),
         }))
     }
 }

@@ -49,7 +49,7 @@ function historyLost(error) {
 function historyRow(run) {
     const outcome = make("span", { class: `outcome ${run.outcome}` }, `${SIGNS[run.outcome]} ${run.outcome}`);
     return make("tr", { "data-run": run.runId },
-        make("td", {}, String(run.runId)), make("td", {}, run.job), make("td", {}, run.server),
+        make("td", {}, String(run.runId)), make("td", {}, run.job), make("td", {}, run.server ?? "–"),
         make("td", {}, outcome), make("td", { title: dayAndTime(run.startedAt) }, sinceToday(run.startedAt, databaseNow())),
         make("td", {}, span(run.durationSeconds)),
         make("td", {}, make("span", { class: "detail", title: run.detail }, run.detail ?? "")));

@@ -4,6 +4,7 @@
 const SIGNS = {
     running: "▶", waiting: "◷", due: "●", paused: "❚❚", stalled: "!",
     succeeded: "✓", failed: "✗", cancelled: "↷", abandoned: "!",
+    timed_out: "⧖", stopped: "■", missed: "∅",
 };
 
 /** More rows would only slow the page down: the field above finds the others. */
@@ -127,7 +128,7 @@ function fillLastRun(row, { lastRun: last, functionKnown }) {
     row.last.className = last ? `outcome ${last.outcome}` : "quiet";
     const words = last && `${SIGNS[last.outcome]} ${last.outcome} at ${sinceToday(last.finishedAt, shown.now)}`;
     say(row.last, words ?? "none yet");
-    const told = last ? `on ${last.server}${last.detail ? `: ${last.detail}` : ""}` : "";
+    const told = last ? `${last.server ? `on ${last.server}` : "on no server"}${last.detail ? `: ${last.detail}` : ""}` : "";
     const detail = functionKnown ? told : `the build of ${shown.servedBy} has no such function`;
     say(row.detail, detail);
     row.detail.title = detail;

@@ -24,7 +24,8 @@ function timelineRuns(status) {
         runId: job.runId, job: job.name, server: job.server, outcome: "running",
         scheduledAt: job.scheduledAt, startedAt: job.startedAt, finishedAt: null,
     }));
-    const over = [...ended.values()].filter((run) => !open.some((other) => other.runId === run.runId));
+    // A slot that was missed was on no server.
+    const over = [...ended.values()].filter((run) => run.server && !open.some((other) => other.runId === run.runId));
     return [...over, ...open].sort((one, other) => one.runId - other.runId);
 }
 

@@ -6,7 +6,9 @@ create schema trial;
 alter sequence cron_runs_id_seq restart with 100;
 
 -- How the job was, and the tag by which the settings were read, before the statements began.
-create table trial.before (slot timestamptz, schedule text, tag text, written_at timestamptz);
+create table trial.before (
+    slot timestamptz, schedule text, tag text, written_at timestamptz, stop_run bigint
+);
 
 -- By how much a session's clock is ahead. The sessions find these functions before the system's.
 create table trial.ahead (session int, by interval);
@@ -70,7 +72,7 @@ $$;
 create function trial.begin() returns void language plpgsql as $$
 begin
     insert into trial.before
-    select slot, schedule, settings_tag(cron_jobs), written_at from cron_jobs;
+    select slot, schedule, settings_tag(cron_jobs), written_at, stop_run from cron_jobs;
     delete from trial.ends;
 end
 $$;
@@ -101,6 +103,14 @@ begin
         case when enabled and lease < '0' then now() - interval '90 s' end, 7, 'old#1', 1);
     insert into cron_runs (id, job_id, job, function, token, server, scheduled_at, started_at)
     values (1, 1, 'job', 'quick', 7, 'old', now() - interval '3 min', now() - interval '3 min');
+end
+$$;
+
+-- The lease has ended of a run that somebody had asked to stop.
+create function trial.was_stopped() returns void language plpgsql as $$
+begin
+    perform trial.runs(true, '-1 min');
+    update cron_jobs set stop_run = 1;
 end
 $$;
 
@@ -155,13 +165,19 @@ union all
     from cron_jobs job join trial.before using (schedule)
     where job.id = 1 and job.slot <> before.slot and not exists (
         select from cron_runs run
-        where run.job_id = 1 and run.scheduled_at = before.slot and run.outcome = 'succeeded')
+        where run.job_id = 1 and run.scheduled_at = before.slot
+            and run.outcome in ('succeeded', 'stopped'))
+union all
+    select 'a run that was to be stopped is followed by another of its slot'
+    from trial.before join cron_runs run on scheduled_at = slot
+    where stop_run = 1 and token > 7
 union all
     select 'a slot that was run is due again'
     from cron_jobs job join trial.before using (schedule, slot)
     where job.id = 1 and exists (
         select from cron_runs run
-        where run.job_id = 1 and run.scheduled_at = before.slot and run.outcome = 'succeeded')
+        where run.job_id = 1 and run.scheduled_at = before.slot
+            and run.outcome in ('succeeded', 'stopped'))
 union all
     select 'a job waits for a slot of the schedule that it had'
     from cron_jobs job join trial.before using (slot)

@@ -53,7 +53,9 @@ pub(super) fn leases() -> Vec<Statement> {
         statement("OFFER", offer("OFFER"), |_| {
             "array['quick'], 60, 100, array[1e9], array[now()], 500".to_owned()
         }),
-        statement("FREE", offer("FREE"), |_| "1".to_owned()),
+        statement("FREE", offer("FREE"), |_| {
+            "1, 'every 1h', clock_timestamp() + interval '1 h'".to_owned()
+        }),
         statement("MEND", mend("MEND"), |_| "500".to_owned()),
         statement("MEND_SLOTS", mend("MEND_SLOTS"), |_| {
             "array[1], array[trial.written_at()], array[trial.slot()]".to_owned()
@@ -91,6 +93,7 @@ pub(super) fn leases() -> Vec<Statement> {
         }),
         statement("RUN_NOW", job("RUN_NOW"), |_| "'job', null".to_owned()),
         statement("DELETE", job("DELETE"), |_| "'job', null, 'ci', 'id'".to_owned()),
+        statement("STOP", job("STOP"), |_| "'job', null, 1".to_owned()),
         statement("CREATE", save("CREATE"), |_| {
             let settings = settings("every 1h", true);
             format!("{settings}, 'job', clock_timestamp() + interval '1 h', 'ci', 'id'")

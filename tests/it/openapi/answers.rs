@@ -115,13 +115,22 @@ fn assert_headers(document: &Value, response: &Value, answer: &Answer, what: &st
     }
 }
 
-/// The example job is there, unless it is to be made.
-fn prepare(addr: SocketAddr, operation: &Operation) {
+/// The example job is there, unless it is to be made, and runs if its run is to be stopped.
+fn prepare(database: &Database, addr: SocketAddr, operation: &Operation) {
     let job = r#"{"function":"count-primes","schedule":"every 5m","enabled":true}"#;
     let is_made = operation.value["operationId"] == "putJob";
     let method = if is_made { "DELETE" } else { "PUT" };
     let prepared = ask(addr, &format!("{method} /api/cron/jobs/my-job"), &[RIGHT], job);
     assert!(prepared.status < 300, "{}", prepared.status);
+    if operation.value["operationId"] == "stopRun" {
+        let runs = "insert into cron_runs \
+            (id, job_id, job, function, token, server, scheduled_at, started_at) \
+            select 10, id, name, function, 1, 'a', slot, now() from cron_jobs \
+            where name = 'my-job'; \
+            update cron_jobs set token = 1, holder = 'a#1', run_id = 10, \
+            locked_until = now() + interval '1 h' where name = 'my-job'";
+        database.connect().batch_execute(runs).expect("a run");
+    }
 }
 
 #[test]
@@ -131,7 +140,7 @@ fn every_example_request_is_answered_as_documented() {
     let local = Local::start_with(database.url(), options);
     let document = document();
     for operation in operations() {
-        prepare(local.addr, &operation);
+        prepare(&database, local.addr, &operation);
         let mut seen = Vec::new();
         for Request { target, headers, body } in requests(&document, &operation) {
             let headers: Vec<&str> = headers.iter().map(String::as_str).collect();

@@ -155,6 +155,7 @@ fn refusals(addr: SocketAddr) -> Vec<Answer> {
         get(addr, "/api/users/1/balance?number=20"),
         post(addr, "/api/users/1", ""),
         post(addr, "/api/cron/jobs/my-job/run", ""),
+        post(addr, "/api/cron/jobs/my-job/stop", r#"{"runId":10}"#),
         user(0),
         user(1),
         named(),

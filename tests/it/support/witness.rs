@@ -48,6 +48,7 @@ fn process() {
             .with("witness", move |context| steps(&polite, context, true))
             .with("stubborn", move |context| steps(&stubborn, context, false))
             .with("fenced", fenced_steps)
+            .with("third-time-lucky", third_time_lucky)
             .with("short", move |context| short_steps(&brief, context))
     };
     let (told, end) = mpsc::channel();
@@ -94,6 +95,15 @@ fn fenced_steps(context: &Context) -> Result<String, Failure> {
     loop {
         let (job, run) = (context.job(), context.run_id());
         context.step(|session| session.query(FENCED_STEP, &[&job, &run]))?;
+    }
+}
+
+/// Takes a while, and fails the first two times.
+fn third_time_lucky(context: &Context) -> Result<String, Failure> {
+    context.wait(Duration::from_secs(2))?;
+    match context.attempt() {
+        1 | 2 => Err(Failure::Failed("no luck".to_owned())),
+        _ => Ok("luck".to_owned()),
     }
 }
 
