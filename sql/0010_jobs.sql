@@ -49,10 +49,11 @@ alter table cron_runs
     add constraint cron_runs_outcome_check check (outcome in
         ('succeeded', 'failed', 'cancelled', 'abandoned', 'timed_out', 'stopped', 'missed'));
 
--- What functions say while they run. The history that is pruned takes its lines along.
+-- What functions say while they run. A run that is deleted takes its lines along, whoever deletes it:
+-- replicas of earlier builds prune the history, too, and know nothing of lines.
 create table cron_run_lines (
-    run_id bigint not null,
-    -- 1, 2, 3 … Where the first ones are missing, they were too many.
+    run_id bigint not null references cron_runs on delete cascade,
+    -- 1, 2, 3 and so on. Where the first ones are missing, they were too many.
     number integer not null,
     said_at timestamptz not null,
     line text not null,

@@ -11,9 +11,9 @@
 //!   held (the runs of this process) ◀── lease_watch: cancels them after the trust window
 //! ```
 //!
-//! The files use each other one way: `lease` ◀ `running` (one run) ◀ `function` (its call),
-//! `held` (all runs; shared in `replica`) ◀ `claims` (they begin), `ends` (they are written) ◀
-//! `scheduler`.
+//! The files use each other one way: `said` (a run's lines) ◀ `lease` ◀ `running` (one run) ◀
+//! `function` (its call), `held` (all runs; shared in `replica`), `telling` (their news) ◀ `claims`
+//! (they begin), `ends` (they are written) ◀ `scheduler`.
 //!
 //! A job's life: it waits for its slot. After that it is due, and the first replica that sees this
 //! writes the instant of the offer. A replica claims it, which opens a run and gives a lease. The
@@ -40,6 +40,7 @@
 //! - **Slots are missed** because the run before took longer, or because all replicas were down.
 //!   One run makes up for all of them, or a row of the history tells of them (`lease/start`).
 
+mod checkpoint;
 mod claims;
 mod ends;
 mod function;
@@ -53,10 +54,13 @@ mod name;
 mod pause;
 mod precondition;
 mod replica;
+mod run;
 mod running;
+mod said;
 mod schedule;
 mod scheduler;
 mod status;
+mod telling;
 
 use std::io;
 use std::sync::Arc;
@@ -76,6 +80,7 @@ pub use lease_watch::LEASE_LOST;
 pub use name::{Name, NameFault};
 pub use pause::{NewPause, Pause};
 pub use precondition::Precondition;
+pub use run::{Log, Run, RunLine};
 pub use schedule::{InvalidSchedule, Schedule, zones_in_use};
 pub use status::{Counts, Job, JobFilter, LastRun, STATES, Status, Tries};
 

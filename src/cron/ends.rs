@@ -9,6 +9,8 @@ use log::{Level, error, info, log, warn};
 use super::lease::{Claimed, Clock, End, Ended, Outcome, Written};
 use super::replica::Replica;
 use super::running::{Reason, Running};
+use super::said::ascii;
+use super::telling::tell;
 use crate::db::{Dedicated, Error, Stage};
 
 /// The ends that this replica still has to write.
@@ -82,9 +84,14 @@ impl Ends {
                 continue;
             }
             tried = true;
+            if ending.run.has_lines() {
+                tell(connection, &[Arc::clone(&ending.run)]);
+            }
             let (run, end) = (&ending.run.claimed, &ending.end);
-            match connection.run(|session| self.replica.leases.end(session, run, end, clock.now()))
-            {
+            let checkpoint = ending.run.unsaved_checkpoint();
+            match connection.run(|session| {
+                self.replica.leases.end(session, run, end, checkpoint.as_deref(), clock.now())
+            }) {
                 Ok(Ended::Busy) => {
                     let waited = ending.since.elapsed();
                     if waited > LOCKED_MAX {
@@ -181,11 +188,6 @@ fn tell_that_it_waits(ending: &mut Ending, reason: &str) {
     let Claimed { job, run_id: run, .. } = &ending.run.claimed;
     let retry_ms = RETRY.as_millis();
     warn!("event=record_waits job={job} run={run} reason={reason:?} retry_ms={retry_ms}");
-}
-
-/// Replaces what some database encoding cannot hold by question marks.
-fn ascii(text: &str) -> String {
-    text.chars().map(|char| if char.is_ascii() { char } else { '?' }).collect()
 }
 
 /// Logs the end. Why a run was cancelled or abandoned was logged when its function returned.

@@ -119,6 +119,13 @@ impl Context {
         self.running.set_progress(done);
     }
 
+    /// Adds a line to the log of this run. The next renewal of the lease makes it visible, or the
+    /// end of the run. A control character becomes a space, and a line is cut after 1,000
+    /// characters. The log keeps the last 1,000 lines, and of these the last 64 KB.
+    pub fn say(&self, line: &str) {
+        self.running.say(line);
+    }
+
     /// Runs one step: one transaction that holds the job's lease, so that the steps of two runs of
     /// a job never interleave. Each statement may take a sixth of the lease's length, and 10 s at
     /// most. It has to return few rows, since nobody can take the job over before they are read.

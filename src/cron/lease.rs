@@ -22,8 +22,10 @@ mod end;
 mod mend;
 mod offer;
 mod start;
+mod tell;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -35,6 +37,7 @@ pub(super) use clock::Clock;
 pub use end::Outcome;
 pub(super) use end::{End, Ended, Written};
 pub(super) use start::Start;
+pub(super) use tell::News;
 
 use super::job::settings::Arguments;
 use crate::db::Session;
@@ -84,6 +87,8 @@ pub(super) struct Claimed {
     /// The longest that the run may take; none for any time.
     pub(super) time_max: Option<Duration>,
     pub(super) start: Start,
+    /// What an earlier run of the same slot, or of the same request, has kept to go on from.
+    pub(super) checkpoint: Option<String>,
     /// The run of the holder before, whose lease had run out, if this claim is a takeover.
     pub(super) taken_from: Option<Orphan>,
 }
@@ -102,13 +107,20 @@ pub(super) struct Renewal {
 /// counts the rows of `closed`, so that PostgreSQL closes first. If it inserted first, the index
 /// that allows only one open run per job would refuse the new run. It passes by the jobs of a group
 /// of which another one has a holder, and claims nothing while everything is paused.
+///
+/// A checkpoint counts only for the slot, or the request, that it was written for, and only if the
+/// run before called the same function.
 const CLAIM: &str = "\
 with picked as (
-    select id, name, function, arguments, token, schedule, slot, requested_at, tried_at, checkpoint,
+    select id, name, function, arguments, token, schedule, slot, requested_at, tried_at,
         max_seconds, start_within_seconds, catch_up,
         case when tried_at = coalesce(requested_at, slot) and attempt > 0 then attempt end as tried,
         requested_at is null and now() > slot + make_interval(secs => start_within_seconds)
-            as is_past_deadline
+            as is_past_deadline,
+        case when tried_at = coalesce(requested_at, slot) and exists (
+            select from cron_runs before where before.job_id = cron_jobs.id
+                and before.token = cron_jobs.token and before.function = cron_jobs.function
+        ) then checkpoint end as checkpoint
     from cron_jobs
     where enabled and locked_until < now() and function = any ($1)
         and offered_at <= now() - make_interval(secs => $2) and id <> all ($6)
@@ -140,11 +152,11 @@ with picked as (
         locked_until = clock_timestamp() + make_interval(secs => $5), attempt = opened.attempt,
         tried_at = case
             when tried is null and is_past_deadline then picked.tried_at else scheduled_at end,
-        checkpoint = case when tried is not null then picked.checkpoint end
+        checkpoint = picked.checkpoint
     from opened join picked on picked.id = job_id where cron_jobs.id = job_id
     returning 1
 )
-select picked.id, name, function, arguments, opened.token, run_id, schedule, slot,
+select picked.id, name, function, arguments, opened.token, run_id, schedule, slot, picked.checkpoint,
     requested_at is not null as is_requested, attempt, max_seconds, started_at,
     greatest(0, extract(epoch from started_at - scheduled_at))::float8 as late,
     tried is null and requested_at is null as is_first, catch_up = 'one' as catches_up,
@@ -160,38 +172,29 @@ select locked_until > clock_timestamp() as is_alive from cron_jobs
 where id = $1 and token = $2 and holder = $3
 for key share";
 
-/// Renews those leases that nobody has taken over, even if they have run out. It skips a row that
-/// somebody else has locked: the replica would lose its other leases if it waited for that row.
+/// Renews those leases that nobody has taken over, even if they have run out, and keeps the newest
+/// checkpoints. It skips a row that somebody else has locked: the replica would lose its other
+/// leases if it waited for that row.
 const RENEW: &str = "\
 with sign as (
-    select * from unnest($1::bigint[], $2::bigint[], $3::text[]) as sign (job_id, token, holder)
+    select * from unnest($1::bigint[], $2::bigint[], $3::text[], $5::text[])
+        as sign (job_id, token, holder, checkpoint)
 ), own as (
     select id, (stop_run = run_id) is true as is_stopped from cron_jobs join sign
         on id = job_id and cron_jobs.token = sign.token and cron_jobs.holder = sign.holder
 ), free as (
-    select cron_jobs.id from cron_jobs join sign
+    select cron_jobs.id, sign.checkpoint from cron_jobs join sign
         on id = job_id and cron_jobs.token = sign.token and cron_jobs.holder = sign.holder
     for no key update of cron_jobs skip locked
 ), renewed as (
     update cron_jobs
-    set locked_until = clock_timestamp() + make_interval(secs => $4), offered_at = null
+    set locked_until = clock_timestamp() + make_interval(secs => $4), offered_at = null,
+        checkpoint = coalesce(free.checkpoint, cron_jobs.checkpoint)
     from free where cron_jobs.id = free.id
     returning cron_jobs.id
 )
 select own.id, is_stopped, renewed.id is not null as renewed
 from own left join renewed on renewed.id = own.id";
-
-/// Writes the progress of runs into the history. It is not part of the renewal, so that a rule that
-/// somebody has added to the history's table cannot cost a lease.
-const WRITE_PROGRESS: &str = "\
-with told as (
-    select * from unnest($1::bigint[], $2::bigint[], $3::float8[]) as told (run_id, token, done)
-), open as (
-    select id, done from cron_runs join told on id = run_id and cron_runs.token = told.token
-    where finished_at is null and progress <> done
-    for update of cron_runs skip locked
-)
-update cron_runs set progress = open.done from open where cron_runs.id = open.id";
 
 type Answer<T> = Result<T, postgres::Error>;
 
@@ -225,29 +228,25 @@ impl Leases {
         Ok(row.map(|row| row.get("is_alive")))
     }
 
-    /// Renews the leases of these runs. Returns, by the ids of their jobs, those that still belong
-    /// to this process. A run that is missing from the result has lost its lease.
+    /// Renews the leases of these runs, and keeps the new checkpoint of each that has one. Returns,
+    /// by the ids of their jobs, those that still belong to this process. A run that is missing from
+    /// the result has lost its lease.
     pub(super) fn renew(
         &self,
         session: &mut Session,
         runs: &[&Claimed],
+        checkpoints: &[Option<Arc<str>>],
     ) -> Answer<BTreeMap<i64, Renewal>> {
         let sign = |run: &&Claimed| (run.job_id, run.token, run.holder.clone());
         let (jobs, tokens, holders): (Vec<_>, Vec<_>, Vec<_>) = runs.iter().map(sign).collect();
+        let checkpoints: Vec<Option<&str>> = checkpoints.iter().map(Option::as_deref).collect();
         let term = self.term.as_secs_f64();
-        let rows = session.query(RENEW, &[&jobs, &tokens, &holders, &term])?;
+        let rows = session.query(RENEW, &[&jobs, &tokens, &holders, &term, &checkpoints])?;
         let renewal = |row: &Row| Renewal {
             is_renewed: row.get("renewed"),
             is_stopped: row.get("is_stopped"),
         };
         Ok(rows.iter().map(|row| (row.get("id"), renewal(row))).collect())
-    }
-
-    /// Writes the progress of these runs, each from 0 to 1.
-    pub(super) fn tell(session: &mut Session, runs: &[(&Claimed, f64)]) -> Answer<()> {
-        let progress = |(run, done): &(&Claimed, f64)| (run.run_id, run.token, *done);
-        let (ids, tokens, done): (Vec<_>, Vec<_>, Vec<_>) = runs.iter().map(progress).collect();
-        session.query(WRITE_PROGRESS, &[&ids, &tokens, &done]).map(drop)
     }
 }
 
@@ -283,6 +282,7 @@ fn claimed(row: &Row, holder: String) -> Claimed {
         run_id: row.get("run_id"),
         schedule: row.get("schedule"),
         slot: row.get("slot"),
+        checkpoint: row.get("checkpoint"),
         is_requested: row.get("is_requested"),
         attempt: row.get("attempt"),
         time_max: row.get::<_, Option<i32>>("max_seconds").map(seconds),

@@ -3,11 +3,13 @@
 //! later: it outlasts the window. After four fifths of its length the run is cancelled; after nine
 //! tenths the process ends, if the function has not returned.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::lease::Claimed;
+use super::lease::{Claimed, News};
+use super::said::Said;
 use crate::shutdown::Signal;
 
 /// The time that a cancelled function has to return when its lease is lost, or when the trust
@@ -43,8 +45,12 @@ struct Course {
     /// When the last claim or renewal was sent that succeeded.
     attempted: Instant,
     progress: f64,
-    /// The progress that the history has.
-    told: f64,
+    /// Where a run of the same slot can go on, as JSON; and the one that the database has.
+    checkpoint: Option<Arc<str>>,
+    saved: Option<Arc<str>>,
+    said: Said,
+    /// The progress that the history has, and the length of the checkpoint.
+    told: (f64, Option<i32>),
     returned: Option<Instant>,
     cancelled: Option<(Reason, Instant)>,
 }
@@ -60,7 +66,10 @@ impl Running {
             state: Mutex::new(Course {
                 attempted,
                 progress: 0.0,
-                told: 0.0,
+                checkpoint: None,
+                saved: None,
+                said: Said::default(),
+                told: (0.0, None),
                 returned: None,
                 cancelled: None,
             }),
@@ -128,15 +137,57 @@ impl Running {
         self.state.lock().progress
     }
 
-    /// The progress, if the history lacks it and the run is not cancelled.
-    pub(super) fn news(&self) -> Option<f64> {
-        let state = self.state.lock();
-        (state.cancelled.is_none() && state.told != state.progress).then_some(state.progress)
+    pub(super) fn set_checkpoint(&self, json: String) {
+        self.state.lock().checkpoint = Some(json.into());
     }
 
-    /// Notes that the history has this progress.
-    pub(super) fn told(&self, progress: f64) {
-        self.state.lock().told = progress;
+    /// The newest checkpoint of this run, if the database does not have it.
+    pub(super) fn unsaved_checkpoint(&self) -> Option<Arc<str>> {
+        let state = self.state.lock();
+        let is_saved =
+            |new: &Arc<str>| state.saved.as_ref().is_some_and(|old| Arc::ptr_eq(old, new));
+        state.checkpoint.clone().filter(|new| !is_saved(new))
+    }
+
+    /// Notes that the database has this checkpoint. Meanwhile there may be a newer one.
+    pub(super) fn saved(&self, checkpoint: Arc<str>) {
+        self.state.lock().saved = Some(checkpoint);
+    }
+
+    pub(super) fn say(&self, line: &str) {
+        self.state.lock().said.add(line);
+    }
+
+    /// Whether the run has said something that the database does not have.
+    pub(super) fn has_lines(&self) -> bool {
+        self.state.lock().said.has_news()
+    }
+
+    /// What the history lacks, with at most so many bytes of lines; none if it has everything.
+    pub(super) fn news(&self, bytes_max: usize) -> Option<News> {
+        let state = self.state.lock();
+        let length = |json: &Arc<str>| i32::try_from(json.len()).unwrap_or(i32::MAX);
+        let checkpoint_bytes = state.checkpoint.as_ref().map(length);
+        let is_known = state.told == (state.progress, checkpoint_bytes) && !state.said.has_news();
+        (!is_known).then(|| News {
+            progress: state.progress,
+            checkpoint_bytes,
+            first_line: state.said.first(),
+            lines: state.said.news(bytes_max),
+        })
+    }
+
+    /// Notes that the history has this.
+    pub(super) fn told(&self, news: &News) {
+        let mut state = self.state.lock();
+        state.told = (news.progress, news.checkpoint_bytes);
+        news.lines.last().into_iter().for_each(|last| state.said.told(last.number));
+    }
+
+    /// Notes that the database has refused the lines among this.
+    pub(super) fn refused(&self, news: &News) {
+        let said = &mut self.state.lock().said;
+        news.lines.last().into_iter().for_each(|last| said.refused(last.number));
     }
 
     /// Whether the lease may be renewed. After the trust window the run is given up instead.

@@ -10,9 +10,10 @@ use log::{info, warn};
 
 use super::claims::Claims;
 use super::ends::Ends;
-use super::lease::{Claimed, Leases};
+use super::lease::Claimed;
 use super::replica::Replica;
-use super::running::{Reason, Running};
+use super::running::Reason;
+use super::telling::tell;
 use crate::db::{Dedicated, Error, Lack};
 use crate::random;
 
@@ -141,19 +142,21 @@ impl Scheduler {
     /// False when some leases have to be tried again soon, because their rows were locked.
     fn try_to_renew(&mut self) -> Result<bool, Error> {
         // Opening the connection can take long: the runs and `attempted` are read after that.
-        let (runs, attempted, own) = self.connection.run(|session| {
+        let (runs, checkpoints, attempted, own) = self.connection.run(|session| {
             let mut runs = self.replica.held.list();
             runs.retain(|run| run.is_trusted());
+            let checkpoints: Vec<_> = runs.iter().map(|run| run.unsaved_checkpoint()).collect();
             let claimed: Vec<&Claimed> = runs.iter().map(|run| &run.claimed).collect();
             let attempted = Instant::now();
-            let own = self.replica.leases.renew(session, &claimed)?;
-            Ok((runs, attempted, own))
+            let own = self.replica.leases.renew(session, &claimed, &checkpoints)?;
+            Ok((runs, checkpoints, attempted, own))
         })?;
-        for run in &runs {
+        for (run, checkpoint) in runs.iter().zip(checkpoints) {
             match own.get(&run.claimed.job_id) {
                 Some(renewal) => {
                     if renewal.is_renewed {
                         run.renewed(attempted);
+                        checkpoint.into_iter().for_each(|checkpoint| run.saved(checkpoint));
                     }
                     if renewal.is_stopped {
                         run.cancel(Reason::Stopped);
@@ -162,24 +165,7 @@ impl Scheduler {
                 None => run.cancel(Reason::Lost),
             }
         }
-        self.tell(&runs);
+        tell(&mut self.connection, &runs);
         Ok(own.values().all(|renewal| renewal.is_renewed))
-    }
-
-    /// Writes the progress that has changed. Nothing depends on it, so errors are ignored.
-    fn tell(&mut self, runs: &[Arc<Running>]) {
-        let news = |run: &Arc<Running>| run.news().map(|done| (Arc::clone(run), done));
-        let news: Vec<(Arc<Running>, f64)> = runs.iter().filter_map(news).collect();
-        let mut send = |some: &[(Arc<Running>, f64)]| {
-            let done: Vec<(&Claimed, f64)> =
-                some.iter().map(|(run, done)| (&run.claimed, *done)).collect();
-            self.connection.run(|session| Leases::tell(session, &done))?;
-            some.iter().for_each(|(run, done)| run.told(*done));
-            Ok::<(), Error>(())
-        };
-        if !news.is_empty() && send(&news).is_err_and(|error| !error.is_passing()) {
-            // One refused progress must not keep the others from being written.
-            news.chunks(1).for_each(|one| drop(send(one)));
-        }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) use replica::{Answers, Local, LocalOptions, Process};
 pub(crate) use scheduler::{Scheduler, endless, only, options};
 pub(crate) use sockets::{LISTENS, sockets};
 pub(crate) use tool::{from_npm, program, tool};
-pub(crate) use witness::{witness, witness_beside, witness_command};
+pub(crate) use witness::{counting, witness, witness_beside, witness_command};
 
 /// Waits until something is so, and fails with its name when it is not so in time.
 pub(crate) fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {

@@ -88,14 +88,15 @@ with own as (
             clock_timestamp() + make_interval(secs => pause), $6, clock_timestamp()),
         requested_at = case when $7 or pause is not null then requested_at end,
         attempt = case when pause is not null then attempt + 1 when $7 then attempt else 0 end,
-        checkpoint = case when $7 or pause is not null then checkpoint end,
+        checkpoint = case when $7 or pause is not null then coalesce($13, checkpoint) end,
         enabled = enabled and not ($8 and pause is null)
     from own where cron_jobs.id = own.id
     returning 1
 ), closed as (
     update cron_runs
     set outcome = $9, detail = $10, progress = $11, finished_at = clock_timestamp(),
-        server = case when $9 = 'missed' then '' else server end
+        server = case when $9 = 'missed' then '' else server end,
+        checkpoint_bytes = coalesce(octet_length($13::text), checkpoint_bytes)
     where id = $4 and finished_at is null and exists (select from ended)
     returning finished_at
 )
@@ -113,13 +114,16 @@ left join cron_runs run on run.id = $4 and run.finished_at is not null";
 const TRIES: usize = 3;
 
 impl Leases {
-    /// Closes a run and releases its job. One round trip is enough if the schedule is still the one
-    /// at the claim, and `now`, the expected database time, is right.
+    /// Closes a run and releases its job. If the same slot is run again, it goes on from the
+    /// checkpoint, or from the one that the database has if there is no new one. One round trip is
+    /// enough if the schedule is still the one at the claim, and `now`, the expected database time,
+    /// is right.
     pub(in crate::cron) fn end(
         &self,
         session: &mut Session,
         run: &Claimed,
         end: &End,
+        checkpoint: Option<&str>,
         now: DateTime<Utc>,
     ) -> Answer<Ended> {
         let (mut schedule, mut now, mut outcome) = (run.schedule.clone(), now, end.outcome);
@@ -141,6 +145,7 @@ impl Leases {
                 &end.detail_kept(),
                 &end.progress.clamp(0.0, 1.0),
                 &now,
+                &checkpoint,
             ];
             let row = session.query_one(END, params)?;
             let known: Option<String> = row.get("schedule");

@@ -49,6 +49,7 @@ fn process() {
             .with("stubborn", move |context| steps(&stubborn, context, false))
             .with("fenced", fenced_steps)
             .with("third-time-lucky", third_time_lucky)
+            .with("counting", counting)
             .with("short", move |context| short_steps(&brief, context))
     };
     let (told, end) = mpsc::channel();
@@ -87,6 +88,18 @@ fn short_steps(url: &str, context: &Context) -> Result<String, Failure> {
         let pause = left.min(LONG_STEP);
         context.wait(pause)?;
         left -= pause;
+    }
+}
+
+/// Counts on from the checkpoint until told to stop, and says where it began, and every number.
+pub(crate) fn counting(context: &Context) -> Result<String, Failure> {
+    let mut number: i64 = context.last_checkpoint().unwrap_or(0);
+    context.say(&format!("began at {number}"));
+    loop {
+        number += 1;
+        context.checkpoint(&number)?;
+        context.say(&number.to_string());
+        context.wait(STEP)?;
     }
 }
 
