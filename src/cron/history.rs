@@ -52,6 +52,10 @@ pub struct Filter {
     pub server: Option<String>,
     /// Only runs with this outcome, as [`super::Outcome::name`] writes it.
     pub outcome: Option<String>,
+    /// Only runs that ended at this instant or later.
+    pub from: Option<DateTime<Utc>>,
+    /// Only runs that ended before this instant.
+    pub to: Option<DateTime<Utc>>,
     /// Only runs with a smaller id than this: the last id of a page, to read the next page.
     pub before: Option<i64>,
     /// The most runs of a page.
@@ -67,6 +71,8 @@ where id < $1 and finished_at is not null
     and ($2::text is null or job = $2)
     and ($3::text is null or server = $3)
     and ($4::text is null or outcome = $4)
+    and ($6::timestamptz is null or finished_at >= $6)
+    and ($7::timestamptz is null or finished_at < $7)
 order by id desc limit $5::bigint + 1";
 
 /// When each job last succeeded, in seconds since 1970; null if it has not lately. Only its last
@@ -109,10 +115,10 @@ impl Jobs {
     /// # Errors
     /// When the database is away, refuses the query, or does not answer by the deadline.
     pub fn runs(&self, deadline: &Deadline, filter: &Filter) -> Result<Vec<FinishedRun>, Error> {
-        let Filter { job, server, outcome, before, limit } = filter;
+        let Filter { job, server, outcome, from, to, before, limit } = filter;
         let before = before.unwrap_or(i64::MAX);
         self.db.run(deadline, |session| {
-            let rows = session.query(HISTORY, &[&before, job, server, outcome, limit])?;
+            let rows = session.query(HISTORY, &[&before, job, server, outcome, limit, from, to])?;
             Ok(rows.iter().map(run).collect())
         })
     }

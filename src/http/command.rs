@@ -46,6 +46,17 @@ pub enum Command {
     CronStatus(JobFilter),
     /// A part of the list of finished runs.
     CronHistory(Filter),
+    /// One run, open or ended.
+    ReadRun(i64),
+    /// Lines of the log of a run.
+    ReadLog {
+        /// The id of the run.
+        run_id: i64,
+        /// Only lines with a larger number than this.
+        after: i32,
+        /// The most lines of a page.
+        limit: i64,
+    },
     /// One job.
     ReadJob(Name),
     /// A part of the list of a job's changes: those with smaller ids, and how many.
@@ -109,15 +120,11 @@ impl Command {
 
     pub(super) fn read_user(call: &Call, id: &str) -> Result<Command, Problem> {
         Query::parse(call.query()).end()?;
-        read_user_id(id).map(Command::ReadUser)
+        read_id(id).map(Command::ReadUser)
     }
 
     pub(super) fn cron_status(call: &Call, _: &str) -> Result<Command, Problem> {
         read_job_filter(call).map(Command::CronStatus)
-    }
-
-    pub(super) fn cron_history(call: &Call, _: &str) -> Result<Command, Problem> {
-        read_run_filter(call).map(Command::CronHistory)
     }
 
     pub(super) fn read_job(call: &Call, name: &str) -> Result<Command, Problem> {
@@ -207,28 +214,6 @@ fn read_job_filter(call: &Call) -> Result<JobFilter, Problem> {
     Ok(filter)
 }
 
-/// Which runs `GET /api/cron/history` asks for. Pure.
-///
-/// # Errors
-/// A [`Problem`] of status 400 that names the parameter.
-pub fn read_run_filter(call: &Call) -> Result<Filter, Problem> {
-    let mut query = Query::parse(call.query());
-    let filter = Filter {
-        job: query.take_text("job")?,
-        server: query.take_text("server")?,
-        outcome: query.take_text("outcome")?,
-        before: query.take_integer("before", 0..=i64::MAX)?,
-        limit: take_limit(&mut query)?,
-    };
-    query.end()?;
-    let outcomes = cron::Outcome::ALL.map(cron::Outcome::name);
-    if filter.outcome.as_deref().is_some_and(|outcome| !outcomes.contains(&outcome)) {
-        let rule = format!("`outcome` must be one of {}", outcomes.join(", "));
-        return Err(Problem::invalid_request("outcome", rule));
-    }
-    Ok(filter)
-}
-
 pub(super) fn read_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {
     let key = call.idempotency_key.as_deref().map(IdempotencyKey::parse).transpose();
     key.map_err(|_| {
@@ -253,7 +238,7 @@ pub(super) fn take_limit(query: &mut Query<'_>) -> Result<i64, Problem> {
 }
 
 /// The route has seen that it is one.
-pub(super) fn read_user_id(text: &str) -> Result<i64, Problem> {
+pub(super) fn read_id(text: &str) -> Result<i64, Problem> {
     text.parse().map_err(|_| Problem::not_found())
 }
 

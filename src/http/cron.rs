@@ -1,4 +1,4 @@
-//! Handlers for jobs and their runs.
+//! Handlers for jobs.
 
 use log::info;
 use serde::Serialize;
@@ -8,8 +8,7 @@ use super::handlers::{Api, Fault, next_page, unavailable};
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::cron::{
-    Action, ActionResult, Author, Filter, FinishedRun, Job, JobChange, JobFilter, Name,
-    Precondition, Status,
+    Action, ActionResult, Author, Job, JobChange, JobFilter, Name, Precondition, Status,
 };
 use crate::db::Effect;
 
@@ -18,12 +17,6 @@ struct JobList {
     #[serde(flatten)]
     status: Status,
     next: Option<String>,
-}
-
-#[derive(Serialize)]
-struct RunList {
-    runs: Vec<FinishedRun>,
-    next: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -42,12 +35,6 @@ impl Api {
         let limit = filter.limit.unwrap_or(i64::MAX);
         let next = next_page(&mut status.jobs, limit, |job| job.name.clone());
         Ok(Reply::json(200, &JobList { status, next }))
-    }
-
-    pub(super) fn cron_history(&self, asked: &Asked<'_>, filter: &Filter) -> Result<Reply, Fault> {
-        let mut runs = self.jobs.runs(asked.deadline, filter)?;
-        let next = next_page(&mut runs, filter.limit, |run| run.run_id);
-        Ok(Reply::json(200, &RunList { runs, next }))
     }
 
     pub(super) fn read_job(&self, asked: &Asked<'_>, name: &Name) -> Result<Reply, Fault> {

@@ -79,6 +79,10 @@ impl Api {
             Command::ReadBalance(user_id, as_of) => self.read_balance(asked, *user_id, *as_of),
             Command::CronStatus(filter) => self.cron_status(asked, filter),
             Command::CronHistory(filter) => self.cron_history(asked, filter),
+            Command::ReadRun(run_id) => self.read_run(asked, *run_id),
+            Command::ReadLog { run_id, after, limit } => {
+                self.read_log(asked, *run_id, *after, *limit)
+            }
             Command::ReadJob(name) => self.read_job(asked, name),
             Command::JobChanges(name, before, limit) => {
                 self.job_changes(asked, name, *before, *limit)

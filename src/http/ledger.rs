@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::Asked;
 use super::call::Call;
-use super::command::{Command, read_user_id, take_limit};
+use super::command::{Command, read_id, take_limit};
 use super::handlers::{Api, Fault};
 use super::input::Query;
 use super::media::Media;
@@ -26,22 +26,18 @@ impl Command {
     pub(super) fn list_changes(call: &Call, id: &str) -> Result<Command, Problem> {
         let mut query = Query::parse(call.query());
         let media = Media::take(&mut query, call)?;
+        let (from, to) = take_span(&mut query)?;
         let selection = Selection {
-            user_id: read_user_id(id)?,
+            user_id: read_id(id)?,
             before: query.take_integer("before", 0..=i64::MAX)?,
             after: query.take_integer("after", 0..=i64::MAX)?,
-            from: take_instant(&mut query, "from")?,
-            to: take_instant(&mut query, "to")?,
+            from,
+            to,
             reference: query.take_label("reference")?,
             limit: take_limit(&mut query)?,
         };
         query.end()?;
-        match (selection.from, selection.to) {
-            (Some(from), Some(to)) if from > to => {
-                Err(Problem::invalid_request("from", "`from` must not be later than `to`"))
-            }
-            _ => Ok(Command::ListChanges(selection, media)),
-        }
+        Ok(Command::ListChanges(selection, media))
     }
 
     pub(super) fn read_balance(call: &Call, id: &str) -> Result<Command, Problem> {
@@ -58,7 +54,21 @@ impl Command {
                 return Err(Problem::invalid_request("number", rule));
             }
         };
-        Ok(Command::ReadBalance(read_user_id(id)?, as_of))
+        Ok(Command::ReadBalance(read_id(id)?, as_of))
+    }
+}
+
+/// From an instant on, and up to one: each may be left out.
+type Span = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
+/// Removes the instants `from` and `to`, which must not be the wrong way round.
+pub(super) fn take_span(query: &mut Query<'_>) -> Result<Span, Problem> {
+    let span = (take_instant(query, "from")?, take_instant(query, "to")?);
+    match span {
+        (Some(from), Some(to)) if from > to => {
+            Err(Problem::invalid_request("from", "`from` must not be later than `to`"))
+        }
+        span => Ok(span),
     }
 }
 

@@ -131,6 +131,11 @@ impl Problem {
         Problem::new(409, "external_id_taken", detail).of_user(user_id)
     }
 
+    pub(super) fn run_not_found(run_id: i64) -> Problem {
+        let detail = format!("there is no run {run_id}: there never was, or it is too old");
+        Problem::new(404, "not_found", detail)
+    }
+
     pub(super) fn job_not_found(name: &str) -> Problem {
         Problem::new(404, "job_not_found", format!("there is no job {name:?}"))
     }

@@ -11,8 +11,8 @@ use crate::config::Scope;
 pub struct Route {
     /// `GET`, `POST`, …; what `GET` answers, `HEAD` does, too.
     pub method: &'static str,
-    /// The path, with `{id}` for a user's id and `{name}` for a job's name. Requests are counted
-    /// under it.
+    /// The path, with `{id}` for the id of a user or a run and `{name}` for a job's name. Requests
+    /// are counted under it.
     pub path: &'static str,
     /// What a request of this kind touches.
     pub reach: Reach,
@@ -50,7 +50,7 @@ const JOBS: Option<Scope> = Some(Scope::Jobs);
 const RUN: Option<Scope> = Some(Scope::Run);
 
 /// All routes, the busiest first.
-pub static ROUTES: [Route; 26] = [
+pub static ROUTES: [Route; 28] = [
     route("POST", "/api/balance", Database, BALANCE, Command::change_balance),
     route("POST", "/api/changes", Database, BALANCE, Command::change_all).with_body_of(8_192),
     route("GET", "/health/live", Memory, None, |_, _| Ok(Command::Live)),
@@ -64,6 +64,8 @@ pub static ROUTES: [Route; 26] = [
     route("GET", "/api/users/{id}/changes", Database, READ, Command::list_changes),
     route("GET", "/api/users/{id}/balance", Database, READ, Command::read_balance),
     route("GET", "/api/cron/history", Database, READ, Command::cron_history),
+    route("GET", "/api/cron/runs/{id}", Database, READ, Command::read_run),
+    route("GET", "/api/cron/runs/{id}/log", Database, READ, Command::read_log),
     route("GET", "/api/cron/jobs/{name}", Database, READ, Command::read_job),
     route("PUT", "/api/cron/jobs/{name}", Database, JOBS, Command::put_job).with_body_of(8_192),
     route("PATCH", "/api/cron/jobs/{name}", Database, JOBS, Command::patch_job).with_body_of(8_192),
@@ -151,14 +153,14 @@ fn argument<'p>(template: &str, path: &'p str) -> Option<&'p str> {
     let (kind, after) = rest.split_once('}')?;
     let argument = path.strip_prefix(before)?.strip_suffix(after)?;
     let is_one = match kind {
-        "id" => user_id(argument).is_some(),
+        "id" => number(argument).is_some(),
         _ => !argument.is_empty() && !argument.contains('/'),
     };
     is_one.then_some(argument)
 }
 
 /// One spelling for each id: digits, without a sign or a leading zero.
-pub(super) fn user_id(text: &str) -> Option<i64> {
+pub(super) fn number(text: &str) -> Option<i64> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     text.parse().ok().filter(|_| is_plain)
 }

@@ -153,6 +153,7 @@ fn refusals(addr: SocketAddr) -> Vec<Answer> {
         get(addr, "/api/users/01"),
         get(addr, "/api/users/1/balance?at=2020-01-01T00:00:00Z"),
         get(addr, "/api/users/1/balance?number=20"),
+        get(addr, "/api/cron/runs/20"),
         post(addr, "/api/users/1", ""),
         post(addr, "/api/cron/jobs/my-job/run", ""),
         post(addr, "/api/cron/jobs/my-job/stop", r#"{"runId":10}"#),
