@@ -6,6 +6,7 @@ mod pruning;
 mod runs;
 mod samples;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use crate::cron::{Context, Failure, Functions};
@@ -52,6 +53,8 @@ pub fn functions(options: FunctionOptions) -> Functions {
 struct Pace<'a> {
     context: &'a Context,
     least: Duration,
+    /// How many tenths of the work the log says are done.
+    tenths: Cell<u8>,
 }
 
 /// The pause between two updates of the progress while the rest of `least` passes.
@@ -72,7 +75,7 @@ fn paced_with<T>(
     work: impl Fn(&Pace<'_>, T) -> Result<String, Failure> + Send + Sync + 'static,
 ) -> impl Fn(&Context, T) -> Result<String, Failure> + Send + Sync + 'static {
     move |context, arguments| {
-        let pace = Pace { context, least };
+        let pace = Pace { context, least, tenths: Cell::new(0) };
         let result = work(&pace, arguments);
         if result != Err(Failure::Cancelled) {
             while context.elapsed() < least {
@@ -87,7 +90,12 @@ fn paced_with<T>(
 
 impl Pace<'_> {
     /// Sets the progress to the share of the work or of `least` that has passed, the smaller one.
+    /// The log has a line for each tenth of the work.
     fn report(&self, share: f64) {
+        let tenths = (share.clamp(0.0, 1.0) * 10.0) as u8;
+        if tenths > self.tenths.replace(tenths.max(self.tenths.get())) {
+            self.context.say(&format!("{} % of the work is done", u32::from(tenths) * 10));
+        }
         let elapsed = self.context.elapsed();
         let time = elapsed.as_secs_f64() / self.least.as_secs_f64().max(f64::MIN_POSITIVE);
         self.context.set_progress(share.min(time).min(1.0));

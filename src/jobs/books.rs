@@ -1,5 +1,8 @@
 //! Jobs that read users and balance changes. Each step is one statement, and so reads one instant.
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
 use super::Pace;
 use crate::cron::Failure;
 
@@ -15,7 +18,8 @@ type Params<'a> = &'a [&'a (dyn postgres::types::ToSql + Sync)];
 
 const LAST_USER: &str = "select coalesce(max(id), 0) from users";
 
-/// Sums up a page of users. One with more changes than `$3` is only listed, as `long`.
+/// Sums up a page of users. It ends with the first user that has more changes than `$3`, whose sum
+/// is not looked at.
 const RECONCILE: &str = "\
 with page as (
     select max(id) as last from (
@@ -29,12 +33,14 @@ with page as (
     ) as ledger on true
     where users.id > $1 and users.id <= (select last from page)
     group by users.id, balance, users.changes
+), judged as (
+    select id, rows > $3 as is_long, rows <= $3 and (balance <> total or changes <> rows) as wrong
+    from summed
+    where id <= (select coalesce(min(id) filter (where rows > $3), max(id)) from summed)
 )
-select max(id) as last, count(*) as users,
-    coalesce(array_agg(id) filter (
-        where rows <= $3 and (balance <> total or changes <> rows)), '{}') as wrong,
-    coalesce(array_agg(id) filter (where rows > $3), '{}') as long
-from summed";
+select max(id) as last, count(*) as users, bool_or(is_long) as is_long,
+    count(*) filter (where wrong) as wrong, min(id) filter (where wrong) as first_wrong
+from judged";
 
 /// A user's balance and the number of its last change, both at one instant.
 const LONG: &str = "select balance, changes from users where id = $1";
@@ -80,89 +86,172 @@ with page as (
 )
 select id, balance, max(id) over () as last from page order by balance desc, id limit $3";
 
+/// How far a reconciliation is, and what it has found.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reconciled {
+    /// The last user that was looked at.
+    user_id: i64,
+    users: i64,
+    wrong: i64,
+    first_wrong: Option<i64>,
+    /// That user's sum so far, if it has many changes and not all of them are summed.
+    part: Option<Part>,
+}
+
+/// The sum of the first changes of a user.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    /// The user's balance, and the number of its last change, at the instant at which it began. The
+    /// changes of one user are committed one after the other: those up to `last` are all visible.
+    balance: i64,
+    last: i64,
+    /// The number of the last change that is in the sum.
+    number: i64,
+    rows: i64,
+    total: i128,
+}
+
+/// How far an audit is, and what it has found.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Audited {
+    /// The last change that was looked at, and the balance after it.
+    user_id: i64,
+    number: i64,
+    balance: i64,
+    changes: i64,
+    wrong: i64,
+    /// The last user and change of the page before the first one with a wrong change.
+    before_wrong: Option<(i64, i64)>,
+}
+
 /// Fails if the balance of any user is not the sum of its changes, or if one of these is missing.
 pub(super) fn reconcile(pace: &Pace<'_>) -> Result<String, Failure> {
     let last_user = last_user(pace)?;
-    let (mut after, mut users) = (0_i64, 0);
-    let mut wrong: Vec<i64> = Vec::new();
+    let (mut at, went_on) = begin(pace, |at: &Reconciled| format!("user {}", at.user_id));
+    let mut users_a_step = USERS_A_STEP;
     loop {
-        let params: Params<'_> = &[&after, &USERS_A_STEP, &CHANGES_SUMMED_AT_ONCE];
-        let rows = pace.context.step(|session| session.query(RECONCILE, params))?;
-        let Some(last) = rows[0].get("last") else {
+        sum_the_rest(pace, &mut at)?;
+        let params: Params<'_> = &[&at.user_id, &users_a_step, &CHANGES_SUMMED_AT_ONCE];
+        let page = pace.context.step(|session| session.query_one(RECONCILE, params))?;
+        let Some(last) = page.get("last") else {
             break;
         };
-        after = last;
-        users += rows[0].get::<_, i64>("users");
-        wrong.extend(rows[0].get::<_, Vec<i64>>("wrong"));
-        for user_id in rows[0].get::<_, Vec<i64>>("long") {
-            if !is_sum_of_many(pace, user_id)? {
-                wrong.push(user_id);
-            }
+        at.user_id = last;
+        at.users += page.get::<_, i64>("users");
+        at.wrong += page.get::<_, i64>("wrong");
+        at.first_wrong = at.first_wrong.or(page.get("first_wrong"));
+        // Where each user has many changes, all but the first one of a page would be read in vain.
+        if page.get("is_long") {
+            at.part = begin_part(pace, last)?;
+            users_a_step = (users_a_step / 2).max(1);
+        } else {
+            users_a_step = (users_a_step * 2).min(USERS_A_STEP);
         }
-        pause(pace, after, last_user)?;
+        pace.context.checkpoint(&at)?;
+        pause(pace, last, last_user)?;
     }
-    match wrong.iter().min() {
-        None => Ok(format!("{users} balances are the sums of their changes")),
-        Some(first) => Err(Failure::Failed(format!(
-            "{} of {users} balances are not the sums of their changes; the first is user {first}'s",
-            wrong.len()
-        ))),
+    let Reconciled { users, wrong, first_wrong, .. } = at;
+    match first_wrong {
+        None => Ok(format!("{users} balances are the sums of their changes{went_on}")),
+        Some(first) => fail(
+            pace,
+            format!(
+                "{wrong} of {users} balances are not the sums of their changes; the first is user \
+                 {first}'s{went_on}"
+            ),
+        ),
     }
 }
 
-/// Checks a user with many changes, part by part. The changes of one user are committed one after
-/// the other, so those up to `last` are all visible.
-fn is_sum_of_many(pace: &Pace<'_>, user_id: i64) -> Result<bool, Failure> {
+/// None when the user is gone.
+fn begin_part(pace: &Pace<'_>, user_id: i64) -> Result<Option<Part>, Failure> {
     let user = pace.context.step(|session| session.query_opt(LONG, &[&user_id]))?;
-    let Some(user) = user else {
-        return Ok(true);
-    };
-    let (balance, last): (i64, i64) = (user.get("balance"), user.get("changes"));
-    let (mut after, mut total, mut rows) = (0_i64, 0_i128, 0_i64);
-    loop {
-        let params: Params<'_> = &[&user_id, &after, &last, &CHANGES_A_STEP];
-        let part = pace.context.step(|session| session.query_one(SUM, params))?;
-        let Some(read) = part.get("last") else {
-            return Ok(total == i128::from(balance) && rows == last);
-        };
-        after = read;
-        // The sum of one step: at most `CHANGES_A_STEP` 64-bit numbers, which fits.
-        total += part.get::<_, &str>("total").parse::<i128>().unwrap_or(0);
-        rows += part.get::<_, i64>("rows");
+    Ok(user.map(|user| Part {
+        balance: user.get("balance"),
+        last: user.get("changes"),
+        number: 0,
+        rows: 0,
+        total: 0,
+    }))
+}
+
+/// Sums the changes of a user that has many, part by part.
+fn sum_the_rest(pace: &Pace<'_>, at: &mut Reconciled) -> Result<(), Failure> {
+    while let Some(part) = &mut at.part {
+        let params: Params<'_> = &[&at.user_id, &part.number, &part.last, &CHANGES_A_STEP];
+        let row = pace.context.step(|session| session.query_one(SUM, params))?;
+        if let Some(read) = row.get("last") {
+            part.number = read;
+            part.rows += row.get::<_, i64>("rows");
+            // The sum of one step: at most `CHANGES_A_STEP` 64-bit numbers, which fits.
+            part.total += row.get::<_, &str>("total").parse::<i128>().unwrap_or(0);
+        } else {
+            if part.total != i128::from(part.balance) || part.rows != part.last {
+                at.wrong += 1;
+                at.first_wrong = at.first_wrong.or(Some(at.user_id));
+            }
+            at.part = None;
+        }
+        pace.context.checkpoint(at)?;
         pace.context.wait(PAUSE)?;
     }
+    Ok(())
 }
 
 /// Fails if a change does not follow from the one before it, in its number and its balance.
 pub(super) fn audit(pace: &Pace<'_>) -> Result<String, Failure> {
     let last_user = last_user(pace)?;
-    let (mut user_id, mut id, mut balance) = (0_i64, 0_i64, 0_i64);
-    let (mut changes, mut wrong) = (0_i64, 0_i64);
-    let mut page_of_wrong = None;
+    let place = |at: &Audited| format!("user {}, change {}", at.user_id, at.number);
+    let (mut at, went_on) = begin(pace, place);
     loop {
-        let row = pace.context.step(|session| {
-            session.query_opt(AUDIT, &[&user_id, &id, &balance, &CHANGES_A_STEP])
-        })?;
-        let Some(row) = row else {
+        let params: Params<'_> = &[&at.user_id, &at.number, &at.balance, &CHANGES_A_STEP];
+        let page = pace.context.step(|session| session.query_opt(AUDIT, params))?;
+        let Some(page) = page else {
             break;
         };
-        let wrong_here: i64 = row.get("wrong");
-        if wrong_here > 0 {
-            page_of_wrong = page_of_wrong.or(Some((user_id, id)));
-        }
-        (user_id, id) = (row.get("user_id"), row.get("id"));
-        balance = row.get("balance_after");
-        changes += row.get::<_, i64>("changes");
-        wrong += wrong_here;
-        pause(pace, user_id, last_user)?;
+        let wrong: i64 = page.get("wrong");
+        at.before_wrong = at.before_wrong.or((wrong > 0).then_some((at.user_id, at.number)));
+        (at.user_id, at.number) = (page.get("user_id"), page.get("id"));
+        at.balance = page.get("balance_after");
+        at.changes += page.get::<_, i64>("changes");
+        at.wrong += wrong;
+        pace.context.checkpoint(&at)?;
+        pause(pace, at.user_id, last_user)?;
     }
-    match page_of_wrong {
-        None => Ok(format!("{changes} changes follow from one another")),
-        Some((user_id, id)) => Err(Failure::Failed(format!(
-            "{wrong} of {changes} changes do not follow from the one before; the first comes after \
-             user {user_id}, change {id}"
-        ))),
+    let Audited { changes, wrong, before_wrong, .. } = at;
+    match before_wrong {
+        None => Ok(format!("{changes} changes follow from one another{went_on}")),
+        Some((user_id, number)) => fail(
+            pace,
+            format!(
+                "{wrong} of {changes} changes do not follow from the one before; the first comes \
+                 after user {user_id}, change {number}{went_on}"
+            ),
+        ),
     }
+}
+
+/// Where the work begins, and what its result has to say of that: it goes on from the checkpoint of
+/// an earlier run of the same slot, if there is one.
+fn begin<T: Default + DeserializeOwned>(
+    pace: &Pace<'_>,
+    place: impl Fn(&T) -> String,
+) -> (T, String) {
+    let Some(at) = pace.context.last_checkpoint() else {
+        return (T::default(), String::new());
+    };
+    let place = place(&at);
+    pace.context.say(&format!("this run goes on after {place}"));
+    (at, format!("; this run went on after {place}"))
+}
+
+/// Fails, and lets another try of the same slot look at everything anew.
+fn fail(pace: &Pace<'_>, text: String) -> Result<String, Failure> {
+    pace.context.checkpoint(&())?;
+    Err(Failure::Failed(text))
 }
 
 /// Writes the totals of the current day, in UTC.

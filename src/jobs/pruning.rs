@@ -6,6 +6,7 @@ use super::Pace;
 use crate::cron::Failure;
 
 const ROWS_A_STEP: i64 = 1_000;
+const LINES_A_STEP: i64 = 10_000;
 
 /// Clients are promised that a key is kept for 24 hours.
 const KEYS: &str = "\
@@ -42,7 +43,9 @@ with old as (
 )
 select count(*) from gone";
 
-/// A job's last run stays, however old, so that the status can show it.
+/// A job's last run stays, however old, so that the status can show it. A run goes with its lines;
+/// where so many runs have more lines than `$3`, so many lines go first, and then the step is done
+/// again.
 const RUNS: &str = "\
 with old as (
     select id from cron_runs run
@@ -56,10 +59,18 @@ with old as (
             or not exists (select from cron_jobs where id = run.job_id)
         )
     order by finished_at limit $1
+), spare as (
+    select run_id, number from old join cron_run_lines on run_id = old.id limit $3
+), silenced as (
+    delete from cron_run_lines line using spare
+    where line.run_id = spare.run_id and line.number = spare.number
 ), gone as (
-    delete from cron_runs using old where cron_runs.id = old.id returning 1
+    delete from cron_runs using old
+    where cron_runs.id = old.id and (select count(*) from spare) < $3
+    returning 1
 )
-select count(*) from gone";
+select (select count(*) from gone) as gone,
+    (select count(*) from old) = $1 or (select count(*) from spare) = $3 as goes_on";
 
 /// Who changed what of a job is kept as long as runs are.
 const JOB_CHANGES: &str = "\
@@ -84,7 +95,16 @@ pub(super) fn idempotency_keys(pace: &Pace<'_>) -> Result<String, Failure> {
 /// changed of jobs before.
 pub(super) fn runs(pace: &Pace<'_>, days: u32) -> Result<String, Failure> {
     let days = i32::try_from(days).unwrap_or(i32::MAX);
-    let gone = in_steps(pace, RUNS, &[&ROWS_A_STEP, &days])?;
+    let mut gone = 0;
+    loop {
+        let row = pace
+            .context
+            .step(|session| session.query_one(RUNS, &[&ROWS_A_STEP, &days, &LINES_A_STEP]))?;
+        gone += row.get::<_, i64>("gone");
+        if !row.get::<_, bool>("goes_on") {
+            break;
+        }
+    }
     in_steps(pace, JOB_CHANGES, &[&ROWS_A_STEP, &days])?;
     Ok(format!("{gone} runs older than {days} days deleted"))
 }

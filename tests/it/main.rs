@@ -5,6 +5,7 @@ mod support;
 
 mod balance;
 mod bodies;
+mod checkpoints;
 mod citus;
 mod claim;
 mod clocks;
@@ -49,6 +50,7 @@ mod prefix;
 mod refused;
 mod replicas;
 mod rights;
+mod run_log;
 mod scripts;
 mod sets;
 mod settings;
