@@ -1,10 +1,11 @@
 //! When a job is to run: a pure function of the schedule's text and of an instant from the caller.
 //!
-//! There are two forms. An interval, `every 1h30m`, has its slots at equal steps of real time, and
-//! knows neither zones nor days. A cron expression, `0 3 * * * Europe/Berlin`, matches the wall
-//! clock of a zone, UTC when none is named. Its five fields are the minute, the hour, the day of
-//! the month, the month and the weekday. A day needs to match only one of the two day fields, but
-//! both when one of them begins with `*`, as in Vixie's cron: see `parse::patterns`.
+//! There are three forms. An interval, `every 1h30m`, has its slots at equal steps of real time,
+//! and knows neither zones nor days. An instant, `at 2027-01-31T22:00:00Z`, is the only slot of its
+//! job. A cron expression, `0 3 * * * Europe/Berlin`, matches the wall clock of a zone, UTC when
+//! none is named. Its five fields are the minute, the hour, the day of the month, the month and the
+//! weekday. A day needs to match only one of the two day fields, but both when one of them begins
+//! with `*`, as in Vixie's cron: see `parse::patterns`.
 //!
 //! Twice a year most zones move their clock, and so skip some wall clock times or repeat them:
 //!
@@ -23,6 +24,7 @@
 mod field;
 mod interval;
 mod parse;
+mod words;
 mod zone;
 
 use std::fmt;
@@ -48,6 +50,9 @@ enum Form {
     Every {
         seconds: i64,
     },
+    Once {
+        at: DateTime<Utc>,
+    },
     /// Any of the patterns has to match.
     Cron {
         patterns: Vec<Cron>,
@@ -72,8 +77,9 @@ const SET_BACK_MAX: TimeDelta = TimeDelta::hours(3);
 
 impl Schedule {
     /// Reads `every` and a duration (`every 90s`, `every 1h30m`, `every 2 days`), 1 s to 8784 h in
-    /// all; or five cron fields, or a short name of such (`@daily`), and, optionally, the IANA name
-    /// of a time zone. At most 100 characters; spaces may be repeated.
+    /// all; or `at` and an instant (RFC 3339); or five cron fields, or a short name of such
+    /// (`@daily`), and, optionally, the IANA name of a time zone. At most 100 characters; spaces
+    /// may be repeated.
     ///
     /// # Errors
     /// [`InvalidSchedule`], also for a cron expression that never matches, such as the 30th of
@@ -111,11 +117,12 @@ impl Schedule {
     /// The first slot of a job that is created, resumed or rescheduled at `now`: one interval
     /// later, or the cron expression's first instant after `now`.
     ///
-    /// None when there is none: beyond the range of a [`DateTime`], and for a cron expression
-    /// outside the years 1970 to 4999.
+    /// None when there is none: after the only instant, beyond the range of a [`DateTime`], and for
+    /// a cron expression outside the years 1970 to 4999.
     pub fn first(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.form {
             Form::Every { seconds } => now.checked_add_signed(TimeDelta::try_seconds(*seconds)?),
+            Form::Once { at } => Some(*at).filter(|at| *at > now),
             Form::Cron { patterns, zone } => next_match(patterns, zone, now),
         }
     }
@@ -133,19 +140,34 @@ impl Schedule {
                 let since_last_us = now_us.checked_sub(slot_us)?.rem_euclid(step_us);
                 DateTime::from_timestamp_micros(now_us.checked_add(step_us - since_last_us)?)
             }
-            Form::Cron { patterns, zone } => next_match(patterns, zone, now),
+            Form::Once { .. } | Form::Cron { .. } => self.first(now),
         }
     }
 
     /// The first slot after `now` of a job that has run for `slot`, never `slot` again. A `slot` in
     /// the future means that the database's clock was set back meanwhile. Then a time of the day
-    /// that has already been run is not repeated, if the clock was set back by less than 3 h.
+    /// that has already been run is not repeated, if the clock was set back by less than 3 h. An
+    /// only instant that came while the job ran for another slot is still to be run.
     ///
     /// None as for [`Schedule::first`].
     pub fn after(&self, slot: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if let Form::Once { at } = &self.form {
+            return Some(*at).filter(|at| *at != slot);
+        }
         let comes_twice = self.names_times() && slot > now && slot - now < SET_BACK_MAX;
         let next = self.next(slot, if comes_twice { slot } else { now })?;
         if next == slot { self.next(slot, slot) } else { Some(next) }
+    }
+
+    /// The first slot after `now` of a job whose slot is `slot`, and that has run because somebody
+    /// asked for it. An only instant that came meanwhile is still to be run.
+    ///
+    /// None as for [`Schedule::first`].
+    pub fn after_request(&self, slot: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match &self.form {
+            Form::Once { at } => Some(*at),
+            Form::Every { .. } | Form::Cron { .. } => self.next(slot, now),
+        }
     }
 
     /// The new slot of a job that waits for `slot`, after the clock was set back by `set_back`.
@@ -163,10 +185,15 @@ impl Schedule {
         }
     }
 
+    /// Whether the schedule has one instant only, so that it is normal if it names no further one.
+    pub fn is_once(&self) -> bool {
+        matches!(self.form, Form::Once { .. })
+    }
+
     /// Whether the schedule names times of the day, each of which runs once a day.
     fn names_times(&self) -> bool {
         match &self.form {
-            Form::Every { .. } => false,
+            Form::Every { .. } | Form::Once { .. } => false,
             Form::Cron { patterns, .. } => patterns.iter().all(names_times),
         }
     }
@@ -230,7 +257,7 @@ impl fmt::Debug for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.form {
             Form::Every { seconds } => write!(f, "Schedule(every {seconds}s)"),
-            Form::Cron { .. } => write!(f, "Schedule({})", self.text),
+            Form::Once { .. } | Form::Cron { .. } => write!(f, "Schedule({})", self.text),
         }
     }
 }

@@ -271,7 +271,10 @@ fn next_run_at(row: &Row, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         return tries::next_attempt_at(row).or(asked_for).or(Some(slot));
     }
     let schedule = Schedule::parse_kept(row.get("schedule")).ok()?;
-    if asked_for.is_some() { schedule.next(slot, now) } else { schedule.after(slot, now) }
+    match asked_for {
+        Some(_) => schedule.after_request(slot, now),
+        None => schedule.after(slot, now),
+    }
 }
 
 fn last_run(row: &Row) -> Option<LastRun> {

@@ -1,7 +1,7 @@
 //! Writes the end of a run: its record in the history, and the next slot of its job.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use log::error;
+use log::{error, info};
 
 use super::{Answer, Claimed, Leases};
 use crate::cron::schedule::Schedule;
@@ -201,11 +201,18 @@ pub(super) fn next_slot(
     now: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
     let schedule = Schedule::parse_kept(schedule).ok()?;
-    if is_requested { schedule.next(slot, now) } else { schedule.after(slot, now) }
+    if is_requested { schedule.after_request(slot, now) } else { schedule.after(slot, now) }
 }
 
 fn tell_pause(run: &Claimed, schedule: &str) {
     let Claimed { job, run_id: run, .. } = run;
+    if Schedule::parse_kept(schedule).is_ok_and(|schedule| schedule.is_once()) {
+        info!(
+            "event=job_done job={job} run={run} schedule={schedule:?} hint=\"it was to run once: \
+             it stays, disabled, with its history\""
+        );
+        return;
+    }
     error!(
         "event=job_paused job={job} run={run} schedule={schedule:?} reason=\"the schedule names no \
          further instant\""

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::InvalidSchedule;
+use super::words::list;
 
 const SECONDS: RangeInclusive<i64> = 1..=366 * 24 * 3600;
 /// The units, each with its spellings and its length in seconds. A unit of one letter is a small
@@ -50,6 +51,18 @@ pub(super) fn every(seconds: i64) -> String {
     let parts = [(seconds / 3600, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
     let parts = parts.into_iter().filter(|(count, _)| *count > 0);
     format!("every {}", parts.map(|(count, unit)| format!("{count}{unit}")).collect::<String>())
+}
+
+/// The interval in English, such as `every 1 hour and 30 minutes`.
+pub(super) fn words(seconds: i64) -> String {
+    let parts = [(seconds / 3600, "hour"), (seconds / 60 % 60, "minute"), (seconds % 60, "second")];
+    let parts: Vec<_> = parts.into_iter().filter(|(count, _)| *count > 0).collect();
+    let word = |(count, unit): &(i64, &str)| match (count, parts.len()) {
+        (1, 1) => (*unit).to_owned(),
+        (1, _) => format!("1 {unit}"),
+        _ => format!("{count} {unit}s"),
+    };
+    format!("every {}", list(parts.iter().map(word).collect(), "and"))
 }
 
 const SHORTEST: &str = "is at least 1 s long";

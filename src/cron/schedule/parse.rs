@@ -1,5 +1,6 @@
 //! Schedules, read from their texts. Who writes one wrongly is told the form that is understood.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use croner::Cron;
 use jiff::civil;
 use jiff::tz::TimeZone;
@@ -49,8 +50,28 @@ pub(super) fn parse(words: &[&str]) -> Result<(Form, String), InvalidSchedule> {
             };
             Ok((Form::Every { seconds }, text))
         }
+        "at" => {
+            let at = parse_instant(&words[1..].join(" "))?;
+            Ok((
+                Form::Once { at },
+                format!("at {}", at.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            ))
+        }
         _ => parse_cron(words),
     }
+}
+
+/// Exact to the microsecond, as the database keeps it.
+fn parse_instant(text: &str) -> Result<DateTime<Utc>, InvalidSchedule> {
+    let at = DateTime::parse_from_rfc3339(text).ok();
+    let at = at.and_then(|at| DateTime::from_timestamp_micros(at.timestamp_micros()));
+    let none = || {
+        refused(format!(
+            "`at` takes one instant with its offset from UTC, such as `at 2027-01-31T22:00:00Z` or \
+             `at 2027-01-31T23:00:00+01:00`; `{text}` is none"
+        ))
+    };
+    at.map_or_else(none, Ok)
 }
 
 fn parse_cron(words: &[&str]) -> Result<(Form, String), InvalidSchedule> {
@@ -117,7 +138,7 @@ fn hint(words: &[&str]) -> String {
     }
     "a schedule is `every` and a duration, such as `every 1h30m`, or five cron fields and an \
      optional time zone, such as `0 3 * * * Europe/Berlin`, or @hourly, @daily, @weekly, @monthly \
-     or @yearly"
+     or @yearly, or, to run once, `at 2027-01-31T22:00:00Z`"
         .to_owned()
 }
 

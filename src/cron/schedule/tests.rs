@@ -1,5 +1,6 @@
 mod clock_changes;
 mod properties;
+mod words;
 
 use super::*;
 
@@ -110,6 +111,30 @@ fn after_the_clock_was_set_back_no_slot_is_run_again_and_none_waits_for_long() {
 }
 
 #[test]
+fn an_instant_is_a_slot_once() {
+    let (text, at) = ("at 2027-01-31T22:00:00Z", utc("2027-01-31T22:00:00"));
+    let second = TimeDelta::seconds(1);
+    for same in ["AT  2027-01-31t23:30:00+01:30", "at 2027-01-31 14:00:00.0000001-08:00"] {
+        assert_eq!(schedule(same).text(), text, "{same}");
+        assert_eq!(schedule(same), schedule(text), "{same}");
+    }
+    assert_eq!(schedule("at 2027-01-31T22:00:00.25Z").text(), "at 2027-01-31T22:00:00.250Z");
+    let once = schedule(text);
+    assert!(once.is_once() && !schedule("every 1d").is_once());
+    assert_eq!((once.first(at - second), once.first(at)), (Some(at), None));
+    assert_eq!((once.next(at, at - second), once.next(at, at)), (Some(at), None));
+    // It has run, and does not run again, even if the clock was set back meanwhile.
+    assert_eq!((once.after(at, at + second), once.after(at, at - second)), (None, None));
+    // It came while the job ran for something else.
+    let earlier = at - TimeDelta::hours(1);
+    assert_eq!(once.after(earlier, at + second), Some(at));
+    assert_eq!(once.after_request(at, at + second), Some(at));
+    assert_eq!(once.anew(at, earlier, TimeDelta::hours(1)), Some(at));
+    let every = schedule("every 1h");
+    assert_eq!(every.after_request(at, earlier), Some(at), "the grid stays");
+}
+
+#[test]
 fn five_fields_and_a_zone_are_a_cron_expression() {
     for text in [
         "* * * * *",
@@ -136,6 +161,11 @@ fn what_is_no_schedule_is_told_why() {
     for (text, part) in [
         ("", "a schedule is `every` and a duration"),
         ("every", "an interval is whole days"),
+        ("at", "`at` takes one instant with its offset from UTC"),
+        ("at 22:00", "such as `at 2027-01-31T22:00:00Z`"),
+        ("at 2027-01-31T22:00:00", "`2027-01-31T22:00:00` is none"),
+        ("at 2027-02-29T22:00:00Z", "is none"),
+        ("at 2027-01-31T22:00:00Z UTC", "is none"),
         ("every 3 0s", "an interval is whole days"),
         ("@reboot", "or @hourly, @daily"),
         ("daily", "or @hourly, @daily"),

@@ -243,7 +243,7 @@ proptest! {
         // If the zone changes its clock, `slot` is shortly before a change.
         let zone = match &schedule.form {
             Form::Cron { zone, .. } => zone.clone(),
-            Form::Every { .. } => TimeZone::UTC,
+            Form::Every { .. } | Form::Once { .. } => TimeZone::UTC,
         };
         let after = near_a_change(&zone, from);
         let shown = |hours| offset(&zone, after - TimeDelta::hours(hours));
