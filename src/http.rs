@@ -48,6 +48,7 @@ mod request;
 mod room;
 mod route;
 mod runs;
+mod schedules;
 mod self_check;
 mod sets;
 mod settings;

@@ -10,7 +10,10 @@ use super::problem::Problem;
 use super::sets::read_set;
 use super::settings::read_job_change;
 use crate::balance::{AsOf, Change, ChangeSet, IdempotencyKey, Selection};
-use crate::cron::{self, Action, Filter, JobFilter, JobSet, Name, NewPause, Precondition};
+use crate::cron::{
+    self, Action, Filter, InvalidSchedule, JobFilter, JobSet, Name, NewPause, Precondition,
+    Schedule,
+};
 use crate::users::{self, NewUser};
 
 /// Everything that can be asked for, validated.
@@ -61,6 +64,12 @@ pub enum Command {
     ReadJob(Name),
     /// A part of the list of a job's changes: those with smaller ids, and how many.
     JobChanges(Name, Option<i64>, i64),
+    /// The next instants of a job's schedule, so many.
+    ReadNext(Name, usize),
+    /// What a schedule means that nobody has saved yet.
+    CheckSchedule(Schedule),
+    /// Whether the enabled jobs are well.
+    JobsHealth,
     /// To do something with a job.
     SteerJob(Name, Action, Precondition),
     /// To pause everything.
@@ -197,6 +206,11 @@ pub fn read_change(call: &Call) -> Result<Change, Problem> {
         .ok_or_else(|| Problem::invalid_request("amount", "`amount` must not be 0"))
 }
 
+pub(super) fn read_schedule(text: &str) -> Result<Schedule, Problem> {
+    let fault = |fault: InvalidSchedule| Problem::invalid_request("schedule", fault.to_string());
+    Schedule::parse(text).map_err(fault)
+}
+
 fn read_job_filter(call: &Call) -> Result<JobFilter, Problem> {
     let mut query = Query::parse(call.query());
     let states = query.take_text("state")?;
@@ -253,7 +267,7 @@ pub(super) fn read_name(field: &'static str, text: &str) -> Result<Name, Problem
 }
 
 /// What cannot be a name cannot be a job's.
-fn existing(name: &str) -> Result<Name, Problem> {
+pub(super) fn existing(name: &str) -> Result<Name, Problem> {
     Name::parse(name).map_err(|_| Problem::job_not_found(name))
 }
 

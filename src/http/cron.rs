@@ -117,10 +117,7 @@ pub(super) fn refusal(job: &str, result: ActionResult) -> Problem {
         ActionResult::NotRunning(run) => Problem::job_not_running(job, run),
         ActionResult::GroupRunning => Problem::group_running(job),
         ActionResult::Paused => Problem::job_paused(job),
-        ActionResult::NoInstant => {
-            let rule = "`schedule` names no instant from now on";
-            Problem::invalid_request("schedule", rule)
-        }
+        ActionResult::NoInstant => Problem::no_instant(),
         ActionResult::WrongArguments(rule) => Problem::invalid_request("arguments", rule),
         ActionResult::PreconditionFailed => {
             Problem::precondition_failed("the job is not, or not any more, as the request demands")

@@ -87,6 +87,9 @@ impl Api {
             Command::JobChanges(name, before, limit) => {
                 self.job_changes(asked, name, *before, *limit)
             }
+            Command::ReadNext(name, count) => self.read_next(asked, name, *count),
+            Command::CheckSchedule(schedule) => self.check_schedule(asked, schedule),
+            Command::JobsHealth => self.jobs_health(asked),
             Command::SteerJob(name, action, demand) => self.steer_job(asked, name, action, demand),
             Command::Pause(new) => self.pause(asked, new),
             Command::Resume => self.resume(asked),

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::reply::{Reply, phrase};
 use crate::config::Scope;
+use crate::cron::UnhealthyJob;
 use crate::db::Effect;
 
 /// An error answer: a problem document, and one more header field if the status needs it.
@@ -32,7 +33,12 @@ struct Document {
     outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs: Option<Vec<UnhealthyJob>>,
 }
+
+/// So many jobs are named in a sentence; the document has more.
+const NAMED_MAX: usize = 5;
 
 impl Problem {
     fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Problem {
@@ -48,6 +54,7 @@ impl Problem {
             amount: None,
             outcome: None,
             scope: None,
+            jobs: None,
         };
         Problem { document: Box::new(document), header: None }
     }
@@ -81,6 +88,10 @@ impl Problem {
 
     pub(super) fn missing(field: &'static str) -> Problem {
         Problem::invalid_request(field, format!("`{field}` is missing"))
+    }
+
+    pub(super) fn no_instant() -> Problem {
+        Problem::invalid_request("schedule", "`schedule` names no instant from now on")
     }
 
     /// No token was sent, or one that is not known; `why` may say which.
@@ -261,6 +272,20 @@ impl Problem {
     /// The answer of a health check that says why this replica should get no requests now.
     pub(super) fn not_ready(reason: &str) -> Problem {
         Problem::new(503, "not_ready", reason).with_header("Retry-After", "1")
+    }
+
+    /// So many jobs need somebody; these are the first of them.
+    pub(super) fn jobs_unhealthy(count: i64, first: Vec<UnhealthyJob>) -> Problem {
+        let named = first.iter().take(NAMED_MAX);
+        let named = named.map(|UnhealthyJob { name, reason }| format!("{name} ({reason})"));
+        let names = named.collect::<Vec<String>>().join(", ");
+        let more = if count > NAMED_MAX as i64 { ", …" } else { "" };
+        let jobs = if count == 1 { "job" } else { "jobs" };
+        let detail = format!("{count} {jobs} should be looked at: {names}{more}");
+        let problem = Problem::new(503, "jobs_unhealthy", detail);
+        let mut problem = problem.with_header("Retry-After", "30");
+        problem.document.jobs = Some(first);
+        problem
     }
 
     #[cfg(test)]

@@ -31,16 +31,19 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Reads what the request asks for. It may wait so long until it is sent to the database.
+    /// Reads what the request asks for. It may wait so long until it is sent to the database, or
+    /// less where its route says so.
     pub(super) fn new(
         client: Client,
         call: Call,
         limit: Duration,
         application: &dyn Application,
     ) -> Request {
-        let deadline = Deadline::within(limit);
+        let found = Route::find(&call.method, call.path());
+        let patience = found.as_ref().ok().and_then(|(route, _)| route.patience);
+        let deadline = Deadline::within(limit.min(patience.unwrap_or(limit)));
         let mut actor = None;
-        let (route, command) = match Route::find(&call.method, call.path()) {
+        let (route, command) = match found {
             Ok((route, argument)) => {
                 let read = || {
                     actor = application.check(route, &call)?;

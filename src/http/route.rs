@@ -1,6 +1,8 @@
 //! The one table of what this server can be asked for, and how a method and a path find their row.
 //! Pure: text in, value out.
 
+use std::time::Duration;
+
 use super::call::{BODY_BYTES_MAX, Call};
 use super::command::Command;
 use super::problem::Problem;
@@ -22,6 +24,8 @@ pub struct Route {
     pub scope: Option<Scope>,
     /// Reads what a request asks for; the text is what stands for `{id}` or `{name}`.
     read: fn(&Call, &str) -> Result<Command, Problem>,
+    /// The longest that it may wait until it is sent to the database, if that is less than usual.
+    pub(super) patience: Option<Duration>,
 }
 
 /// What a request touches.
@@ -50,11 +54,13 @@ const JOBS: Option<Scope> = Some(Scope::Jobs);
 const RUN: Option<Scope> = Some(Scope::Run);
 
 /// All routes, the busiest first.
-pub static ROUTES: [Route; 28] = [
+pub static ROUTES: [Route; 31] = [
     route("POST", "/api/balance", Database, BALANCE, Command::change_balance),
     route("POST", "/api/changes", Database, BALANCE, Command::change_all).with_body_of(8_192),
     route("GET", "/health/live", Memory, None, |_, _| Ok(Command::Live)),
     route("GET", "/health/ready", Memory, None, |_, _| Ok(Command::Ready)),
+    route("GET", "/health/jobs", Database, None, |_, _| Ok(Command::JobsHealth))
+        .sent_within(Duration::from_secs(2)),
     route("GET", "/metrics", Memory, READ, |_, _| Ok(Command::Metrics)),
     route("GET", "/api/cron/jobs", Database, READ, Command::cron_status),
     route("PUT", "/api/cron/jobs", Database, JOBS, Command::put_jobs).with_body_of(1 << 20),
@@ -76,6 +82,8 @@ pub static ROUTES: [Route; 28] = [
     route("POST", "/api/cron/pause", Database, JOBS, Command::pause).with_body_of(8_192),
     route("POST", "/api/cron/resume", Database, JOBS, Command::resume),
     route("GET", "/api/cron/pause", Database, READ, Command::read_pause),
+    route("GET", "/api/cron/jobs/{name}/next", Database, READ, Command::read_next),
+    route("POST", "/api/cron/schedules/check", Database, READ, Command::check_schedule),
     route("GET", "/", Memory, None, |_, _| Ok(Command::Dashboard)),
     route("GET", "/api-docs", Memory, None, |_, _| Ok(Command::Documentation)),
     route("GET", "/openapi.json", Memory, None, |_, _| Ok(Command::Document)),
@@ -93,12 +101,16 @@ const fn route(
     scope: Option<Scope>,
     read: fn(&Call, &str) -> Result<Command, Problem>,
 ) -> Route {
-    Route { method, path, reach, scope, body_bytes_max: BODY_BYTES_MAX, read }
+    Route { method, path, reach, scope, body_bytes_max: BODY_BYTES_MAX, read, patience: None }
 }
 
 impl Route {
     const fn with_body_of(self, body_bytes_max: usize) -> Route {
         Route { body_bytes_max, ..self }
+    }
+
+    const fn sent_within(self, limit: Duration) -> Route {
+        Route { patience: Some(limit), ..self }
     }
 
     /// The row of a request, and what stands for `{id}` or `{name}` in its path.
@@ -130,7 +142,8 @@ impl Route {
         found.map_or(BODY_BYTES_MAX, |(route, _)| route.body_bytes_max)
     }
 
-    /// Whether such a request changes something: no page of another site may ask for it.
+    /// Whether such a request may change something, by its method: no page of another site may ask
+    /// for it.
     pub fn changes_something(&self) -> bool {
         self.method != "GET"
     }

@@ -3,10 +3,10 @@
 use serde_json::value::RawValue;
 
 use super::call::Call;
-use super::command::read_name;
+use super::command::{read_name, read_schedule};
 use super::input::Fields;
 use super::problem::Problem;
-use crate::cron::{Arguments, CatchUp, InvalidSchedule, Name, Schedule, SettingsChange};
+use crate::cron::{Arguments, CatchUp, Name, SettingsChange};
 
 const DESCRIPTION_LENGTH_MAX: usize = 1_000;
 const OWNER_LENGTH_MAX: usize = 255;
@@ -28,10 +28,7 @@ pub fn read_job_change(call: &Call) -> Result<SettingsChange, Problem> {
 pub(super) fn take_settings(fields: &mut Fields) -> Result<SettingsChange, Problem> {
     let function = fields.take_text("function")?;
     let function = function.map(|text| read_name("function", &text)).transpose()?;
-    let schedule = fields.take_text("schedule")?.map(|text| Schedule::parse(&text)).transpose();
-    let schedule = schedule.map_err(|fault: InvalidSchedule| {
-        Problem::invalid_request("schedule", fault.to_string())
-    })?;
+    let schedule = fields.take_text("schedule")?.map(|text| read_schedule(&text)).transpose()?;
     Ok(SettingsChange {
         function,
         arguments: take_arguments(fields)?,

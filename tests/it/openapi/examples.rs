@@ -17,8 +17,8 @@ use super::answers::assert_is;
 use super::schema::{faults, resolve};
 use super::{Operation, between, document, operations, source, walk};
 use crate::support::{
-    Answer, Answers, Local, LocalOptions, Postgres, Scheduler, ask, change, endless, get, only,
-    options, post, target, until,
+    Answer, Answers, Database, Local, LocalOptions, Postgres, Scheduler, ask, change, endless, get,
+    only, options, post, target, until,
 };
 
 /// The values of a media type's examples, or of a parameter's or header's one.
@@ -182,6 +182,20 @@ fn refused_by_scope(database_url: &str) -> [Answer; 2] {
     [&[][..], &[field.as_str()]].map(|fields| ask(local.addr, "GET /api/users", fields, ""))
 }
 
+/// A job is due for long, and another has failed.
+fn unhealthy(database: &Database, addr: SocketAddr) -> Answer {
+    database.connect().batch_execute("delete from cron_jobs").expect("no jobs");
+    ["nightly", "hourly"].iter().for_each(|name| database.add_job(name, "every 1h"));
+    let failed = "insert into cron_runs (job_id, job, function, token, server, scheduled_at, \
+                  started_at, finished_at, outcome) select id, name, function, 0, 'replica-1', \
+                  slot, slot, now(), 'failed' from cron_jobs where name = 'nightly'";
+    database.connect().batch_execute(failed).expect("a run");
+    let late = "update cron_jobs set locked_until = now() - interval '6 minutes' \
+                where name = 'hourly'";
+    database.connect().batch_execute(late).expect("a late job");
+    get(addr, "/health/jobs")
+}
+
 fn refused_while_it_runs() -> Answer {
     let database = Postgres::shared().migrated().without_jobs();
     let local = Local::start(database.url());
@@ -239,6 +253,7 @@ fn every_problem_is_shown_as_it_is_given() {
     let local = Local::start(database.url());
     let mut answers = refusals(local.addr);
     answers.extend(refused_by_scope(database.url()));
+    answers.push(unhealthy(&database, local.addr));
     answers.extend([refused_while_it_runs(), broken_in_flight(), a_panic()]);
     let ending = ending();
     answers.extend([get(ending.addr, "/health"), get(ending.addr, "/api/users")]);
