@@ -27,6 +27,9 @@ pub struct Runs {
     pub heartbeat_failures: IntCounter,
     /// Claims and ends of runs that the database refuses, and will refuse again.
     pub writes_refused: IntCounter,
+    /// Runs that were started because one before them, for the same slot, had not succeeded.
+    pub retries: IntCounter,
+    overdue: IntGauge,
     /// Claims that took a job over from a replica whose lease had run out.
     pub takeovers: IntCounter,
     last_success: GaugeVec,
@@ -53,19 +56,8 @@ impl Runs {
         let counter = |name, help| register_int_counter_with_registry!(name, help, registry);
         let gauge = |name, help| register_int_gauge_with_registry!(name, help, registry);
         Ok(Runs {
-            total: register_int_counter_vec_with_registry!(
-                "cron_runs_total",
-                "Runs whose end this replica wrote, also as abandoned by another.",
-                &["job", "outcome"],
-                registry
-            )?,
-            duration: register_histogram_vec_with_registry!(
-                "cron_run_duration_seconds",
-                "How long the runs of this replica took.",
-                &["job"],
-                DURATION_BUCKETS.to_vec(),
-                registry
-            )?,
+            total: total(registry)?,
+            duration: duration(registry)?,
             running: gauge("cron_running_jobs", "Jobs that this replica runs.")?,
             due: register_int_gauge_vec_with_registry!(
                 "cron_due_jobs",
@@ -95,6 +87,14 @@ impl Runs {
             writes_refused: counter(
                 "cron_writes_refused_total",
                 "Claims and ends of runs that the database refused, and will refuse again.",
+            )?,
+            retries: counter(
+                "cron_retries_total",
+                "Runs that this replica started because one for the same slot had not succeeded.",
+            )?,
+            overdue: gauge(
+                "cron_overdue_jobs",
+                "Jobs that this replica still runs although their time is over.",
             )?,
             takeovers: counter(
                 "cron_takeovers_total",
@@ -151,6 +151,11 @@ impl Runs {
         last.set(last.get().max(at));
     }
 
+    /// Sets the number of jobs that run here although their time is over.
+    pub fn overdue(&self, jobs: usize) {
+        self.overdue.set(jobs as i64);
+    }
+
     /// Sets the number of jobs that are due and that no replica holds.
     pub fn due(&self, jobs: usize) {
         self.due.with_label_values::<&str>(&[]).set(jobs as i64);
@@ -182,4 +187,23 @@ impl Runs {
         self.duration.with_label_values(&[job]);
         job
     }
+}
+
+fn total(registry: &Registry) -> Result<IntCounterVec> {
+    register_int_counter_vec_with_registry!(
+        "cron_runs_total",
+        "Runs whose end this replica wrote, also as abandoned by another.",
+        &["job", "outcome"],
+        registry
+    )
+}
+
+fn duration(registry: &Registry) -> Result<HistogramVec> {
+    register_histogram_vec_with_registry!(
+        "cron_run_duration_seconds",
+        "How long the runs of this replica took.",
+        &["job"],
+        DURATION_BUCKETS.to_vec(),
+        registry
+    )
 }

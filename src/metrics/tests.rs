@@ -46,6 +46,8 @@ fn what_is_known_beforehand_is_there_at_zero() {
             "cron_runs_total{job=\"a\",outcome=\"failed\"} 0",
             "cron_run_duration_seconds_count{job=\"a\"} 0",
             "cron_takeovers_total 0",
+            "cron_retries_total 0",
+            "cron_overdue_jobs 0",
         ],
     );
     // A job that never succeeded has no time of success.
