@@ -45,17 +45,17 @@ fn a_body_that_is_nested_deep_is_refused_like_any_other() {
     let database = Postgres::shared().migrated();
     let process = Process::start(database.url(), &[]);
     let mut client = Client::connect(process.addr);
-    for (head, bytes_max) in [
-        ("POST /api/balance", 1_024),
-        ("POST /api/changes", 8_192),
-        ("PUT /api/cron/jobs/sample-pi", 1_024),
+    for (head, field, bytes_max) in [
+        ("POST /api/balance", "amount", 1_024),
+        ("POST /api/changes", "changes", 8_192),
+        ("PUT /api/cron/jobs/sample-pi", "arguments", 8_192),
     ] {
         for (open, core, close) in
             [("[", "", "]"), ("{\"a\":", "1", "}"), ("[{\"a\":", "[{}]", "},1]")]
         {
             let wrap = |depth| format!("{}{core}{}", open.repeat(depth), close.repeat(depth));
             let depths = [20, 60, 63, 64, 127, (bytes_max - 40) / (open.len() + close.len())];
-            let of_a_field = depths.map(wrap).map(|deep| format!("{{\"changes\":{deep}}}"));
+            let of_a_field = depths.map(wrap).map(|deep| format!("{{{field:?}:{deep}}}"));
             let whole = depths.map(wrap);
             let broken = depths.map(|depth| open.repeat(depth));
             for body in [of_a_field, whole, broken].concat() {
