@@ -63,6 +63,7 @@
 //!   out; nobody takes the job over, for it is paused, deleted or of another build
 //! - `run_not_started` (error) job, run, reason, hint: no thread was left
 //! - `run_cancelled` (info, warn) job, run, reason, hint: its function has returned before its end
+//! - `run_overdue` (warn) job, run, seconds, reason, hint: its function does not return
 //! - `run_timed_out` (warn) job, run, reason, returned_after_seconds: its function has returned,
 //!   which took longer than it may
 //! - `run_stopped` (info, warn) job, run, from_server, reason: its function has returned, or

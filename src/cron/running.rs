@@ -16,6 +16,9 @@ use crate::shutdown::Signal;
 /// window had ended before anybody could see it, as after a pause of the whole process.
 pub(super) const RETURN_GRACE: Duration = Duration::from_millis(500);
 
+/// A function that has not returned so long after its run was cancelled is logged.
+const OVERDUE_AFTER: Duration = Duration::from_secs(5);
+
 /// Why a run was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
@@ -53,6 +56,8 @@ struct Course {
     told: (f64, Option<i32>),
     returned: Option<Instant>,
     cancelled: Option<(Reason, Instant)>,
+    /// Whether it was told that the function does not return.
+    is_overdue: bool,
 }
 
 impl Running {
@@ -72,6 +77,7 @@ impl Running {
                 told: (0.0, None),
                 returned: None,
                 cancelled: None,
+                is_overdue: false,
             }),
         }
     }
@@ -125,6 +131,13 @@ impl Running {
     pub(super) fn elapsed(&self) -> Duration {
         let returned = self.state.lock().returned;
         returned.unwrap_or_else(Instant::now) - self.started
+    }
+
+    /// True once: when the function was told to return a while ago, and has not.
+    pub(super) fn has_become_overdue(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_told = state.cancelled.is_some_and(|(_, since)| since.elapsed() > OVERDUE_AFTER);
+        is_told && state.returned.is_none() && !std::mem::replace(&mut state.is_overdue, true)
     }
 
     pub(super) fn set_progress(&self, progress: f64) {

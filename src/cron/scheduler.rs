@@ -161,6 +161,9 @@ impl Scheduler {
                     if renewal.is_stopped {
                         run.cancel(Reason::Stopped);
                     }
+                    if run.has_become_overdue() {
+                        tell_overdue(run);
+                    }
                 }
                 None => run.cancel(Reason::Lost),
             }
@@ -168,4 +171,13 @@ impl Scheduler {
         tell(&mut self.connection, &runs);
         Ok(own.values().all(|renewal| renewal.is_renewed))
     }
+}
+
+fn tell_overdue(run: &Running) {
+    let (job, run_id, seconds) = (&run.claimed.job, run.claimed.run_id, run.elapsed().as_secs());
+    warn!(
+        "event=run_overdue job={job} run={run_id} seconds={seconds} reason=\"its function was told \
+         to return and does not\" hint=\"its lease is renewed until it does: nobody else runs the \
+         job meanwhile\""
+    );
 }

@@ -252,6 +252,55 @@ fn what_waits_is_due_again_in_time_after_the_clock_was_set_back() {
     assert_eq!(self::grid(&database), grid, "the grid of the interval stays");
 }
 
+/// The pause before another try lasts as long as it was to, and the try is that of the same slot.
+#[test]
+fn a_try_that_is_waited_for_is_not_forgotten_when_the_clock_was_set_back() {
+    for asked_for in ["null", "now()"] {
+        let database = database();
+        database.add_job("fails", "every 1h");
+        let settings = format!(
+            "update cron_jobs set retries = 1, retry_after_seconds = 5, requested_at = {asked_for}"
+        );
+        database.connect().batch_execute(&settings).unwrap();
+        let fails = |_: &Context| Err(Failure::Failed("no luck".to_owned()));
+        let _replica = Scheduler::start(database.url(), &options("a"), only("fails", fails));
+        let waits = "select count(*) from cron_jobs where holder is null and attempt = 2";
+        database.wait_for("another try is waited for", SOON, 1, waits);
+        let since = Instant::now();
+        move_clock(&database, "-1 hour");
+        let both = "select count(*) from cron_runs where finished_at is not null";
+        database.wait_for("it is tried again", SOON, 2, both);
+        assert!(since.elapsed() > Duration::from_secs(3), "{:?}", since.elapsed());
+        let tries = "select string_agg(attempt || outcome, ' ' order by id) from cron_runs";
+        assert_eq!(database.text(tries), "1failed 2failed", "{asked_for}");
+        let next = "select count(*) from cron_jobs where attempt = 0 and slot > now()
+            and slot <= now() + interval '2 h'";
+        assert_eq!(database.number(next), 1, "{asked_for}");
+    }
+}
+
+/// By the database's clock the slot is too late, and nobody knows better.
+#[test]
+fn a_jump_beyond_the_deadline_is_a_miss_and_the_slot_after_it_is_run() {
+    let database = database();
+    let insert = "insert into cron_jobs
+        (name, function, schedule, slot, locked_until, start_within_seconds)
+        select 'quick', 'quick', 'every 3s', at, at, 2
+        from (select now() + interval '20 s') as it (at)";
+    database.connect().batch_execute(insert).expect("a job");
+    let replica =
+        Scheduler::start(database.url(), &options("a"), only("quick", |_| Ok(String::new())));
+    has_looked(&replica);
+    move_clock(&database, "1 hour");
+    let run = "select least(1, count(*)) from cron_runs where outcome = 'succeeded'";
+    database.wait_for("a slot is run", SOON, 1, run);
+    let first = "select outcome from cron_runs order by id limit 1";
+    assert_eq!(database.text(first), "missed");
+    let late = "select count(*) from cron_runs where outcome = 'succeeded'
+        and started_at - scheduled_at > interval '2.1 s'";
+    assert_eq!(database.number(late), 0);
+}
+
 /// Where the grid of the interval of two seconds lies, in microseconds.
 fn grid(database: &Database) -> i64 {
     database.number(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Database, Local, Postgres, Scheduler, get, only, options, until};
+use crate::support::{Database, Local, Postgres, Scheduler, get, only, options, until, witness};
 
 const SOON: Duration = Duration::from_secs(30);
 const ENDED: &str = "select count(*) from cron_runs where finished_at is not null";
@@ -128,19 +128,30 @@ fn a_missed_slot_that_none_follows_pauses_the_job() {
     );
 }
 
-/// It was claimed too late, and who claimed it died before this was written.
+/// Who has claimed it too late cannot write this, and is killed.
 #[test]
 fn a_slot_that_is_too_late_is_not_run_by_a_takeover() {
     let database = database("every 1m", "catch_up = 'none', start_within_seconds = 60");
-    database.orphan_the_job();
-    let _replica = start(&database, "a");
+    let database = database.with_witness_table();
+    let refuse = "update cron_jobs set name = 'late-0', function = 'short'; \
+        create function refuse() returns trigger language plpgsql as $$ begin \
+        if new.outcome = 'missed' then raise exception 'not now'; end if; return new; end $$; \
+        create trigger refuse before update on cron_runs for each row execute function refuse()";
+    database.connect().batch_execute(refuse).unwrap();
+    let lease = Duration::from_secs(3);
+    let first = witness(&database, "a", lease);
+    until("it cannot write this", SOON, || first.log().contains("event=record_waits job=late-0"));
+    first.signal("-KILL");
+    database.connect().batch_execute("drop trigger refuse on cron_runs").unwrap();
+    let _second = witness(&database, "b", lease);
     database.wait_for("it is recorded", SOON, 2, ENDED);
     let outcomes = "select string_agg(outcome || server, ', ' order by id) from cron_runs";
-    assert_eq!(database.text(outcomes), "abandoneddead, missed");
+    assert_eq!(database.text(outcomes), "abandoneda, missed");
+    assert_eq!(database.number("select count(*) from witness"), 0, "it was run");
     assert_eq!(database.number(FUTURE), 1);
 }
 
-/// From the deadline that is set while a job is due on, it counts.
+/// The settings at the claim count.
 #[test]
 fn a_deadline_that_is_changed_while_the_job_waits_counts() {
     let database = database("every 1m", "enabled = false");

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Database, Local, Postgres, Scheduler, endless, get, only, options, until};
+use crate::support::{
+    Database, Local, Postgres, Scheduler, endless, get, only, options, until, witness,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 const OPEN: &str = "select count(*) from cron_runs where finished_at is null";
@@ -74,6 +76,29 @@ fn a_function_that_does_not_return_keeps_its_job_and_is_shown_overdue_by_all() {
     assert_eq!(database.outcomes("stubborn"), ["timed_out on a"]);
     assert!(holder.text().contains("cron_leases_lost_total 0"));
     assert_eq!(job(&locals[1])["overdue"], false);
+}
+
+/// It goes on beyond its time until its process is killed: only then another has the job.
+#[test]
+fn the_job_of_an_overdue_run_is_taken_over_when_its_holder_is_killed_and_not_before() {
+    let database = database("slow", "function = 'stubborn', max_seconds = 1, retries = 1");
+    let database = database.with_witness_table();
+    let lease = Duration::from_secs(3);
+    let first = witness(&database, "a", lease);
+    database.wait_for("it runs", SOON, 1, OPEN);
+    let second = witness(&database, "b", lease);
+    let overdue = "select count(*) from cron_runs where now() - started_at > interval '7 s'";
+    database.wait_for("it has gone on for long", SOON, 1, overdue);
+    until("this is in the log", SOON, || first.log().contains("event=run_overdue job=slow"));
+    assert_eq!(database.number("select count(*) from cron_runs"), 1);
+    first.signal("-KILL");
+    let taken = "select count(*) from cron_runs where server = 'b' and attempt = 1";
+    database.wait_for("it is taken over", SOON, 1, taken);
+    assert_eq!(database.outcomes("slow"), ["abandoned on a"]);
+    drop(second);
+    let both = "select count(*) from witness step where exists (select from witness later \
+        where later.run_id > step.run_id and later.at < step.at)";
+    assert_eq!(database.number(both), 0, "two ran at once");
 }
 
 #[test]
