@@ -91,12 +91,14 @@ fn a_run_whose_holder_is_dead_is_stopped_and_its_slot_is_not_run_again() {
     }
 }
 
-/// It was offered before somebody asked: nobody takes it over all the same.
+/// It was offered before somebody asked: nobody takes it over all the same, also while a replica
+/// cannot know yet that the lease's whole length is over.
 #[test]
 fn an_offered_run_that_is_to_be_stopped_is_not_taken_over() {
     let database = database("orphan", "endless");
     database.orphan_the_job();
-    let asked = "update cron_jobs set offered_at = now() - interval '20 s', stop_run = run_id";
+    let asked = "update cron_jobs set offered_at = now() - interval '20 s', stop_run = run_id, \
+                 written_at = locked_until - interval '4 s'";
     database.connect().batch_execute(asked).unwrap();
     let _replica = Scheduler::start(database.url(), &options("a"), only("endless", endless));
     database.wait_for("it is closed", SOON, 1, ENDED);
