@@ -25,6 +25,10 @@ readonly CALM="Freezes=FALSE Crashes=FALSE Drains=FALSE"
 readonly SHORT="$CALM Term=2 Exit=1 Quiet=1"
 readonly PROMPT="$CALM Prompt=TRUE MaxForward=1"
 readonly LIVE="$SHORT MaxFaults=1"
+readonly BARE="$SHORT MaxFaults=1 Steps=FALSE" STEADY="$CALM MaxFaults=1 Steps=FALSE Prompt=TRUE Endless=TRUE"
+readonly STOP="$BARE Stops=TRUE" TRY="$BARE Retries=1 Moves=TRUE" MISS="$BARE Misses=TRUE"
+readonly HEED="$STEADY Stops=TRUE Crashes=TRUE" KEEP="$BARE Checkpoints=TRUE Moves=TRUE"
+readonly PAIR="$BARE Jobs={x,y} Group={x,y}" CROWD="$STEADY Jobs={x,y,z} Group={x,y} Replicas={a} MaxRuns=1"
 
 # name | constants that differ from lease.cfg | properties | the one that must break, if any | what it shows
 models() {
@@ -56,6 +60,34 @@ no-gate     |$PROMPT Mutant="gate"               |OneExecutor      |OneExecutor 
 gate-once   |$PROMPT Mutant="gate-once"          |OneExecutor      |OneExecutor   |the second poll after the jump is let through
 renew-alive |$PROMPT Mutant="alive"              |KeepsJob         |KeepsJob      |a jump costs a holder that renews in time its job
 no-mend     |$LIVE MaxBack=1 Mutant="mend"|DueIsRun  |DueIsRun      |after a jump back a due job waits for ever
+stop        |$STOP Crashes=TRUE Drains=TRUE|$SAFE OneExecutor SlotTold StoppedIsOver StopIsOwn||a stop of a run; crashes and drains
+live-stop   |$HEED                               |StopHeeded       |              |the holder hears of it, or another replica closes a dead one's run
+stop-claim  |$STOP Crashes=TRUE Mutant="stop-claim"|StoppedIsOver  |StoppedIsOver |a run to be stopped was offered before, and is taken over
+stop-stays  |$STOP Crashes=TRUE Mutant="stop-stays"|StoppedIsOver  |StoppedIsOver |a dead holder's run is stopped, and its slot is run again
+end-stop    |$STOP Drains=TRUE Mutant="end-stop" |StoppedIsOver    |StoppedIsOver |a drain ends the run before its holder hears of the stop
+stop-older  |$STOP Mutant="stop-older"           |StopIsOwn        |StopIsOwn     |the stop of an older run ends a newer one
+stop-deaf   |$HEED Mutant="stop-deaf"            |StopHeeded       |StopHeeded    |the renewal does not say it
+stop-free   |$HEED Mutant="stop-free"            |StopHeeded       |StopHeeded    |nobody closes what is not taken over
+retry       |$TRY MaxRuns=3 Crashes=TRUE Drains=TRUE|$SAFE OneExecutor TriesCounted||tries of a slot; crashes and drains; slots that are moved
+tries-anew  |$TRY Mutant="tries-anew"            |TriesCounted     |TriesCounted  |each claim begins to count
+try-taken   |$TRY Crashes=TRUE Mutant="takeover-counts"|TriesCounted|TriesCounted |a takeover counts as a try
+try-moved   |$TRY Mutant="tried-at"              |TriesCounted     |TriesCounted  |the tries of a slot count for the next one
+missed      |$MISS Crashes=TRUE Drains=TRUE      |$SAFE OneExecutor SlotTold|    |slots that are too late
+miss-early  |$MISS Mutant="miss-early"           |SlotTold         |SlotTold      |a slot that is too late is passed by without a run
+end-free    |$MISS Mutant="end-guard"            |SlotTold         |SlotTold      |an end that comes late passes the next slot by
+group       |$PAIR MaxRuns=1 Crashes=TRUE        |$SAFE OneExecutor OneAGroup|   |2 jobs of a group, 1 run each, crashes
+live-group  |$PAIR Prompt=TRUE Replicas={a} Crashes=TRUE|DueIsRun TakenOver OneAGroup||the same with 2 runs each and one crash, by 1 replica
+live-others |$CROWD                              |OthersRun        |              |a third job, which is not of the group
+two-a-group |$PAIR MaxRuns=1 Mutant="group"      |OneAGroup        |OneAGroup     |without the index
+group-dead  |$PAIR Prompt=TRUE Replicas={a} Crashes=TRUE Mutant="group-dead"|TakenOver|TakenOver|a dead holder's job is not offered, and nobody gets the group
+group-pick  |$CROWD Mutant="group-pick"          |OthersRun        |OthersRun     |the claim picks a job of the occupied group again and again
+checkpoint  |$KEEP Crashes=TRUE Drains=TRUE Moves=FALSE|$SAFE OneExecutor CheckpointKept KeptByHolder||checkpoints; crashes and drains
+keep-slots  |$KEEP                               |CheckpointKept KeptByHolder||the same without faults; slots that are moved
+keep-frozen |$KEEP Freezes=TRUE Moves=FALSE      |CheckpointKept KeptByHolder||the same with freezes
+keep-guard  |$KEEP Freezes=TRUE Mutant="keep-guard"|KeptByHolder   |KeptByHolder  |the renewal of an old holder moves the checkpoint
+keep-moved  |$KEEP Mutant="tried-at"             |CheckpointKept   |CheckpointKept|a new slot begins with the checkpoint of an old one
+claim-keeps |$KEEP Mutant="claim-keeps"          |CheckpointKept   |CheckpointKept|a claim makes an old slot's checkpoint its own
+keep-none   |$KEEP Drains=TRUE Mutant="keep-none"|CheckpointKept   |CheckpointKept|a run that has kept nothing takes the checkpoint away
 END
 }
 
@@ -83,6 +115,10 @@ finish() {
     rm -rf "$folder"
 }
 
+fair() { # specification
+    sed -e "s/^SPECIFICATION .*/SPECIFICATION $1/" -e '/^SYMMETRY/d'
+}
+
 # The lines of lease.cfg with these constants, and these properties in place of its own.
 config() { # constants properties
     local text change name
@@ -92,8 +128,9 @@ config() { # constants properties
     done
     for name in $2; do
         case $name in
-            DueIsRun | TakenOver) text=$(sed -e 's/^SPECIFICATION .*/SPECIFICATION FairSpec/' -e '/^SYMMETRY/d' <<<"$text")$'\n'"PROPERTY $name" ;;
-            TokensRise | StepsInOrder | KeepsJob) text+=$'\n'"PROPERTY $name" ;;
+            DueIsRun | TakenOver | OthersRun) text=$(fair FairSpec <<<"$text")$'\n'"PROPERTY $name" ;;
+            StopHeeded) text=$(fair StopSpec <<<"$text")$'\n'"PROPERTY $name" ;;
+            TokensRise | StepsInOrder | KeepsJob | StoppedIsOver | SlotTold | KeptByHolder) text+=$'\n'"PROPERTY $name" ;;
             *) text+=$'\n'"INVARIANT $name" ;;
         esac
     done

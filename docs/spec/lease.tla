@@ -12,13 +12,20 @@
 (*     open   the rows of cron_runs whose finished_at is null               *)
 (*     last   the newest run of which a step was committed (a witness, not  *)
 (*            a column)                                                     *)
+(*     slot   the slot that the job is at: 0 and 1 in turn, since only that *)
+(*            the next one is another matters                               *)
+(*     tried  tried_at is this slot; else att and ck count for nothing      *)
+(*     att    attempt         ck   checkpoint: the run that kept it; 0: none*)
+(*     stop   stop_run; END leaves it here, as that of earlier builds does  *)
+(*     bad    how many tries of this slot failed; new: the newest checkpoint*)
+(*            that was committed for it (witnesses)                         *)
 (*   made[j] counts all claims ever made of job j; a run's number is the    *)
 (*   value of made at its claim. Nothing ever takes a claim out of made.    *)
 (*   run[j][i] is run i of job j: in the memory of its replica, and in the  *)
 (*   network.                                                               *)
 (*     st     asked: claimed, and the answer is under way; run: the         *)
-(*            function executes; next, same: the function has returned, and *)
-(*            END has still to be written; over: nobody works for it        *)
+(*            function executes; over: nobody works for it; else the value  *)
+(*            of kind: the function has returned, and END has to be written *)
 (*     tr     the ticks that are left of the trust window. 0: the process   *)
 (*            has to exit before the next tick. -1: the window passed while *)
 (*            the process was frozen.                                       *)
@@ -28,6 +35,12 @@
 (*            share; commit: the commit is under way                        *)
 (*     left   the ticks after which the session's limits end the step       *)
 (*     en     the statement END is under way                                *)
+(*     kind   what END writes. next: the slot is done; same: it is run again*)
+(*            (cancelled, abandoned); fail: failed, timed_out; stop, miss:  *)
+(*            stopped, missed                                               *)
+(*     told   a renewal has said that somebody wants the run stopped        *)
+(*     kept   the function has kept a checkpoint that is not known to be    *)
+(*            written; rk: the RENEW under way carries it                   *)
 (*   proc[r], quiet[r], drift[r]: whether replica r is up, drain, frozen or *)
 (*   dead; for how long it offers no job that has a holder; how many jumps  *)
 (*   forward, less jumps back, the database's clock has made since this     *)
@@ -37,25 +50,37 @@
 (*   back, they are so Far in the future that waiting does not help.        *)
 (*                                                                          *)
 (* ACTIONS AND STATEMENTS of src/cron/lease.rs                              *)
-(*   Offer: OFFER. Notice: its answer. CloseOrphan: FREE. Mend: MEND and    *)
-(*   MEND_SLOTS (src/cron/lease/offer.rs and mend.rs). Claim: CLAIM.        *)
-(*   RenewExec: RENEW. StepLock: the `for key share` that begins a step.    *)
-(*   EndExec: END (src/cron/lease/end.rs). Each is atomic, as one statement *)
-(*   is. What is sent may be executed late or never, also after its sender  *)
-(*   is dead, and each answer may be late or lost.                          *)
+(*   Offer, TakeBack: OFFER. Notice: its answer. CloseOrphan, CloseStopped: *)
+(*   FREE. Mend: MEND and MEND_SLOTS (src/cron/lease/offer.rs and mend.rs). *)
+(*   Claim: CLAIM, and the index one_run_a_group. RenewExec: RENEW.         *)
+(*   StepLock: the `for key share` that begins a step. EndExec: END, also   *)
+(*   of a slot that was missed (src/cron/lease/end.rs). Stop: STOP          *)
+(*   (src/cron/job.rs). Each is atomic, as one statement is. What is sent   *)
+(*   may be executed late or never, also after its sender is dead, and each *)
+(*   answer may be late or lost.                                            *)
 (*                                                                          *)
 (* WHAT HOLDS IS CHECKED IN SMALL MODELS: mostly 2 replicas, 1 job and 2    *)
 (*   runs; 3 replicas with 1 job only without crash, freeze and drain.      *)
+(*   Stops, tries, missed slots, groups and checkpoints have models of      *)
+(*   their own, each with one fault at most, without steps, and without     *)
+(*   jumps of the clock.                                                    *)
 (*   3 replicas with 2 jobs are too many states: random walks go through    *)
 (*   them, and random walks of this length miss some of the mutants.        *)
 (*                                                                          *)
 (* LEFT OUT                                                                 *)
 (*   The handicap and the 60 s after which an offer is made anew (any       *)
-(*   replica may claim at any time). Run-now, delete, change of settings.   *)
-(*   Replicas with different terms, or with different functions. Jumps of   *)
-(*   the clock that are smaller than the margin between trust and lease. An *)
-(*   END that the database refuses for good. The waiting of a key share     *)
-(*   behind a plain update: PostgreSQL's own tests of interleavings show it.*)
+(*   replica may claim at any time). A pause of everything: it only delays  *)
+(*   claims. Run-now, delete, change of settings, except that they move     *)
+(*   slots (Move). Replicas with different terms or functions, or of        *)
+(*   earlier builds, which know of no stop and no checkpoint. How late a    *)
+(*   slot is: any that is claimed for its first try may be too late, and    *)
+(*   all that are missed at once count as one. A missed slot that only the  *)
+(*   program finds too late (catchUp none), whose replica dies before END:  *)
+(*   it is run. Which job of a group comes first. Two checkpoints of one    *)
+(*   run, of which the older arrives last. Jumps of the clock that are      *)
+(*   smaller than the margin between trust and lease. An END that the       *)
+(*   database refuses for good. The waiting of a key share behind a plain   *)
+(*   update: PostgreSQL's own tests of interleavings show it.               *)
 EXTENDS Integers, FiniteSets, TLC
 
 CONSTANTS
@@ -73,6 +98,10 @@ CONSTANTS
                   \* statement may still never arrive, but then a second one is not sent.
     Prompt,       \* BOOLEAN: each living holder renews within each tick
     Lossy,        \* BOOLEAN: a promotion may forget what was committed
+    Steps, Stops, Misses, Checkpoints, Moves,  \* BOOLEAN: whether these happen at all
+    Retries,      \* further tries of a slot whose run failed
+    Group,        \* the jobs of one group; {}: no job has one
+    Endless,      \* BOOLEAN: a function returns only when it is told to, or never
     ClaimNonce,   \* BOOLEAN: each claim writes a holder value of its own
     Mutant        \* "none", or the part of the design that is taken away
 
@@ -81,6 +110,7 @@ ASSUME Exit < Term /\ Limit > 0 /\ Gap < Term
 Far == 99
 Alike == Permutations(Replicas) \union Permutations(Jobs)
 Runs == 1..MaxRuns
+Slots == Stops \/ Misses \/ Checkpoints \/ Retries > 0
 
 VARIABLES row, run, made, proc, quiet, drift, forward, back, faults, snap, lost
 
@@ -89,10 +119,12 @@ time == <<quiet, drift, forward, back>>
 world == <<faults, snap, lost>>
 
 Blank == [st |-> "over", r |-> None, n |-> 0, tok |-> 0, tr |-> -1, rn |-> "no",
-          rw |-> 0, wk |-> "no", left |-> 0, en |-> FALSE, kind |-> "same"]
+          rw |-> 0, wk |-> "no", left |-> 0, en |-> FALSE, kind |-> "same",
+          told |-> FALSE, kept |-> FALSE, rk |-> FALSE]
 
 Alive(r) == proc[r] \in {"up", "drain"}
-Live(x) == x.st \in {"run", "next", "same"}
+Ending == {"next", "same", "fail", "stop", "miss"}
+Live(x) == x.st = "run" \/ x.st \in Ending
 
 \* The value of the column `holder` that run i of replica r has written.
 Holder(r, i) == <<r, IF ClaimNonce THEN i ELSE 0>>
@@ -102,7 +134,8 @@ Norm(x) ==
     IF x.st # "over" THEN x
     ELSE IF x.rn # "sent" /\ x.wk = "no" /\ ~x.en THEN Blank
     ELSE [x EXCEPT !.tr = -1, !.rn = IF @ = "sent" THEN @ ELSE "no",
-                   !.rw = 0, !.kind = IF x.en THEN @ ELSE "same"]
+                   !.rw = 0, !.kind = IF x.en THEN @ ELSE "same", !.told = FALSE,
+                   !.kept = x.en /\ @, !.rk = (x.rn = "sent") /\ @]
 
 Set(j, i, x) == run' = [run EXCEPT ![j][i] = Norm(x)]
 SetRow(j, x) == row' = [row EXCEPT ![j] = x]
@@ -122,7 +155,35 @@ MayFail == MaxFaults = 99 \/ faults < MaxFaults
 Fail == faults' = IF MaxFaults = 99 THEN 0 ELSE faults + 1
 
 Waiting == [tok |-> 0, own |-> None, cur |-> 0, lk |-> 0, off |-> FALSE,
-            open |-> {}, last |-> 0]
+            open |-> {}, last |-> 0, slot |-> 0, tried |-> FALSE, att |-> 0, bad |-> 0,
+            ck |-> 0, new |-> 0, stop |-> 0]
+
+\* Whether somebody wants the open run of this row stopped.
+Stopped(x) == x.cur # 0 /\ (x.stop = x.cur \/ (Mutant = "stop-older" /\ x.stop # 0))
+
+\* The try that a claim begins, or has begun; and where its run goes on.
+Counts(x) == x.tried \/ Mutant = "tried-at"
+Attempt(x) == IF Counts(x) /\ x.att > 0 THEN x.att ELSE 1
+Begins(x) == IF Counts(x) THEN x.ck ELSE 0
+
+\* The row with another slot, of which nothing was tried.
+Another(x) == IF Slots THEN [x EXCEPT !.slot = 1 - @, !.tried = FALSE, !.bad = 0, !.new = 0] ELSE x
+
+\* What CLAIM writes besides the lease. A slot that is too late for its run is not begun by that.
+Tried(x, late) ==
+    IF ~Slots THEN x ELSE
+    [x EXCEPT !.tried = ~late, !.ck = IF Mutant = "claim-keeps" THEN @ ELSE Begins(x),
+              !.att = IF Mutant = "tries-anew" THEN 1
+                      ELSE IF Mutant = "takeover-counts" /\ x.own # None THEN Attempt(x) + 1
+                      ELSE Attempt(x)]
+
+\* What RENEW and END write of the checkpoint that run i has kept, if it has.
+Kept(x, i, has) ==
+    IF has THEN [x EXCEPT !.ck = i, !.new = IF @ < i THEN i ELSE @]
+    ELSE IF Mutant = "keep-none" THEN [x EXCEPT !.ck = 0] ELSE x
+
+\* No other job of its group has a holder.
+Vacant(j) == j \in Group => \A k \in Group \ {j} : row[k].own = None
 
 Init ==
     /\ row = [j \in Jobs |-> Waiting]
@@ -141,7 +202,14 @@ Offer(r, j) ==
     /\ proc[r] = "up"
     /\ row[j].lk = 0 /\ ~row[j].off /\ (Free(j) \/ Mutant = "both-locks")
     /\ row[j].own = None \/ ~Gated(r)
+    /\ ~Stopped(row[j]) /\ Vacant(j) /\ (Mutant = "group-dead" => row[j].own = None)
     /\ SetRow(j, [row[j] EXCEPT !.off = TRUE])
+    /\ UNCHANGED <<run, made, proc, time, world>>
+
+\* An offer is taken back while another job of the group has a holder.
+TakeBack(r, j) ==
+    /\ proc[r] = "up" /\ row[j].off /\ ~Vacant(j) /\ Mutant # "group-pick"
+    /\ SetRow(j, [row[j] EXCEPT !.off = FALSE])
     /\ UNCHANGED <<run, made, proc, time, world>>
 
 \* Frees what a dead replica held of a job that is paused. The job is due again at once here, as if
@@ -149,8 +217,31 @@ Offer(r, j) ==
 CloseOrphan(r, j) ==
     /\ proc[r] = "up"
     /\ row[j].lk = 0 /\ ~row[j].off /\ Free(j) /\ row[j].own # None
-    /\ ~Gated(r)
+    /\ ~Gated(r) /\ ~Stopped(row[j])
     /\ SetRow(j, [row[j] EXCEPT !.own = None, !.cur = 0, !.open = @ \ {row[j].cur}])
+    /\ UNCHANGED <<run, made, proc, time, world>>
+
+\* Ends what a dead replica held of a run that somebody wants stopped.
+CloseStopped(r, j) ==
+    /\ proc[r] = "up" /\ Mutant # "stop-free"
+    /\ row[j].lk = 0 /\ Free(j) /\ Stopped(row[j])
+    /\ ~Gated(r)
+    /\ LET x == IF Mutant = "stop-stays" THEN row[j] ELSE Another(row[j]) IN
+       SetRow(j, [x EXCEPT !.own = None, !.cur = 0, !.open = @ \ {row[j].cur}, !.lk = Gap,
+                           !.off = FALSE, !.att = 0, !.ck = 0])
+    /\ UNCHANGED <<run, made, proc, time, world>>
+
+\* Somebody asks to stop the open run.
+Stop(j) ==
+    /\ Stops /\ row[j].cur # 0 /\ row[j].stop # row[j].cur
+    /\ SetRow(j, [row[j] EXCEPT !.stop = row[j].cur])
+    /\ UNCHANGED <<run, made, proc, time, world>>
+
+\* A job that waits gets another slot: by MEND_SLOTS, by a change of its schedule, or because END of
+\* an earlier build, which knows nothing of tries, wrote it.
+Move(j) ==
+    /\ Moves /\ row[j].own = None
+    /\ SetRow(j, Another(row[j]))
     /\ UNCHANGED <<run, made, proc, time, world>>
 
 \* The rule for a jump back: the row was written in the future.
@@ -174,20 +265,27 @@ Claim(r, j) ==
     /\ proc[r] = "up" /\ i \in Runs
     /\ row[j].off /\ row[j].lk = 0
     /\ Free(j) \/ Mutant \in {"claim-lock", "both-locks"}
+    /\ ~Stopped(row[j]) \/ Mutant = "stop-claim"
+    /\ Vacant(j) \/ Mutant = "group"
+    /\ Mutant = "group-pick" => \A k \in Group : row[k].off => Vacant(k)
     /\ made' = [made EXCEPT ![j] = i]
-    /\ SetRow(j, [row[j] EXCEPT !.tok = @ + 1, !.own = Holder(r, i), !.cur = i, !.lk = Term,
-                                !.off = FALSE, !.open = (@ \ {row[j].cur}) \union {i}])
-    /\ Set(j, i, [Blank EXCEPT !.st = "asked", !.r = r, !.n = IF ClaimNonce THEN i ELSE 0,
-                               !.tok = row[j].tok + 1, !.tr = Exit])
+    /\ \E late \in IF Misses /\ ~row[j].tried THEN BOOLEAN ELSE {FALSE} :
+        /\ SetRow(j, [Tried(row[j], late) EXCEPT
+                        !.tok = @ + 1, !.own = Holder(r, i), !.cur = i, !.lk = Term,
+                        !.off = FALSE, !.open = (@ \ {row[j].cur}) \union {i}])
+        /\ Set(j, i, [Blank EXCEPT !.st = "asked", !.r = r, !.n = IF ClaimNonce THEN i ELSE 0,
+                                   !.tok = row[j].tok + 1, !.tr = Exit,
+                                   !.kind = IF late THEN "miss" ELSE "same"])
     /\ UNCHANGED <<proc, time, world>>
 
-\* An answer that comes after the trust window does not call the function.
+\* An answer that comes after the trust window does not call the function; nor does one for a slot
+\* that is too late.
 ClaimAnswered(j, i) ==
     LET x == run[j][i] IN
     /\ x.st = "asked" /\ Alive(x.r)
-    /\ IF proc[x.r] = "up" /\ (x.tr > 0 \/ Mutant = "answer")
+    /\ IF x.kind = "same" /\ proc[x.r] = "up" /\ (x.tr > 0 \/ Mutant = "answer")
        THEN Set(j, i, [x EXCEPT !.st = "run", !.tr = IF Mutant = "answer" THEN Exit ELSE @])
-       ELSE Set(j, i, [x EXCEPT !.st = "same", !.en = TRUE, !.kind = "same"])
+       ELSE Set(j, i, [x EXCEPT !.st = x.kind, !.en = TRUE])
     /\ UNCHANGED <<row, made, proc, time, world>>
 
 ClaimUnanswered(j, i) ==
@@ -195,23 +293,32 @@ ClaimUnanswered(j, i) ==
     /\ Set(j, i, [run[j][i] EXCEPT !.st = "over"])
     /\ UNCHANGED <<row, made, proc, time, world>>
 
+\* Only a mutant does this: a slot that is too late is passed by, and no run is opened for it.
+PassBy(r, j) ==
+    /\ Mutant = "miss-early" /\ proc[r] = "up" /\ row[j].off /\ row[j].lk = 0 /\ Free(j)
+    /\ ~row[j].tried /\ row[j].own = None
+    /\ SetRow(j, [Another(row[j]) EXCEPT !.lk = Gap, !.off = FALSE])
+    /\ UNCHANGED <<run, made, proc, time, world>>
+
 --------------------------------------------------------------------------
 (* RENEW *)
 
 RenewSend(j, i) ==
     LET x == run[j][i] IN
     /\ Live(x) /\ Alive(x.r) /\ x.tr > 0 /\ x.rn = "no"
-    /\ x.tr < Exit \/ row[j].lk # Term   \* else it would change nothing
-    /\ Set(j, i, [x EXCEPT !.rn = "sent", !.rw = Exit])
+    /\ \/ x.tr < Exit \/ row[j].lk # Term \/ x.kept
+       \/ (row[j].stop # 0 /\ ~x.told)   \* else it would change nothing
+    /\ Set(j, i, [x EXCEPT !.rn = "sent", !.rw = Exit, !.rk = x.kept])
     /\ UNCHANGED <<row, made, proc, time, world>>
 
 RenewExec(j, i) ==
     LET x == run[j][i] IN
     /\ x.rn = "sent"
     /\ IF Own(j, i) /\ (Mutant # "alive" \/ row[j].lk > 0)
-       THEN /\ SetRow(j, [row[j] EXCEPT !.lk = Term, !.off = FALSE])
-            /\ Set(j, i, [x EXCEPT !.rn = "done"])
-       ELSE UNCHANGED row /\ Set(j, i, [x EXCEPT !.rn = "refused"])
+       THEN /\ SetRow(j, [Kept(row[j], i, x.rk) EXCEPT !.lk = Term, !.off = FALSE])
+            /\ Set(j, i, [x EXCEPT !.rn = IF Stopped(row[j]) THEN "stop" ELSE "done"])
+       ELSE /\ IF Mutant = "keep-guard" THEN SetRow(j, Kept(row[j], i, x.rk)) ELSE UNCHANGED row
+            /\ Set(j, i, [x EXCEPT !.rn = "refused"])
     /\ UNCHANGED <<made, proc, time, world>>
 
 \* Counted from before the round trip. A refusal means lost: the function returns, or the process
@@ -219,15 +326,23 @@ RenewExec(j, i) ==
 RenewAnswered(j, i) ==
     LET x == run[j][i]
         trusted == IF Mutant = "answer" THEN Exit ELSE IF x.rw > x.tr THEN x.rw ELSE x.tr IN
-    /\ Live(x) /\ Alive(x.r) /\ x.rn \in {"done", "refused"}
-    /\ Set(j, i, IF x.rn = "done"
-                 THEN [x EXCEPT !.rn = "no", !.rw = 0, !.tr = trusted]
-                 ELSE [x EXCEPT !.st = "over"])
+    /\ Live(x) /\ Alive(x.r) /\ x.rn \in {"done", "stop", "refused"}
+    /\ Set(j, i, IF x.rn = "refused" THEN [x EXCEPT !.st = "over"]
+                 ELSE [x EXCEPT !.rn = "no", !.rw = 0, !.rk = FALSE, !.tr = trusted,
+                                !.told = @ \/ (x.rn = "stop" /\ Mutant # "stop-deaf"),
+                                !.kept = @ /\ ~x.rk])
     /\ UNCHANGED <<row, made, proc, time, world>>
 
 RenewLost(j, i) ==
     /\ run[j][i].rn # "no" /\ Losses
-    /\ Set(j, i, [run[j][i] EXCEPT !.rn = "no", !.rw = 0])
+    /\ Set(j, i, [run[j][i] EXCEPT !.rn = "no", !.rw = 0, !.rk = FALSE])
+    /\ UNCHANGED <<row, made, proc, time, world>>
+
+\* The function keeps a checkpoint. The next RENEW, or END, writes it.
+Keep(j, i) ==
+    LET x == run[j][i] IN
+    /\ Checkpoints /\ x.st = "run" /\ proc[x.r] = "up" /\ ~x.kept
+    /\ Set(j, i, [x EXCEPT !.kept = TRUE])
     /\ UNCHANGED <<row, made, proc, time, world>>
 
 --------------------------------------------------------------------------
@@ -235,7 +350,7 @@ RenewLost(j, i) ==
 
 StepSend(j, i) ==
     LET x == run[j][i] IN
-    /\ x.st = "run" /\ proc[x.r] = "up" /\ x.tr > 0 /\ x.wk = "no"
+    /\ Steps /\ x.st = "run" /\ proc[x.r] = "up" /\ x.tr > 0 /\ x.wk = "no"
     /\ Set(j, i, [x EXCEPT !.wk = "sent"])
     /\ UNCHANGED <<row, made, proc, time, world>>
 
@@ -284,25 +399,38 @@ StepLost(j, i) ==
 Return(j, i) ==
     LET x == run[j][i] IN
     /\ x.st = "run" /\ Alive(x.r)
-    /\ \E kind \in {"next", "same"} :
+    /\ \E kind \in {"next", "same", "fail", "stop"} :
         /\ kind = "same" => (x.tr <= 0 \/ proc[x.r] = "drain")
-        /\ kind = "next" => proc[x.r] = "up"
+        /\ kind \in {"next", "fail"} => proc[x.r] = "up" /\ ~Endless
+        /\ kind = "fail" => Retries > 0
+        /\ kind = "stop" => x.told
         /\ Set(j, i, [x EXCEPT !.st = kind, !.en = TRUE, !.kind = kind])
     /\ UNCHANGED <<row, made, proc, time, world>>
 
 EndAgain(j, i) ==
     LET x == run[j][i] IN
-    /\ x.st \in {"next", "same"} /\ Alive(x.r) /\ ~x.en
+    /\ x.st \in Ending /\ Alive(x.r) /\ ~x.en
     /\ Set(j, i, [x EXCEPT !.en = TRUE])
     /\ UNCHANGED <<row, made, proc, time, world>>
+
+\* The row after the end of run i. A run that somebody wants stopped ends its slot, whatever the
+\* holder knows of that. A failed one is tried again, but not for ever.
+Ended(j, i) ==
+    LET x == run[j][i] IN
+    IF x.kind \in {"next", "stop", "miss"} \/ (Stopped(row[j]) /\ Mutant # "end-stop")
+       \/ (x.kind = "fail" /\ Attempt(row[j]) > Retries)
+    THEN [Another(row[j]) EXCEPT !.lk = Gap, !.att = 0, !.ck = 0]
+    ELSE IF x.kind = "fail"
+    THEN [Kept(row[j], i, x.kept) EXCEPT !.lk = Gap, !.att = @ + 1, !.bad = @ + 1]
+    ELSE [Kept(row[j], i, x.kept) EXCEPT !.lk = 0]
 
 \* It waits for the run's own step. The holder is told, or gives up: in both cases it works no more.
 EndExec(j, i) ==
     LET x == run[j][i] IN
     /\ x.en /\ (Free(j) \/ Mutant = "end-lock")
-    /\ IF Own(j, i)
-       THEN SetRow(j, [row[j] EXCEPT !.own = None, !.cur = 0, !.open = @ \ {row[j].cur},
-                                     !.lk = IF x.kind = "next" THEN Gap ELSE 0, !.off = FALSE])
+    /\ IF Own(j, i) \/ Mutant = "end-guard"
+       THEN SetRow(j, [Ended(j, i) EXCEPT !.own = None, !.cur = 0, !.open = @ \ {row[j].cur},
+                                          !.off = FALSE])
        ELSE UNCHANGED row
     /\ Set(j, i, [x EXCEPT !.st = "over", !.en = FALSE])
     /\ UNCHANGED <<made, proc, time, world>>
@@ -433,17 +561,20 @@ OfRun(j, i) ==
     \/ ClaimAnswered(j, i) \/ ClaimUnanswered(j, i)
     \/ RenewSend(j, i) \/ RenewExec(j, i) \/ RenewAnswered(j, i) \/ RenewLost(j, i)
     \/ StepSend(j, i) \/ StepLock(j, i) \/ StepCommitSend(j, i) \/ StepCommit(j, i)
-    \/ StepAbort(j, i) \/ StepLost(j, i)
+    \/ StepAbort(j, i) \/ StepLost(j, i) \/ Keep(j, i)
     \/ Return(j, i) \/ EndAgain(j, i) \/ EndExec(j, i) \/ EndLost(j, i)
 
 OfReplica(r) ==
     \/ Notice(r) \/ Crash(r) \/ ExitEarly(r) \/ Drain(r) \/ Drained(r)
     \/ Freeze(r) \/ Wake(r) \/ Start(r)
     \/ \E j \in Jobs : Offer(r, j) \/ CloseOrphan(r, j) \/ Mend(r, j) \/ Claim(r, j)
+                     \/ CloseStopped(r, j) \/ TakeBack(r, j)
+                     \/ PassBy(r, j)
 
 Next ==
     \/ \E j \in Jobs, i \in Runs : OfRun(j, i)
     \/ \E r \in Replicas : OfReplica(r)
+    \/ \E j \in Jobs : Stop(j) \/ Move(j)
     \/ Tick \/ JumpForward \/ JumpBack \/ DatabaseCrash \/ Replicate \/ Promote
 
 Spec == Init /\ [][Next]_vars
@@ -464,6 +595,12 @@ Fair ==
             /\ WF_vars(StepAbort(j, i)) /\ WF_vars(EndAgain(j, i)) /\ SF_vars(EndExec(j, i))
 
 FairSpec == Spec /\ Fair
+
+\* Where each holder renews in time, and somebody closes what a dead one left to be stopped.
+StopSpec == FairSpec /\ \A j \in Jobs :
+    /\ WF_vars(\E r \in Replicas : CloseStopped(r, j))
+    /\ \A i \in Runs :
+        WF_vars(RenewSend(j, i)) /\ WF_vars(RenewExec(j, i)) /\ WF_vars(RenewAnswered(j, i))
 
 --------------------------------------------------------------------------
 (* What must hold *)
@@ -497,12 +634,49 @@ StepsInOrder == [][\A j \in Jobs : row'[j].last >= row[j].last \/ lost' # lost]_
 \* A holder that lives and renews in time keeps its job until it ends it.
 KeepsJob == [][\A j \in Jobs : row[j].cur # 0 /\ row'[j].cur # row[j].cur => row'[j].cur = 0]_vars
 
-\* Each slot is run: a due job gets a holder. The model's supply of runs may end before.
-DueIsRun == \A j \in Jobs :
-    (row[j].own = None) ~> (row[j].own # None \/ made[j] = MaxRuns)
+\* Each slot is run: a due job gets a holder. The model's supply of runs may end before, also that
+\* of the job that occupies the group.
+Spent(j) ==
+    \/ made[j] = MaxRuns
+    \/ j \in Group /\ \E k \in Group : row[k].own # None /\ made[k] = MaxRuns
+DueIsRun == \A j \in Jobs : (row[j].own = None) ~> (row[j].own # None \/ Spent(j))
 
 \* A job does not stay with a run for which nobody works, nor with a frozen process.
 Forsaken(j) == row[j].cur # 0 /\
     LET x == run[j][row[j].cur] IN x.st = "over" \/ proc[x.r] = "frozen"
 TakenOver == \A j \in Jobs : Forsaken(j) ~> (~Forsaken(j) \/ made[j] = MaxRuns)
+
+\* A stop is not lost while its run is open. The run is not taken over, and its slot not run again.
+StoppedIsOver == [][\A j \in Jobs :
+    Stopped(row[j]) => \/ Stopped(row'[j]) /\ row'[j].cur = row[j].cur
+                       \/ row'[j].cur = 0 /\ row'[j].slot # row[j].slot]_vars
+
+\* A holder is told to stop only what somebody wants stopped. A later run may be so by now.
+StopIsOwn == \A j \in Jobs, i \in Runs : run[j][i].told => row[j].stop >= i
+
+\* A run that somebody wants stopped does end.
+StopHeeded == \A j \in Jobs : Stopped(row[j]) ~> ~Stopped(row[j])
+
+\* Only tries that failed count, and a slot has no more of them than its job allows.
+TriesCounted == \A j \in Jobs :
+    row[j].bad <= Retries /\ Attempt(row[j]) = row[j].bad + 1
+
+\* A job leaves its slot only with the end of an open run, which the history has: the slot was run,
+\* given up, stopped or missed, and is not passed by. Without Moves.
+SlotTold == [][\A j \in Jobs :
+    row'[j].slot # row[j].slot => row[j].cur # 0 /\ row'[j].cur = 0]_vars
+
+\* Never two open runs in a group.
+OneAGroup == \A j, k \in Group : row[j].own # None /\ row[k].own # None => j = k
+
+\* An occupied group does not keep other jobs from being run.
+OthersRun == \A j \in Jobs \ Group :
+    (row[j].own = None) ~> (row[j].own # None \/ made[j] = MaxRuns)
+
+\* A run begins where the newest checkpoint of its slot is that was ever committed, if there is one.
+CheckpointKept == \A j \in Jobs : Begins(row[j]) = row[j].new
+
+\* Only the open run moves its job's checkpoint.
+KeptByHolder == [][\A j \in Jobs :
+    row'[j].ck # row[j].ck /\ row'[j].ck # 0 => row'[j].ck = row[j].cur]_vars
 =============================================================================
