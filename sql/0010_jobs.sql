@@ -38,7 +38,8 @@ create index cron_jobs_by_group on cron_jobs (job_group, locked_until, id)
 create index cron_jobs_offered_of_a_group on cron_jobs (job_group)
     where offered_at is not null and job_group is not null;
 -- So that thousands of due jobs are not read to find the leases that have run out.
-create index cron_jobs_held on cron_jobs (locked_until) where holder is not null;
+create index cron_jobs_over on cron_jobs (locked_until)
+    where holder is not null and (not enabled or offered_at is null);
 
 alter table cron_runs
     add column attempt integer not null default 1,

@@ -12,15 +12,16 @@
 //! ```
 //!
 //! The files use each other one way: `said` (a run's lines) ◀ `lease` ◀ `running` (one run) ◀
-//! `function` (its call), `held` (all runs; shared in `replica`), `telling` (their news) ◀ `claims`
-//! (they begin), `ends` (they are written) ◀ `scheduler`.
+//! `function` (its call; all there are: `functions`), `held` (all runs; shared in `replica`),
+//! `telling` (their news) ◀ `claims` (they begin), `ends` (they are written) ◀ `scheduler`.
 //!
 //! A job's life: it waits for its slot. After that it is due, and the first replica that sees this
 //! writes the instant of the offer. A replica claims it, which opens a run and gives a lease. The
 //! lease is renewed while the run goes on. The run's end sets the next slot. What can go wrong:
 //!
 //! - **The holder dies.** Its lease runs out, the job is due again, and the claim that takes the
-//!   job over closes the orphaned run as `abandoned`. The slot is run again: at least once in all.
+//!   job over closes the orphaned run as `abandoned`. The slot is run again: at least once in all,
+//!   and from the last checkpoint on, if the function keeps some (`checkpoint`).
 //! - **The holder is paused, or cut off from the database.** Its trust window, counted on its own
 //!   clock from before the round trip that took or renewed the lease, ends before the lease does
 //!   (`running`). Then a thread that needs no database cancels the run, and ends the process if the

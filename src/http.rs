@@ -69,7 +69,6 @@ pub use call::{Call, request_id};
 pub use capacity::Capacity;
 pub use command::{Command, read_change};
 pub use handlers::Api;
-pub use job_set::read_job_set;
 pub use problem::Problem;
 pub use readiness::Readiness;
 pub use reply::Reply;

@@ -86,6 +86,7 @@
 //! - `claims_wait` (info, debug) due, claimed, runs, wait_seconds, hint: other replicas come first
 //!   for a while
 //! - `claims_stop` (warn) reason, hint: no job is claimed, for want of a connection
+//! - `claims_paused` (info) reason, since, until, actor, hint: everything is paused, by a request
 //! - `claims_go_on` (info) reason
 //! - `claim_refused` (error) reason, hint: the database does not let a due job be run; once until
 //!   a poll without it
@@ -99,6 +100,7 @@
 //!
 //! Jobs, changed:
 //!
+//! - `job_done` (info) job, run, schedule, hint: it was to run once, and is disabled now
 //! - `job_paused` (error) job, run, schedule, reason: its schedule names no further instant
 //! - `job_created` (info) job, request_id, actor, function, schedule, enabled: by a request
 //! - `job_changed` (info) job, request_id, actor, function, schedule, enabled: by a request: what
@@ -106,6 +108,10 @@
 //! - `job_deleted` (info) job, request_id, actor: by a request
 //! - `job_requested` (info) job, request_id, actor: "run now", by a request
 //! - `run_stop_asked` (info) job, run, request_id, actor: a run is to be stopped, by a request
+//! - `all_paused` (info) request_id, actor, reason: everything, by a request
+//! - `all_resumed` (info) request_id, actor: by a request
+//! - `jobs_applied` (info) request_id, actor, created, changed, deleted, unchanged, dry_run: how
+//!   many jobs a set has made so, or would have, by a request
 //!
 //! Requests:
 //!

@@ -116,8 +116,12 @@ pub fn runs(data: &[u8]) {
             for text in [&filter.job, &filter.server, &filter.outcome].into_iter().flatten() {
                 assert!(!text.is_empty() && !text.contains('\0'));
             }
-            let again = read(&printed(&filter)).expect("the same");
-            assert_eq!(format!("{again:?}"), format!("{filter:?}"));
+            // An offset may lead to a year that has more than four digits.
+            let mut bounds = [filter.from, filter.to].into_iter().flatten();
+            if bounds.all(|at| !at.to_rfc3339().starts_with(['+', '-'])) {
+                let again = read(&printed(&filter)).expect("the same");
+                assert_eq!(format!("{again:?}"), format!("{filter:?}"));
+            }
         }
         Err(problem) => {
             let (field, _) = refused(problem, true);
@@ -134,6 +138,10 @@ fn printed(filter: &Filter) -> String {
         let bytes = value.iter().flat_map(|text| text.bytes());
         let encoded: String = bytes.map(|byte| format!("%{byte:02x}")).collect();
         query += &format!("&{name}={encoded}");
+    }
+    for (name, at) in [("from", filter.from), ("to", filter.to)] {
+        let at = at.map(|at| at.to_rfc3339().replace('+', "%2B")).unwrap_or_default();
+        query += &format!("&{name}={at}");
     }
     let before = filter.before.map(|id| id.to_string()).unwrap_or_default();
     query + "&before=" + &before

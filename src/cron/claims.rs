@@ -4,6 +4,7 @@
 //! claims an offered job only `handicap(n)` after the offer, an instant that all replicas read from
 //! the same row. So the replica that holds the fewest jobs claims first.
 
+mod handicap;
 mod wave;
 
 use std::io;
@@ -21,6 +22,7 @@ use super::replica::Replica;
 use super::running::Running;
 use crate::db::{Db, Dedicated, Error, Lack};
 use crate::shutdown::Signal;
+use handicap::handicap;
 use wave::Wave;
 
 pub(super) struct Claims {
@@ -65,13 +67,6 @@ pub(super) struct Logged {
 const STACK_BYTES: usize = 512 * 1024;
 /// After the system has refused a thread, nothing is claimed for this long.
 const THREAD_RETRY: Duration = Duration::from_secs(5);
-
-/// How long after the offer a replica that holds `held` jobs may claim the job: `step` if it holds
-/// one job, more with each further one, and never more than ten times `step`.
-pub(super) fn handicap(held: usize, step: Duration) -> Duration {
-    let held = u32::try_from(held).unwrap_or(u32::MAX - 9).min(1_000_000);
-    step * (10 * held) / (held + 9)
-}
 
 impl Claims {
     /// Offers the due jobs, then claims one after the other while the handicap allows it. True when
@@ -167,6 +162,9 @@ impl Claims {
         let missed = claimed.missed();
         let late_seconds = missed.is_none().then_some(claimed.start.late_seconds);
         self.replica.metrics.runs.claimed(&claimed.job, late_seconds);
+        if claimed.attempt > 1 {
+            self.replica.metrics.runs.retries.inc();
+        }
         let running = Arc::new(Running::new(claimed, attempted, self.replica.leases.term));
         self.replica.held.add(Arc::clone(&running));
         if let Some(detail) = missed {
@@ -294,6 +292,3 @@ impl Claims {
         self.told.unknown = unknown.to_vec();
     }
 }
-
-#[cfg(test)]
-mod tests;

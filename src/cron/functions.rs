@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::function::{Context, Failure};
 use super::job::settings::{Arguments, Settings};
 
-/// Does a job's work. Each call starts from the beginning.
+/// Does a job's work. Each call starts from the beginning, or from [`Context::last_checkpoint`].
 ///
 /// A run can stop at any point, and its slot is then run again: each slot is run at least once. So
 /// a function works in steps that can be repeated, and calls [`Context::check`] between them, at

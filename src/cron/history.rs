@@ -62,12 +62,21 @@ pub struct Filter {
     pub limit: i64,
 }
 
+/// The ids rise with the starts of the runs. So the runs that ended before `$7` have smaller ids
+/// than one that started after it, and those above need not be read. One that started a day after
+/// it is looked for, in case the database's clock was set back.
 const HISTORY: &str = "\
 select id, job, function, nullif(server, '') as server, outcome, attempt, scheduled_at, started_at,
     finished_at, detail,
     greatest(0, extract(epoch from finished_at - started_at))::float8 as seconds
 from cron_runs
-where id < $1 and finished_at is not null
+where id < least($1, (
+        select id from cron_runs
+        where finished_at >= $7::timestamptz + interval '1 day'
+            and started_at >= $7::timestamptz + interval '1 day'
+        order by finished_at limit 1
+    ))
+    and finished_at is not null
     and ($2::text is null or job = $2)
     and ($3::text is null or server = $3)
     and ($4::text is null or outcome = $4)

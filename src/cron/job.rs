@@ -91,7 +91,8 @@ pub struct Jobs {
 }
 
 /// Makes a waiting job due; a slot that waits to be tried again stays the one that is tried. A job
-/// that is due already keeps its slot and its offer. The decision
+/// that is due already keeps its slot and its offer; if that slot may be too late to be run, the
+/// request is noted, so that something is run. The decision
 /// uses values read under the row's lock, since the statement's snapshot may be older. A row that
 /// somebody has locked is skipped: then the snapshot has to say whether the job runs.
 const RUN_NOW: &str = "\
@@ -99,15 +100,18 @@ with job as (
     select id, enabled, holder is not null and locked_until >= now() as running,
         holder is null and locked_until >= now() as waiting,
         attempt > 1 and tried_at = coalesce(requested_at, slot) as is_tried_again,
+        holder is null and requested_at is null and tried_at is distinct from slot
+            and (start_within_seconds is not null or catch_up = 'none') as may_be_missed,
         $2::text[] is null or settings_tag(cron_jobs) = any($2) as meets
     from cron_jobs where name = $1
     for update skip locked
 ), asked as (
     update cron_jobs
     set requested_at = case when is_tried_again then requested_at else clock_timestamp() end,
-        locked_until = clock_timestamp(), offered_at = null
+        locked_until = case when waiting then clock_timestamp() else locked_until end,
+        offered_at = case when waiting then null else offered_at end
     from job
-    where cron_jobs.id = job.id and job.enabled and job.waiting and job.meets
+    where cron_jobs.id = job.id and job.enabled and (waiting or may_be_missed) and job.meets
 )
 select job.enabled, job.meets, job.id is null as busy,
     coalesce(job.running, seen.holder is not null and seen.locked_until >= now()) as running
@@ -122,7 +126,8 @@ with job as (
     from cron_jobs where name = $1
     for no key update
 ), stopped as (
-    update cron_jobs set stop_run = $3 from job where cron_jobs.id = job.id and is_open and meets
+    update cron_jobs set stop_run = $3, offered_at = null
+    from job where cron_jobs.id = job.id and is_open and meets
 )
 select is_open, meets from job";
 

@@ -90,12 +90,11 @@ impl Pause {
             same if same == before => {}
             Some(Pause { reason, since, until, by }) => {
                 let since = timestamp::text(since);
-                let until = until.as_ref().map(|at| format!(" until={}", timestamp::text(at)));
-                let by = by.as_ref().map(|by| format!(" by={by}"));
-                let (until, by) = (until.unwrap_or_default(), by.unwrap_or_default());
+                let until = until.as_ref().map_or("resumed".to_owned(), timestamp::text);
+                let by = by.as_ref().map(|by| format!(" actor={by}")).unwrap_or_default();
                 info!(
-                    "event=claims_paused reason={reason:?} since={since}{until}{by} hint=\"what \
-                     runs goes on, and nothing is claimed before the pause ends\""
+                    "event=claims_paused reason={reason:?} since={since} until={until}{by} \
+                     hint=\"what runs goes on, and nothing is claimed before the pause ends\""
                 );
             }
             None => info!("event=claims_go_on reason=\"the pause has ended\""),

@@ -12,7 +12,7 @@ use super::claims::Claims;
 use super::ends::Ends;
 use super::lease::Claimed;
 use super::replica::Replica;
-use super::running::Reason;
+use super::running::{Reason, Running};
 use super::telling::tell;
 use crate::db::{Dedicated, Error, Lack};
 use crate::random;
@@ -55,6 +55,9 @@ impl Scheduler {
             // This replica holds fewer jobs now, so its handicap may let it claim at once.
             self.poll_at = Instant::now();
         }
+        let is_overdue = |run: &&Arc<Running>| run.reason() == Some(Reason::TimedOut);
+        let overdue = self.replica.held.list().iter().filter(is_overdue).count();
+        self.replica.metrics.runs.overdue(overdue);
         if let Err(reason) = self.may_poll() {
             self.claims.rest(reason);
         } else if Instant::now() >= self.poll_at {

@@ -1,6 +1,7 @@
 //! The state of every job. One query reads it from the rows that the replicas write, so that each
 //! replica gives the same answer.
 
+mod last_run;
 mod tries;
 
 use chrono::{DateTime, Utc};
@@ -15,6 +16,7 @@ use super::pause::{self, Pause};
 use super::schedule::Schedule;
 use crate::db::{Deadline, Error};
 use crate::timestamp;
+pub use last_run::LastRun;
 pub use tries::Tries;
 
 /// Which jobs are asked for: those that meet all that is given.
@@ -105,28 +107,6 @@ pub struct Job {
     pub settings_tag: String,
 }
 
-/// How the last run of a job ended.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LastRun {
-    /// The id of the run, as the history shows it.
-    pub run_id: i64,
-    /// The name of the replica that ran it; none if its slot was missed.
-    pub server: Option<String>,
-    /// As [`super::Outcome::name`] writes it.
-    pub outcome: String,
-    /// When a replica claimed the job.
-    #[serde(serialize_with = "timestamp::as_text")]
-    pub started_at: DateTime<Utc>,
-    /// When the end was written.
-    #[serde(serialize_with = "timestamp::as_text")]
-    pub finished_at: DateTime<Utc>,
-    /// From `started_at` to `finished_at`, rounded to milliseconds.
-    pub duration_seconds: f64,
-    /// The function's result, or why the run did not succeed.
-    pub detail: Option<String>,
-}
-
 /// Counts the jobs that meet the first condition by state, and reads those of them that meet the
 /// second, all of one instant. A row without a name says that there is none.
 macro_rules! status_of {
@@ -164,7 +144,7 @@ select clock.now, counts.*, reason, since, until, paused_by, asked_for.state,
     job.catch_up, job.job_group, job.slot, job.requested_at,
     job.attempt, job.locked_until, job.written_at, run.attempt as run_attempt,
     job.attempt > 1 and job.tried_at = coalesce(job.requested_at, job.slot) as is_tried_again,
-    (clock.now - run.started_at > make_interval(secs => job.max_seconds + 5)) is true as overdue,
+    (clock.now - run.started_at > make_interval(secs => job.max_seconds + 5.0)) is true as overdue,
     last.outcome is distinct from 'succeeded' and (
         select outcome in ('failed', 'timed_out') from (
             select outcome from cron_runs
@@ -255,7 +235,7 @@ impl Jobs {
             progress: row.get::<_, Option<f64>>("progress").map(to_millis),
             next_run_at: next_run_at(row, now),
             tries: Tries::of(row),
-            last_run: last_run(row),
+            last_run: LastRun::of(row),
             settings_tag: row.get("settings_tag"),
         })
     }
@@ -275,18 +255,6 @@ fn next_run_at(row: &Row, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         Some(_) => schedule.after_request(slot, now),
         None => schedule.after(slot, now),
     }
-}
-
-fn last_run(row: &Row) -> Option<LastRun> {
-    Some(LastRun {
-        run_id: row.get::<_, Option<_>>("last_id")?,
-        server: row.get("last_server"),
-        outcome: row.get("last_outcome"),
-        started_at: row.get("last_started_at"),
-        finished_at: row.get("last_finished_at"),
-        duration_seconds: to_millis(row.get("last_seconds")),
-        detail: row.get("last_detail"),
-    })
 }
 
 fn counts(row: &Row) -> Counts {

@@ -109,7 +109,7 @@ impl Api {
 }
 
 /// Why it was not done.
-pub(super) fn refusal(job: &str, result: ActionResult) -> Problem {
+fn refusal(job: &str, result: ActionResult) -> Problem {
     use ActionResult::{Changed, Created, Deleted, Due, Stopping};
     match result {
         ActionResult::NotFound => Problem::job_not_found(job),

@@ -7,13 +7,12 @@ use log::info;
 use super::Asked;
 use super::call::Call;
 use super::command::{read_name, refuse_preconditions};
-use super::cron::refusal;
 use super::handlers::{Api, Fault};
 use super::input::{Fields, Query};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::settings::take_settings;
-use crate::cron::{Author, Difference, JobSet, Name, SetResult, SettingsChange};
+use crate::cron::{ActionResult, Author, Difference, JobSet, Name, SetResult, SettingsChange};
 
 const JOBS_MAX: usize = 1_000;
 
@@ -21,7 +20,7 @@ const JOBS_MAX: usize = 1_000;
 ///
 /// # Errors
 /// A [`Problem`] of status 400, which names the field where the body is JSON, or of status 412.
-pub fn read_job_set(call: &Call) -> Result<JobSet, Problem> {
+pub(super) fn read_job_set(call: &Call) -> Result<JobSet, Problem> {
     refuse_preconditions(call)?;
     let mut query = Query::parse(call.query());
     let dry_run = query.take_flag("dryRun")?.unwrap_or_default();
@@ -78,5 +77,19 @@ impl Api {
                 })
             }
         }
+    }
+}
+
+/// Why this job of a set cannot be made so, or deleted.
+fn refusal(name: &str, why: ActionResult) -> Problem {
+    match why {
+        ActionResult::Running => Problem::job_running(name),
+        ActionResult::GroupRunning => Problem::group_running(name),
+        ActionResult::WrongArguments(rule) => Problem::invalid_request("arguments", rule),
+        ActionResult::NoInstant => {
+            Problem::invalid_request("schedule", "`schedule` names no instant from now on")
+        }
+        // No set asks for anything else.
+        _ => Problem::internal(),
     }
 }

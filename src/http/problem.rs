@@ -14,7 +14,7 @@ pub struct Problem {
     header: Option<(&'static str, String)>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Document {
     r#type: &'static str,
     title: &'static str,
@@ -37,9 +37,6 @@ struct Document {
     jobs: Option<Vec<UnhealthyJob>>,
 }
 
-/// So many jobs are named in a sentence; the document has more.
-const NAMED_MAX: usize = 5;
-
 impl Problem {
     fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Problem {
         let document = Document {
@@ -48,13 +45,7 @@ impl Problem {
             status,
             detail: detail.into(),
             code,
-            field: None,
-            user_id: None,
-            balance: None,
-            amount: None,
-            outcome: None,
-            scope: None,
-            jobs: None,
+            ..Document::default()
         };
         Problem { document: Box::new(document), header: None }
     }
@@ -274,14 +265,8 @@ impl Problem {
         Problem::new(503, "not_ready", reason).with_header("Retry-After", "1")
     }
 
-    /// So many jobs need somebody; these are the first of them.
-    pub(super) fn jobs_unhealthy(count: i64, first: Vec<UnhealthyJob>) -> Problem {
-        let named = first.iter().take(NAMED_MAX);
-        let named = named.map(|UnhealthyJob { name, reason }| format!("{name} ({reason})"));
-        let names = named.collect::<Vec<String>>().join(", ");
-        let more = if count > NAMED_MAX as i64 { ", …" } else { "" };
-        let jobs = if count == 1 { "job" } else { "jobs" };
-        let detail = format!("{count} {jobs} should be looked at: {names}{more}");
+    /// The first of the jobs that should be looked at.
+    pub(super) fn jobs_unhealthy(detail: String, first: Vec<UnhealthyJob>) -> Problem {
         let problem = Problem::new(503, "jobs_unhealthy", detail);
         let mut problem = problem.with_header("Retry-After", "30");
         problem.document.jobs = Some(first);

@@ -9,7 +9,7 @@ use super::handlers::{Api, Fault};
 use super::input::{Fields, Query};
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::cron::{JobsHealth, Name, Schedule, Upcoming};
+use crate::cron::{JobsHealth, Name, Schedule, UnhealthyJob, Upcoming};
 
 #[derive(Serialize)]
 struct NextOfJob<'a> {
@@ -30,6 +30,8 @@ struct JobsAreWell {
 /// How many instants show what a schedule means, if nothing else is said.
 const INSTANTS: usize = 5;
 const INSTANTS_MAX: i64 = 100;
+/// So many jobs are named in a sentence; the document has more.
+const NAMED_MAX: usize = 5;
 
 impl Command {
     pub(super) fn read_next(call: &Call, name: &str) -> Result<Command, Problem> {
@@ -79,7 +81,17 @@ impl Api {
         let JobsHealth { enabled, paused, unhealthy, first } = self.jobs.health(asked.deadline)?;
         match unhealthy {
             0 => Ok(Reply::json(200, &JobsAreWell { ok: true, enabled, paused })),
-            _ => Err(Problem::jobs_unhealthy(unhealthy, first).into()),
+            _ => Err(Problem::jobs_unhealthy(sentence(unhealthy, &first), first).into()),
         }
     }
+}
+
+/// `2 jobs should be looked at: hourly (late), nightly (failing)`.
+fn sentence(count: i64, first: &[UnhealthyJob]) -> String {
+    let named = first.iter().take(NAMED_MAX);
+    let named = named.map(|UnhealthyJob { name, reason }| format!("{name} ({reason})"));
+    let names = named.collect::<Vec<String>>().join(", ");
+    let jobs = if count == 1 { "job" } else { "jobs" };
+    let more = if count > NAMED_MAX as i64 { ", …" } else { "" };
+    format!("{count} {jobs} should be looked at: {names}{more}")
 }

@@ -8,7 +8,7 @@ const WIDTH: usize = 80;
 /// The most of them that a server's name gets; the job's name gets what is left.
 const SERVER_WIDTH: usize = 20;
 /// What `show` says of a job, where it is set: the word for it, and its place in the document.
-const SHOWN: [(&str, &str); 31] = [
+const SHOWN: [(&str, &str); 32] = [
     ("job", "/name"),
     ("description", "/description"),
     ("owner", "/owner"),
@@ -34,6 +34,7 @@ const SHOWN: [(&str, &str); 31] = [
     ("  started", "/startedAt"),
     ("  seconds", "/elapsedSeconds"),
     ("  progress", "/progress"),
+    ("  last seen", "/lastSeenAt"),
     ("last run", "/lastRun/runId"),
     ("  outcome", "/lastRun/outcome"),
     ("  server", "/lastRun/server"),
@@ -42,7 +43,7 @@ const SHOWN: [(&str, &str); 31] = [
     ("  detail", "/lastRun/detail"),
 ];
 
-/// The jobs as aligned columns, and a line more for each that does not go well.
+/// The jobs as aligned columns, and a line more for what does not go well.
 pub(super) fn list(document: &Value) -> String {
     let jobs = document["jobs"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut rows = vec![["JOB", "STATE", "SERVER", "ELAPSED", "NEXT"].map(str::to_owned)];
@@ -58,9 +59,14 @@ pub(super) fn list(document: &Value) -> String {
         let line = cells.collect::<Vec<_>>().join("  ");
         text.push_str(&format!("{}\n", line.trim_end()));
     }
-    for (field, what) in [("failing", "failing"), ("overdue", "overdue")] {
-        let named = jobs.iter().filter(|job| job[field] == true);
+    for what in ["failing", "overdue"] {
+        let named = jobs.iter().filter(|job| job[what] == true);
         text.extend(named.map(|job| format!("{what}: {}\n", plain(&job["name"]))));
+    }
+    if let Some(reason) = document["pause"].get("reason") {
+        let until = document["pause"]["until"].as_str().unwrap_or("somebody resumes them");
+        let line = format!("all are paused until {until}: {}", plain(reason));
+        text.push_str(&format!("{}\n", cut(&line, WIDTH).trim_end()));
     }
     text
 }
@@ -170,6 +176,9 @@ failing: a
 ";
         assert_eq!(list(&document), text);
         let mut long = document;
+        long["pause"] = json!({"reason": "x".repeat(999), "until": null});
+        let paused = list(&long).lines().last().unwrap_or_default().to_owned();
+        assert!(paused.starts_with("all are paused until somebody resumes them: xxx"), "{paused}");
         long["jobs"][1]["name"] = json!("n".repeat(63));
         long["jobs"][1]["server"] = json!("s".repeat(100));
         long["jobs"][1]["elapsedSeconds"] = json!(i64::from(i32::MAX));

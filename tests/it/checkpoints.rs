@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use balanced::cron::{Context, Failure, Functions};
+use balanced::jobs::{self, FunctionOptions};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -13,6 +14,8 @@ use crate::support::{
 
 const LEASE: Duration = Duration::from_secs(3);
 const SOON: Duration = Duration::from_secs(30);
+/// As many as take an audit some seconds.
+const CHANGES: i64 = 600_000;
 const SAVED: &str = "select coalesce(max(checkpoint), '0')::bigint from cron_jobs";
 const ENDED: &str = "select count(*) from cron_runs where finished_at is not null";
 
@@ -31,6 +34,20 @@ fn holder_and_other(database: &Database) -> (Child, Child) {
         "a" => (a, b),
         _ => (b, a),
     }
+}
+
+/// One user with many changes, and this job alone.
+fn filled(job: &str) -> Database {
+    let database = Postgres::shared().migrated();
+    let fill = format!(
+        "delete from cron_jobs where name <> '{job}'; \
+         insert into balance_changes (user_id, id, amount, balance_after) \
+         select 1, 1 + n, 1, 10000 + n from generate_series(1, {CHANGES}) n; \
+         update users set changes = 1 + {CHANGES}, balance = 10000 + {CHANGES}; \
+         vacuum analyze balance_changes"
+    );
+    fill.split("; ").for_each(|step| database.connect().batch_execute(step).expect(step));
+    database
 }
 
 fn wait_until_saved(database: &Database, number: i64) {
@@ -221,20 +238,36 @@ fn a_checkpoint_and_a_log_fit_a_database_of_any_encoding() {
     assert_eq!(given.lock().unwrap()[1].as_ref().unwrap()["note"], "größer → kleiner");
 }
 
+/// One user has all changes, so it is within that user's sum that the run is drained.
+#[test]
+fn a_reconciliation_that_is_drained_goes_on_within_a_users_sum_and_lasts_its_least_time() {
+    let database = filled("reconcile-balances");
+    let start = |name| {
+        let functions = FunctionOptions { least: Duration::from_secs(4), run_history_days: 14 };
+        Scheduler::start(database.url(), &options(name), jobs::functions(functions))
+    };
+    let first = start("a");
+    let part = "select count(*) from cron_jobs \
+                where (checkpoint::json -> 'part' ->> 'number')::bigint > 100000";
+    database.wait_for("a part is summed", SOON, 1, part);
+    first.0.begin_drain();
+    assert!(first.0.wait_drained(Instant::now() + SOON));
+    let _second = start("b");
+    database.wait_for("it has ended", SOON * 2, 2, ENDED);
+    assert_eq!(database.outcomes("reconcile-balances"), ["cancelled on a", "succeeded on b"]);
+    let detail = database.text("select detail from cron_runs where server = 'b'");
+    let right = "1 balances are the sums of their changes; this run went on after user 1";
+    assert_eq!(detail, right);
+    let least = "select count(*) from cron_runs where server = 'b' \
+                 and finished_at - started_at >= interval '4 seconds'";
+    assert_eq!(database.number(least), 1);
+}
+
 /// Of the changes that the killed run has read, the next one reads none again, but for those since
 /// the last renewal.
 #[test]
 fn an_audit_that_is_killed_half_way_does_not_begin_anew() {
-    const CHANGES: i64 = 600_000;
-    let database = Postgres::shared().migrated();
-    let fill = format!(
-        "delete from cron_jobs where name <> 'audit-ledger'; \
-         insert into balance_changes (user_id, id, amount, balance_after) \
-         select 1, 1 + n, 1, 10000 + n from generate_series(1, {CHANGES}) n; \
-         update users set changes = 1 + {CHANGES}, balance = 10000 + {CHANGES}; \
-         vacuum analyze balance_changes"
-    );
-    fill.split("; ").for_each(|step| database.connect().batch_execute(step).expect(step));
+    let database = filled("audit-ledger");
     let start = |name| {
         let quick = [("REPLICA_NAME", name), ("CRON_LEASE_SECONDS", "3"), ("JOB_MIN_SECONDS", "0")];
         Process::start(database.url(), &quick)

@@ -270,7 +270,7 @@ fn a_log_that_nobody_reads_does_not_keep_a_lost_process_alive() {
     // Room for the line that says the run has started, and for no other.
     let bytes = fcntl(&writer, FcntlArg::F_GETPIPE_SZ).unwrap();
     let bytes = usize::try_from(bytes).unwrap();
-    writer.write_all(&vec![b'\n'; bytes - 120]).unwrap();
+    writer.write_all(&vec![b'\n'; bytes - 160]).unwrap();
     let mut command = witness_command(&database, "a", options("a").lease);
     let mut child = command.stdin(Stdio::null()).stderr(writer).spawn().expect("a process");
     let steps = "select least(count(*), 1) from witness";

@@ -174,7 +174,7 @@ fn the_body_of_a_set_and_of_a_jobs_settings_may_have_8_kb() {
         ("PUT /api/cron/jobs/a", 8_192, 8_192),
         ("PATCH /api/cron/jobs/a", 8_192, 8_192),
         ("PATCH /api/cron/jobs/a", 8_193, 8_192),
-        ("POST /api/cron/jobs/a/run", 1_025, 1_024),
+        ("POST /api/cron/pause", 8_193, 8_192),
     ] {
         let (head, body) = (head(target), "x".repeat(size));
         for request in [

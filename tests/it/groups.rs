@@ -13,7 +13,7 @@ use postgres::error::SqlState;
 
 use crate::interleavings::statements::text;
 use crate::support::{
-    Database, Postgres, Scheduler, endless, only, options, seconds, until, witness,
+    Database, Local, Postgres, Scheduler, ask, endless, only, options, seconds, until, witness,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -52,7 +52,7 @@ fn of_twenty_that_claim_in_a_group_at_the_same_moment_one_succeeds() {
     let database = Postgres::shared().migrated().without_jobs();
     database.add_due_jobs(CLAIMERS as i64, "quick");
     group(&database, "job-%", "g");
-    let sql = text("src/cron/lease.rs", "CLAIM");
+    let sql = text("src/cron/lease/claim.rs", "CLAIM");
     let (start, end) = (Barrier::new(CLAIMERS + 1), Barrier::new(CLAIMERS + 1));
     let claims = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -235,6 +235,17 @@ fn a_job_that_changes_its_group_while_it_runs_leaves_the_one_and_fills_the_other
     let refused = database.connect().execute(sql, &[]).expect_err("two run in a group");
     let refusal = refused.as_db_error().expect("a refusal");
     assert_eq!(refusal.constraint(), Some("one_run_a_group"));
+    // Nor by the interface; a trigger stands in for the setting.
+    let trigger = "create function moves() returns trigger language plpgsql as \
+                   'begin new.job_group = ''g''; return new; end'; \
+                   create trigger moves before update of schedule on cron_jobs \
+                   for each row execute function moves()";
+    database.connect().batch_execute(trigger).expect("a trigger");
+    let replica = Local::start(database.url());
+    let patch = "PATCH /api/cron/jobs/alone";
+    let answer = ask(replica.addr, patch, &[], r#"{"schedule":"every 7m"}"#);
+    assert_eq!((answer.status, answer.code().as_str()), (409, "job_running"));
+    assert!(answer.json()["detail"].as_str().unwrap().contains("group"), "{}", answer.json());
     assert_eq!(database.number(RUNNING), 3);
     drop(both);
 }

@@ -127,6 +127,9 @@ fn a_refusal_is_one_line_and_ends_with_1_whatever_refuses() {
     let (code, _, err) = run(closed, &["list"]);
     assert_eq!(code, Some(1));
     assert!(err.contains("was not reached") && err.contains("BALANCED_URL"), "{err}");
+    let (code, _, err) = run(closed, &["apply", "-f", "/nowhere.json"]);
+    assert_eq!(code, Some(1));
+    assert!(err.starts_with("balanced: /nowhere.json: No such file"), "{err}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod claim;
 mod clocks;
 mod compose;
 mod cron;
+mod crowd;
 mod deadline;
 mod disturbed;
 mod door;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Database, Local, Postgres, Scheduler, get, only, options, until, witness};
+use crate::support::{
+    Database, Local, Postgres, Scheduler, get, only, options, post, until, witness,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 const ENDED: &str = "select count(*) from cron_runs where finished_at is not null";
@@ -126,6 +128,18 @@ fn a_missed_slot_that_none_follows_pauses_the_job() {
         detail.starts_with("missed not run from ") && detail.ends_with("none follows"),
         "{detail}"
     );
+}
+
+/// Not even if it is due already: then the request comes instead of the slot.
+#[test]
+fn who_asks_for_a_run_gets_one_however_late_the_slot_is() {
+    let database = database("every 1m", "catch_up = 'none', start_within_seconds = 60");
+    let local = Local::start(database.url());
+    assert_eq!(post(local.addr, "/api/cron/jobs/quick/run", "").status, 202);
+    let _replica = start(&database, "a");
+    database.wait_for("it is run", SOON, 1, ENDED);
+    assert_eq!(database.outcomes("quick"), ["succeeded on a"]);
+    assert_eq!(database.number(FUTURE), 1);
 }
 
 /// Who has claimed it too late cannot write this, and is killed.

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::metrics::sum;
 use crate::support::{
-    Database, Local, LocalOptions, Postgres, Process, Scheduler, ask, endless, get, only, options,
-    post, until,
+    Browser, Database, Local, LocalOptions, Postgres, Process, Scheduler, ask, endless, get, only,
+    options, post, until,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -87,6 +87,23 @@ fn the_pause_names_the_token_that_asked_for_it() {
     let right = ["Authorization: Bearer correct-horse-battery"];
     let answer = ask(replica.addr, "POST /api/cron/pause", &right, r#"{"reason":"x"}"#);
     assert!(answer.json()["pause"]["by"].is_string(), "{}", answer.json());
+}
+
+#[test]
+fn the_page_says_that_everything_is_paused_and_why() {
+    let Some(browser) = Browser::start() else { return };
+    let database = Postgres::shared().migrated();
+    let replica = Local::start(database.url());
+    browser.open(replica.addr, "/");
+    browser.wait_for(1, "#job-sample-pi");
+    assert_eq!(browser.count("#paused:not([hidden])"), 0);
+    assert_eq!(post(replica.addr, "/api/cron/pause", r#"{"reason":"<b>it moves"}"#).status, 200);
+    browser.wait_for(1, "#paused:not([hidden])");
+    let told = "All jobs are paused until somebody resumes: <b>it moves";
+    assert_eq!(browser.text("#paused"), told);
+    assert_eq!(post(replica.addr, "/api/cron/resume", "").status, 200);
+    browser.wait_for(0, "#paused:not([hidden])");
+    assert_eq!(browser.complaints(), [""; 0]);
 }
 
 /// Waits until the job has run, and fails if a run of it began before this instant.

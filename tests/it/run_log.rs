@@ -238,3 +238,53 @@ fn a_run_that_is_not_there_is_not_found_and_wrong_parameters_are_named() {
     }
     assert_eq!(log(local.addr, id, "?after=2147483647")["next"], 2_147_483_647);
 }
+
+/// Ids rise with the starts of the runs, and not with their ends.
+#[test]
+fn the_history_of_a_span_has_each_run_that_ended_within_it() {
+    let database = database();
+    let local = Local::start(database.url());
+    let fill = "insert into cron_runs (job_id, job, function, token, server, scheduled_at, \
+                started_at, finished_at, outcome) select 1, 'job-' || n % 3, 'f', n, 'a', at, at, \
+                at + random() ^ 8 * interval '5 days', 'succeeded' from generate_series(1, 900) n, \
+                lateral (select timestamptz '2026-03-01 00:00Z' + n * interval '15 min' as at) t";
+    database.connect().batch_execute(fill).unwrap();
+    let ids = |query: &str| -> Vec<i64> {
+        let page = get(local.addr, &format!("/api/cron/history?limit=1000{query}")).json();
+        let runs = page["runs"].as_array().unwrap_or_else(|| panic!("{page}"));
+        runs.iter().map(|run| run["runId"].as_i64().unwrap()).collect()
+    };
+    let expected = |condition: &str| -> Vec<i64> {
+        let sql = format!("select id from cron_runs where {condition} order by id desc");
+        database.connect().query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    for day in 1..=14 {
+        for hours in [1, 30, 24 * 6] {
+            let from = format!("2026-03-{day:02}T01:00:00+01:00");
+            let to = format!("(timestamptz '{from}' + interval '{hours} hours')");
+            let to = database.text(&format!("select to_json({to} at time zone 'UTC') #>> '{{}}'"));
+            let (since, until) =
+                (format!("finished_at >= '{from}'"), format!("finished_at < '{to}Z'"));
+            let from = from.replace('+', "%2B");
+            assert_eq!(ids(&format!("&to={to}Z")), expected(&until));
+            assert_eq!(ids(&format!("&from={from}")), expected(&since));
+            let both = format!("{since} and {until} and job = 'job-1'");
+            assert_eq!(ids(&format!("&from={from}&to={to}Z&job=job-1")), expected(&both));
+        }
+    }
+    // The first instant is within, the last one is not.
+    let row = "from cron_runs where id = 450";
+    let at =
+        database.text(&format!("select to_json(finished_at at time zone 'UTC') #>> '{{}}' {row}"));
+    assert!(ids(&format!("&from={at}Z")).contains(&450));
+    assert!(!ids(&format!("&to={at}Z")).contains(&450));
+    for (query, field) in [
+        ("from=2026-03-02T00:00:00Z&to=2026-03-01T00:00:00Z", "from"),
+        ("from=yesterday", "from"),
+        ("to=2026-03-01", "to"),
+    ] {
+        let answer = get(local.addr, &format!("/api/cron/history?{query}"));
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{query}");
+        assert_eq!(answer.json()["field"], field, "{query}");
+    }
+}

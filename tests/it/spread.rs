@@ -7,7 +7,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Database, Postgres, Process, number, seconds};
+use crate::support::{Database, Postgres, Process, number, post, seconds};
 
 const JOBS: i64 = 10;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -104,6 +104,25 @@ fn after_everything_was_down_the_jobs_are_shared_evenly_again() {
         thread::sleep(down());
         let _replicas = start(&database, 5, Duration::ZERO);
         judge(&database, 5, 6.0, &format!("after {:?} down, {round}", down()));
+    }
+}
+
+/// Each job has an offer from before the pause, whose handicaps would be over.
+#[test]
+fn after_a_pause_of_everything_the_jobs_are_shared_evenly() {
+    for round in 1..=rounds() {
+        let database = Postgres::shared().migrated();
+        let pause = "update cron_jobs set locked_until = now() - interval '1 min', \
+                     offered_at = now() - interval '40 s'; \
+                     insert into cron_pause (reason) values ('a test')";
+        database.connect().batch_execute(pause).expect("a pause");
+        let replicas = start(&database, 5, Duration::ZERO);
+        let offers = "select count(offered_at) from cron_jobs";
+        database.wait_for("offers are taken back", PATIENCE, 0, offers);
+        thread::sleep(down());
+        assert_eq!(database.number("select count(*) from cron_runs"), 0);
+        assert_eq!(post(replicas[0].addr, "/api/cron/resume", "").status, 200);
+        judge(&database, 5, 6.0, &format!("after a pause of {:?}, {round}", down()));
     }
 }
 

@@ -78,6 +78,8 @@ fn a_run_whose_holder_is_dead_is_stopped_and_its_slot_is_not_run_again() {
             .map(|name| Scheduler::start(database.url(), &options(name), only("witness", endless)));
         database.wait_for("it is closed", SOON, 1, ENDED);
         assert_eq!(database.outcomes("lonely"), ["stopped on a"]);
+        let detail = database.text("select detail from cron_runs");
+        assert_eq!(detail, "somebody asked to stop it, and the lease of a ran out");
         assert_eq!(database.number(NEXT), 1);
         if wakes {
             holder.signal("-CONT");
@@ -97,13 +99,28 @@ fn a_run_whose_holder_is_dead_is_stopped_and_its_slot_is_not_run_again() {
 fn an_offered_run_that_is_to_be_stopped_is_not_taken_over() {
     let database = database("orphan", "endless");
     database.orphan_the_job();
-    let asked = "update cron_jobs set offered_at = now() - interval '20 s', stop_run = run_id, \
-                 written_at = locked_until - interval '4 s'";
-    database.connect().batch_execute(asked).unwrap();
+    let offered = "update cron_jobs set offered_at = now() - interval '20 s', \
+                   written_at = locked_until - interval '4 s'";
+    database.connect().batch_execute(offered).unwrap();
+    let local = Local::start(database.url());
+    assert_eq!(stop(&local, "orphan", open_run(&database)).0, 202);
     let _replica = Scheduler::start(database.url(), &options("a"), only("endless", endless));
     database.wait_for("it is closed", SOON, 1, ENDED);
     assert_eq!(database.outcomes("orphan"), ["stopped on dead"]);
     assert_eq!((database.number(NEXT), database.number(OPEN)), (1, 0));
+}
+
+/// A poll that had begun before somebody asked has offered it: that offer ends by its age.
+#[test]
+fn a_run_that_is_offered_and_to_be_stopped_at_the_same_moment_is_closed_later() {
+    let database = database("orphan", "endless");
+    database.orphan_the_job();
+    let asked = "update cron_jobs set offered_at = now() - interval '10 minutes', \
+                 stop_run = run_id, written_at = locked_until - interval '4 s'";
+    database.connect().batch_execute(asked).unwrap();
+    let _replica = Scheduler::start(database.url(), &options("a"), only("endless", endless));
+    database.wait_for("it is closed", SOON, 1, ENDED);
+    assert_eq!(database.outcomes("orphan"), ["stopped on dead"]);
 }
 
 /// Somebody asks, and before the holder can know of it, it is shut down or the function fails.

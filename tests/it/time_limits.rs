@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     Database, Local, Postgres, Scheduler, endless, get, only, options, until, witness,
@@ -39,6 +39,7 @@ fn a_run_that_takes_too_long_is_cancelled_and_tried_again() {
     until("it is counted", SOON, || {
         replica.text().contains("cron_runs_total{job=\"endless\",outcome=\"timed_out\"} 2")
     });
+    assert!(replica.text().contains("cron_retries_total 1"));
     let local = Local::start(database.url());
     let job = get(local.addr, "/api/cron/jobs/endless").json();
     assert_eq!((&job["failing"], &job["overdue"]), (&Value::from(true), &Value::from(false)));
@@ -67,6 +68,9 @@ fn a_function_that_does_not_return_keeps_its_job_and_is_shown_overdue_by_all() {
         assert_eq!((&job["state"], &job["server"]), (&Value::from("running"), &Value::from("a")));
         assert!(job["lastSeenAt"].as_str() > job["startedAt"].as_str(), "{job}");
     }
+    until("it is counted", SOON, || holder.text().contains("cron_overdue_jobs 1"));
+    let unhealthy = get(locals[1].addr, "/health/jobs").json()["jobs"].clone();
+    assert_eq!(unhealthy, json!([{"name": "stubborn", "reason": "overdue"}]));
     // Two leases later than it began: it was renewed since.
     let renewed = "select count(*) from cron_jobs where token = 1 and locked_until > now()
         and written_at > (select started_at from cron_runs) + interval '6 s'";
@@ -75,6 +79,7 @@ fn a_function_that_does_not_return_keeps_its_job_and_is_shown_overdue_by_all() {
     database.wait_for("it has ended", SOON, 1, ENDED);
     assert_eq!(database.outcomes("stubborn"), ["timed_out on a"]);
     assert!(holder.text().contains("cron_leases_lost_total 0"));
+    until("it is not overdue", SOON, || holder.text().contains("cron_overdue_jobs 0"));
     assert_eq!(job(&locals[1])["overdue"], false);
 }
 

@@ -102,6 +102,8 @@ fn every_route_with_every_scope_and_none() {
                     Some(scope) if !scopes.contains(&scope) => {
                         assert_eq!(told, (403, scope.name().to_owned()), "{what}");
                     }
+                    // Nobody runs the jobs here, which may be due for long.
+                    _ if route.path == "/health/jobs" => assert!([200, 503].contains(&told.0)),
                     _ => assert!(![401, 403, 500, 503].contains(&told.0), "{what}"),
                 }
             }

@@ -60,7 +60,7 @@ with pause as materialized (
     select id, not enabled or function <> all ($1) or (stop_run = run_id) is true as is_orphaned
     from cron_jobs
     where holder is not null and locked_until < now()
-        and (not enabled or offered_at is null or stop_run = run_id)
+        and (not enabled or offered_at is null)
         and now() - (
             select expected
             from unnest($4::float8[], $5::timestamptz[]) as known (age, expected)
@@ -95,10 +95,14 @@ with pause as materialized (
         for update skip locked
     ) as longest
 ), stale as (
-    select id, job_group from cron_jobs
-    where enabled and locked_until < now() and function = any ($1)
-        and (offered_at < (select at from edge) or offered_at > now() + interval '1 second')
-    limit $6
+    select id, job_group is null and (stop_run = run_id) is not true as may_be_taken from cron_jobs
+    where enabled and locked_until < now() and id = any (array(
+        (select id from cron_jobs
+        where offered_at < (select at from edge) and function = any ($1) limit $6)
+        union all
+        (select id from cron_jobs
+        where offered_at > now() + interval '1 second' and function = any ($1) limit $6)
+    ))
     for update skip locked
 ), crowded as (
     select id from cron_jobs job
@@ -113,7 +117,7 @@ with pause as materialized (
     union all
     select id, now() from first
     union all
-    select id, case when job_group is null and not exists (select from pause) then now() end
+    select id, case when may_be_taken and not exists (select from pause) then now() end
     from stale
     union all
     select id, null from crowded
@@ -124,7 +128,8 @@ with pause as materialized (
 ), earlier as (
     select offered_at from cron_jobs
     where enabled and locked_until < now() and function = any ($1)
-        and offered_at >= (select at from edge) and offered_at <= now()
+        and offered_at is not null and offered_at + interval '0' <= now()
+        and offered_at + interval '0' >= (select at from edge)
     order by offered_at limit $3
 )
 select now() as at, (select count(*) from offered) >= $6 as is_cut,
@@ -165,7 +170,9 @@ with orphaned as (
 ), closed as (
     update cron_runs
     set outcome = case when is_stopped then 'stopped' else 'abandoned' end,
-        finished_at = clock_timestamp(), detail = 'the lease of ' || server || ' ran out'
+        finished_at = clock_timestamp(),
+        detail = case when is_stopped then 'somebody asked to stop it, and ' else '' end
+            || 'the lease of ' || server || ' ran out'
     from orphaned where cron_runs.id = orphaned.run_id
     returning cron_runs.id, job, server, is_stopped
 ), freed as (

@@ -25,7 +25,7 @@ create function trial.now() returns timestamptz language plpgsql stable as
 create function trial.clock_timestamp() returns timestamptz language plpgsql as
     'begin return pg_catalog.clock_timestamp() + trial.ahead(); end';
 
--- What the steps of the old run have done.
+-- What the steps of the old run have done. A line that it says is judged like a step.
 create table trial.steps (token bigint not null);
 
 -- The order in which transactions have ended.
@@ -45,6 +45,8 @@ create function trial.note() returns trigger language plpgsql as $$
 begin
     if tg_table_name = 'steps' then
         insert into trial.ends (what, token) values ('step', new.token);
+    elsif tg_table_name = 'cron_run_lines' then
+        insert into trial.ends (what, token) select 'step', token from cron_runs where id = new.run_id;
     elsif new.job_id = 1 then
         insert into trial.ends (what, token)
         values (case when new.finished_at is null then 'open' else 'closed' end, new.token);
@@ -53,6 +55,8 @@ begin
 end
 $$;
 create constraint trigger note after insert on trial.steps
+    deferrable initially deferred for each row execute function trial.note();
+create constraint trigger note after insert on cron_run_lines
     deferrable initially deferred for each row execute function trial.note();
 create constraint trigger note after insert or update on cron_runs
     deferrable initially deferred for each row execute function trial.note();

@@ -60,14 +60,16 @@ pub(super) fn leases() -> Vec<Statement> {
         statement("MEND_SLOTS", mend("MEND_SLOTS"), |_| {
             "array[1], array[trial.written_at()], array[trial.slot()]".to_owned()
         }),
-        statement("CLAIM", lease("CLAIM"), |session| {
+        statement("CLAIM", text("src/cron/lease/claim.rs", "CLAIM"), |session| {
             format!("array['quick'], 0, 'new#{session}', 'new', 900, array[]::bigint[], 0")
         }),
         statement("RENEW", lease("RENEW"), |_| {
-            "array[1], array[7], array['old#1'], 900".to_owned()
+            "array[1], array[7], array['old#1'], 900, array['8']".to_owned()
         }),
-        statement("WRITE_PROGRESS", lease("WRITE_PROGRESS"), |_| {
-            "array[1], array[7], array[0.5]".to_owned()
+        statement("TELL", text("src/cron/lease/tell.rs", "TELL"), |_| {
+            "array[1], array[7], array['old#1'], array[0.5], array[1], array[1], array[1], \
+             array[1], array[0], array['said']"
+                .to_owned()
         }),
         statement(
             STEP,
@@ -79,7 +81,7 @@ pub(super) fn leases() -> Vec<Statement> {
         ),
         statement("END", text("src/cron/lease/end.rs", "END"), |_| {
             "1, 7, 'old#1', 1, 'every 1h', clock_timestamp() + interval '1 h', false, false, \
-             'succeeded', 'done', 1, clock_timestamp()"
+             'succeeded', 'done', 1, clock_timestamp(), '9'"
                 .to_owned()
         }),
         statement("PATCH", save("CHANGE"), |_| {
