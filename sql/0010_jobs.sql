@@ -6,8 +6,7 @@
 
 alter table cron_jobs
     -- A JSON object for the function, written in one way: without blanks, its names sorted.
-    add column arguments text collate "C" not null default '{}'
-        check (jsonb_typeof(arguments::jsonb) = 'object'),
+    add column arguments text collate "C" not null default '{}',
     add column description text,
     add column owner text,
     -- The longest that a run may take; none: no limit.
@@ -37,18 +36,25 @@ create index cron_jobs_by_group on cron_jobs (job_group, locked_until, id)
     where enabled and offered_at is null and job_group is not null;
 create index cron_jobs_offered_of_a_group on cron_jobs (job_group)
     where offered_at is not null and job_group is not null;
+-- So that those which wait for their group are not read to find others.
+create index cron_jobs_due_alone on cron_jobs (locked_until)
+    where enabled and offered_at is null and (job_group is null or holder is not null);
 -- So that thousands of due jobs are not read to find the leases that have run out.
 create index cron_jobs_over on cron_jobs (locked_until)
     where holder is not null and (not enabled or offered_at is null);
 
 alter table cron_runs
     add column attempt integer not null default 1,
+    -- How long it may take, as its job said when it began; none: no limit.
+    add column max_seconds integer,
     -- How long the checkpoint is that the run has kept, in bytes.
     add column checkpoint_bytes integer,
     drop constraint cron_runs_outcome_check,
     -- A slot that was missed has a row, too: its server is empty.
     add constraint cron_runs_outcome_check check (outcome in
-        ('succeeded', 'failed', 'cancelled', 'abandoned', 'timed_out', 'stopped', 'missed'));
+        ('succeeded', 'failed', 'cancelled', 'abandoned', 'timed_out', 'stopped', 'missed'))
+        -- The rows that are there fulfil the narrower one: nobody waits until they are read.
+        not valid;
 
 -- What functions say while they run. A run that is deleted takes its lines along, whoever deletes it:
 -- replicas of earlier builds prune the history, too, and know nothing of lines.

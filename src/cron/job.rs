@@ -91,13 +91,14 @@ pub struct Jobs {
 }
 
 /// Makes a waiting job due; a slot that waits to be tried again stays the one that is tried. A job
-/// that is due already keeps its slot and its offer; if that slot may be too late to be run, the
-/// request is noted, so that something is run. The decision
-/// uses values read under the row's lock, since the statement's snapshot may be older. A row that
-/// somebody has locked is skipped: then the snapshot has to say whether the job runs.
+/// that is due already keeps its slot and its offer; if that slot may be too late to be run, its
+/// first try counts as begun, so that it is run. A run that is to be stopped goes on until it is
+/// closed. The decision uses values read under the row's lock, since the snapshot may be older. A
+/// row that somebody has locked is skipped: then the snapshot has to say whether the job runs.
 const RUN_NOW: &str = "\
 with job as (
-    select id, enabled, holder is not null and locked_until >= now() as running,
+    select id, enabled,
+        holder is not null and (locked_until >= now() or (stop_run = run_id) is true) as running,
         holder is null and locked_until >= now() as waiting,
         attempt > 1 and tried_at = coalesce(requested_at, slot) as is_tried_again,
         holder is null and requested_at is null and tried_at is distinct from slot
@@ -107,14 +108,19 @@ with job as (
     for update skip locked
 ), asked as (
     update cron_jobs
-    set requested_at = case when is_tried_again then requested_at else clock_timestamp() end,
+    set requested_at =
+            case when waiting and not is_tried_again then clock_timestamp() else requested_at end,
         locked_until = case when waiting then clock_timestamp() else locked_until end,
-        offered_at = case when waiting then null else offered_at end
+        offered_at = case when waiting then null else offered_at end,
+        tried_at = case when waiting then tried_at else slot end,
+        attempt = case when waiting then attempt else 1 end,
+        checkpoint = case when waiting then checkpoint end
     from job
     where cron_jobs.id = job.id and job.enabled and (waiting or may_be_missed) and job.meets
 )
 select job.enabled, job.meets, job.id is null as busy,
-    coalesce(job.running, seen.holder is not null and seen.locked_until >= now()) as running
+    coalesce(job.running, seen.holder is not null
+        and (seen.locked_until >= now() or (seen.stop_run = seen.run_id) is true)) as running
 from cron_jobs seen left join job on true where seen.name = $1";
 
 /// Asks to stop a run, if it is open. Its holder reads this when it renews the lease; if the holder

@@ -85,7 +85,7 @@ select run.*, nullif(run.server, '') as known_server, log.lines, log.dropped,
     greatest(0, extract(epoch from coalesce(run.finished_at, clock_timestamp()) - run.started_at)
         )::float8 as seconds
 from cron_runs run
-left join cron_jobs job on job.run_id = run.id
+left join cron_jobs job on job.id = run.job_id and job.run_id = run.id
 cross join lateral (
     select count(*) as lines, coalesce(max(number), 0) - count(*) as dropped
     from cron_run_lines where run_id = run.id

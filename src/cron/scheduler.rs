@@ -55,7 +55,8 @@ impl Scheduler {
             // This replica holds fewer jobs now, so its handicap may let it claim at once.
             self.poll_at = Instant::now();
         }
-        let is_overdue = |run: &&Arc<Running>| run.reason() == Some(Reason::TimedOut);
+        let is_overdue =
+            |run: &&Arc<Running>| matches!(run.reason(), Some(Reason::TimedOut | Reason::Stopped));
         let overdue = self.replica.held.list().iter().filter(is_overdue).count();
         self.replica.metrics.runs.overdue(overdue);
         if let Err(reason) = self.may_poll() {

@@ -144,7 +144,7 @@ select clock.now, counts.*, reason, since, until, paused_by, asked_for.state,
     job.catch_up, job.job_group, job.slot, job.requested_at,
     job.attempt, job.locked_until, job.written_at, run.attempt as run_attempt,
     job.attempt > 1 and job.tried_at = coalesce(job.requested_at, job.slot) as is_tried_again,
-    (clock.now - run.started_at > make_interval(secs => job.max_seconds + 5.0)) is true as overdue,
+    (clock.now - run.started_at > make_interval(secs => run.max_seconds + 5.0)) is true as overdue,
     last.outcome is distinct from 'succeeded' and (
         select outcome in ('failed', 'timed_out') from (
             select outcome from cron_runs

@@ -49,11 +49,14 @@ with clock as materialized (
     select name, case
         when holder is not null and exists (
             select from cron_runs run where run.id = run_id
-                and clock.now - run.started_at > make_interval(secs => max_seconds + 5)
+                and clock.now - run.started_at > make_interval(secs => run.max_seconds + 5)
         ) then 'overdue'
         when pause.is_on then null
-        when clock.now - locked_until > make_interval(secs => coalesce(start_within_seconds, $1))
-            then 'late'
+        when clock.now - locked_until > make_interval(secs => coalesce(start_within_seconds,
+            case when job_group is null or not exists (
+                select from cron_jobs other where other.job_group = job.job_group
+                    and other.holder is not null and other.id <> job.id
+            ) then $1::integer end)) then 'late'
         when last.outcome = 'missed' then 'missed'
         when last.outcome in ('failed', 'timed_out') then 'failing'
         when last.outcome <> 'succeeded' and (

@@ -174,9 +174,9 @@ fn of_a_set_whose_replica_is_killed_nothing_is_there() {
     let rows = database.text(ROWS);
     let mut holder = database.connect();
     let mut lock = holder.transaction().unwrap();
-    lock.query("select from cron_jobs for key share", &[]).unwrap();
+    lock.query("select from cron_jobs for update", &[]).unwrap();
     let waits = "select count(*) from pg_stat_activity where datname = current_database() \
-                 and wait_event_type = 'Lock' and query like '%order by name for update%'";
+                 and wait_event_type = 'Lock' and query like '%order by name for no key update%'";
     let body = json!({"jobs": jobs(200, "every 1h")}).to_string();
     let mut client = Client::connect(process.addr);
     client.send_request("PUT /api/cron/jobs", &[], &body);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::{
-    Database, Local, Postgres, Scheduler, get, only, options, post, until, witness,
+    Database, Local, Postgres, Scheduler, endless, get, only, options, post, until, witness,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -175,4 +175,25 @@ fn a_deadline_that_is_changed_while_the_job_waits_counts() {
     database.connect().batch_execute(change).unwrap();
     database.wait_for("it is recorded", SOON, 1, ENDED);
     assert_eq!(database.text("select outcome from cron_runs"), "missed");
+}
+
+/// The one replica that there is holds two jobs, and so leaves the third to others for 5.5 s, which
+/// is longer than its interval and its deadline.
+#[test]
+fn what_is_late_only_because_a_replica_leaves_it_to_others_is_not_missed() {
+    let database = Postgres::shared().migrated().without_jobs();
+    database.add_due_jobs(2, "endless");
+    let functions = only("endless", endless).with("quick", |_| Ok(String::new()));
+    let mut options = options("a");
+    options.handicap = Duration::from_secs(3);
+    let _replica = Scheduler::start(database.url(), &options, functions);
+    let held = "select count(*) from cron_jobs where holder is not null";
+    database.wait_for("it holds two", SOON, 2, held);
+    database.add_job("quick", "every 2s");
+    let strict = "update cron_jobs set catch_up = 'none', start_within_seconds = 2
+        where name = 'quick'";
+    database.connect().batch_execute(strict).expect("settings");
+    database.wait_for("it has run twice", SOON, 2, SUCCEEDED);
+    let missed = "select count(*) from cron_runs where outcome = 'missed'";
+    assert_eq!(database.number(missed), 0);
 }

@@ -123,6 +123,16 @@ fn a_run_that_is_offered_and_to_be_stopped_at_the_same_moment_is_closed_later() 
     assert_eq!(database.outcomes("orphan"), ["stopped on dead"]);
 }
 
+#[test]
+fn run_now_is_refused_while_a_run_that_is_to_be_stopped_is_not_closed() {
+    let database = database("orphan", "endless");
+    database.orphan_the_job();
+    let local = Local::start(database.url());
+    assert_eq!(stop(&local, "orphan", open_run(&database)).0, 202);
+    let answer = post(local.addr, "/api/cron/jobs/orphan/run", "");
+    assert_eq!((answer.status, answer.code()), (409, "job_running".to_owned()));
+}
+
 /// Somebody asks, and before the holder can know of it, it is shut down or the function fails.
 #[test]
 fn a_run_that_ends_by_itself_meanwhile_is_not_run_again() {

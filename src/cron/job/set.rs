@@ -86,7 +86,7 @@ select clock_timestamp() as now, id, name, function, arguments, schedule, enable
     owner, max_seconds, retries, retry_after_seconds, start_within_seconds, catch_up, job_group,
     slot, job_settings(job)::text as before, settings_tag(job) as settings_tag, true as meets
 from cron_jobs job where $2 or name = any ($1)";
-const LOCK_JOBS: &str = "select from cron_jobs where id = any ($1) order by name for update";
+const LOCK_JOBS: &str = "select from cron_jobs where id = any ($1) order by name for no key update";
 
 impl Jobs {
     /// Makes the jobs so for the author, all or none.

@@ -39,7 +39,8 @@ pub(in crate::cron) struct Claimed {
 }
 
 /// Claims one job, closes the run that its last holder left open, and opens a new run. A try that
-/// was begun goes on by its number; a slot that is past its deadline is not begun by this. `opened`
+/// was begun goes on by its number; a slot that is past its deadline is not begun by this. For how
+/// long this replica had to leave the job to others, `$2`, makes no slot late. `opened`
 /// counts the rows of `closed`, so that PostgreSQL closes first. If it inserted first, the index
 /// that allows only one open run per job would refuse the new run.
 ///
@@ -54,7 +55,8 @@ with picked as (
     select id, name, function, arguments, token, schedule, slot, requested_at, tried_at,
         max_seconds, start_within_seconds, catch_up,
         case when tried_at = coalesce(requested_at, slot) and attempt > 0 then attempt end as tried,
-        requested_at is null and now() > slot + make_interval(secs => start_within_seconds)
+        requested_at is null
+            and now() > slot + make_interval(secs => start_within_seconds + $2::float8)
             as is_past_deadline,
         case when tried_at = coalesce(requested_at, slot) and function = (
             select before.function from cron_runs before
@@ -81,9 +83,9 @@ with picked as (
     returning id, server
 ), opened as (
     insert into cron_runs
-        (job_id, job, function, token, server, scheduled_at, started_at, attempt)
+        (job_id, job, function, token, server, scheduled_at, started_at, attempt, max_seconds)
     select id, name, function, token + 1, $4, coalesce(requested_at, slot), clock_timestamp(),
-        coalesce(tried, 1)
+        coalesce(tried, 1), max_seconds
     from picked where (select count(*) from closed) >= 0
     returning id as run_id, job_id, token, started_at, scheduled_at, attempt
 ), claimed as (
@@ -99,7 +101,8 @@ with picked as (
 )
 select picked.id, name, function, arguments, opened.token, run_id, schedule, slot,
     picked.checkpoint,
-    requested_at is not null as is_requested, attempt, max_seconds, started_at,
+    requested_at is not null as is_requested, attempt, max_seconds,
+    started_at - make_interval(secs => $2) as judged_at,
     greatest(0, extract(epoch from started_at - scheduled_at))::float8 as late,
     tried is null and requested_at is null as is_first, catch_up = 'one' as catches_up,
     start_within_seconds, is_past_deadline is true as is_past_deadline,

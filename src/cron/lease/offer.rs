@@ -69,8 +69,8 @@ with pause as materialized (
 ), alone as (
     select id from cron_jobs
     where enabled and offered_at is null and locked_until < now() and function = any ($1)
-        and case when holder is null then job_group is null
-            else id in (select id from over where not is_orphaned) end
+        and (job_group is null or holder is not null)
+        and (holder is null or id in (select id from over where not is_orphaned))
         and not exists (select from pause)
     order by locked_until limit $6
     for update skip locked
@@ -141,6 +141,7 @@ select now() as at, (select count(*) from offered) >= $6 as is_cut,
         from (
             select name, function from cron_jobs
             where enabled and offered_at is null and locked_until < now()
+                and (job_group is null or function <> all ($1))
             order by locked_until limit $6
         ) as job
         where function <> all ($1) limit 10

@@ -11,7 +11,8 @@ use crate::timestamp;
 /// How a run was started, and what its job says about late starts.
 #[derive(Clone, Debug, Default)]
 pub(in crate::cron) struct Start {
-    /// When the run was opened, by the database's clock.
+    /// When the run was opened, by the database's clock, less the handicap of this replica: a job
+    /// is not late because its replicas hold others.
     pub(in crate::cron) at: DateTime<Utc>,
     /// The seconds from the slot, or from the request, to the start, by the database's clock.
     pub(in crate::cron) late_seconds: f64,
@@ -29,7 +30,7 @@ impl Start {
     pub(super) fn of(row: &Row) -> Start {
         let within: Option<i32> = row.get("start_within_seconds");
         Start {
-            at: row.get("started_at"),
+            at: row.get("judged_at"),
             late_seconds: row.get("late"),
             is_first: row.get("is_first"),
             within: within.map(|seconds| TimeDelta::seconds(seconds.into())),
@@ -48,7 +49,7 @@ impl Start {
         now: DateTime<Utc>,
     ) -> Option<DateTime<Utc>> {
         let within = self.within.filter(|_| self.catches_up).unwrap_or_default();
-        schedule.next(slot, now - within)
+        schedule.next(slot, (now - within).max(slot))
     }
 }
 
