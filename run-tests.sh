@@ -10,7 +10,6 @@ source "$repository/scripts/install.sh"
 source "$repository/scripts/checks.sh"
 
 missing="" # tools without which tests or checks are left out
-building="" # the process that builds for the smoke test
 
 help() {
     cat <<'HELP'
@@ -35,7 +34,7 @@ main() {
         -*) say "Unknown argument '$1'. See ./run-tests.sh --help" && exit 2 ;;
     esac
     cd "$repository"
-    trap finish EXIT
+    trap stop_installing EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     ulimit -Sn "$(ulimit -Hn)" || true # the tests hold many connections
@@ -55,22 +54,9 @@ run_everything() {
     ! present shellcheck || run "Scripts" shellcheck -x ./*.sh .ci/run scripts/*.sh scripts/bench/*.sh
     ! present haproxy || run "The door's settings" check_door
     ! present promtool || run "Metrics and alerts" check_alerts
-    ! present haproxy || begin_building
     run "Tests" run_tests
     ! present haproxy || run "The whole service" scripts/smoke.sh
     [[ -z $missing ]] || say "Some tests or checks were left out, because these are missing: $missing."
-}
-
-# The tests wait most of the time, so what the smoke test needs is built beside them. Should that fail, the
-# smoke test builds again, and says why.
-begin_building() {
-    nice -n 19 cargo build --workspace --release --locked --quiet >/dev/null 2>&1 &
-    building=$!
-}
-
-finish() {
-    if [[ -n $building ]] && jobs -pr | grep -qx "$building"; then kill "$building"; fi
-    stop_installing
 }
 
 # All, or those that have one of the words in their names; that no test has any is a mistake.
