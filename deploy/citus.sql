@@ -35,7 +35,7 @@
 set local citus.multi_shard_modify_mode to 'sequential';
 
 -- No trigger may stand on a distributed table. This one is for replicas of a build before the numbers.
-drop trigger number_the_change on balance_changes;
+drop trigger if exists number_the_change on balance_changes;
 
 select create_distributed_table('users', 'id');
 select create_distributed_table('balance_changes', 'user_id', colocate_with => 'users');

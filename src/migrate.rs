@@ -45,6 +45,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     "0008_numbers.sql",
     "0009_cheaper_rows.sql",
     "0010_jobs.sql",
+    "0011_no_earlier_build.sql",
 ];
 
 /// The pause between two tries to take the lock while another replica holds it.

@@ -33,9 +33,9 @@ fn run_quickly(database: &Database, job: &str) -> (String, String) {
 /// Users with some changes each.
 fn filled() -> Database {
     let database = Postgres::shared().migrated();
-    let fill = "insert into users (id, balance) select n, 30 from generate_series(2, 1200) n; \
-                insert into balance_changes (user_id, amount, balance_after) \
-                select user_id, 10, 10 * step \
+    let fill = "insert into users (id, balance, changes) select n, 30, 3 from generate_series(2, 1200) n; \
+                insert into balance_changes (user_id, id, amount, balance_after) \
+                select user_id, step, 10, 10 * step \
                 from generate_series(1, 3) step, generate_series(2, 1200) user_id";
     database.connect().batch_execute(fill).unwrap();
     database
@@ -102,10 +102,10 @@ fn auditing_finds_a_change_that_does_not_follow_from_the_one_before() {
 
 #[test]
 fn a_change_that_is_missing_is_found_although_the_sum_is_right() {
-    let fill = "insert into users (id, balance) values (2, 5), (3, 5); \
-                insert into balance_changes (user_id, amount, balance_after) \
-                select user_id, amount, balance \
-                from (values (5, 5), (-2, 3), (2, 5)) as made (amount, balance), \
+    let fill = "insert into users (id, balance, changes) values (2, 5, 3), (3, 5, 3); \
+                insert into balance_changes (user_id, id, amount, balance_after) \
+                select user_id, number, amount, balance \
+                from (values (1, 5, 5), (2, -2, 3), (3, 2, 5)) as made (number, amount, balance), \
                     unnest(array[2, 3]) as user_id";
     let lost = |which: &str, job: &str| {
         let database = Postgres::shared().migrated();

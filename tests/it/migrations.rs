@@ -19,6 +19,11 @@ fn refusal(database: &Database, migrations: &[Migration]) -> String {
     }
 }
 
+/// Whether the database numbers the changes that come without a number.
+fn numbers_for_earlier_builds(database: &Database) -> bool {
+    database.number("select count(*) from pg_trigger where tgname = 'number_the_change'") == 1
+}
+
 const FIRST: Migration = Migration { name: "0001_a.sql", sql: "create table a (x integer);" };
 const SECOND: Migration = Migration { name: "0002_b.sql", sql: "create table b (x integer);" };
 
@@ -39,6 +44,7 @@ fn five_replicas_on_an_empty_database_apply_each_file_once() {
         assert_eq!(applied, i64::try_from(MIGRATIONS.len()).unwrap());
         assert_eq!(database.number("select balance from users where id = 1"), 10_000);
         assert_eq!(database.number("select count(*) from users"), 1);
+        assert!(!numbers_for_earlier_builds(&database), "no earlier build was here");
         database.assert_books_balance();
     }
 }
@@ -67,6 +73,7 @@ fn a_delivered_schema_with_data_in_it_is_upgraded() {
     assert_eq!(applied, i64::try_from(MIGRATIONS.len()).unwrap());
     assert_eq!(database.number("select count(*) from idempotency_keys"), 1);
     assert_eq!(database.number("select count(*) from cron_jobs"), 10);
+    assert!(numbers_for_earlier_builds(&database), "replicas of an earlier build may run on");
     database.assert_books_balance();
 }
 
