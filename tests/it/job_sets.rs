@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -231,6 +233,37 @@ fn a_running_job_is_changed_and_goes_on_and_is_not_pruned() {
     let changed = put(one.addr, "", &enabled).json();
     assert_eq!(changed["changed"][0]["fields"], json!(["enabled"]));
     assert_eq!(database.number(open), 1, "the run goes on");
+}
+
+#[test]
+fn a_job_that_has_run_once_is_no_hindrance_to_its_file() {
+    let database = Postgres::shared().migrated().without_jobs();
+    let [one, other] = two(&database);
+    let soon = "select 'at ' || to_char((now() + interval '1 s') at time zone 'UTC', \
+                'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
+    let job = |name: &str, schedule: &str| json!({"name": name, "function": "tell", "schedule": schedule, "enabled": true});
+    let once = job("once", &database.text(soon));
+    let all = json!([once, job("past", "at 2020-01-01T00:00:00Z")]);
+    let made = put(one.addr, "", &all).json();
+    assert_eq!(made["created"], json!(["once", "past"]));
+    let enabled = "select string_agg(name || ' ' || enabled, ', ' order by name) from cron_jobs";
+    assert_eq!(database.text(enabled), "once true, past false");
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let tell = move |_: &_| Ok(format!("{:?}", gone.lock().unwrap().recv()));
+    let _scheduler = Scheduler::start(database.url(), &options("a"), only("tell", tell));
+    let open = "select count(*) from cron_runs where finished_at is null";
+    database.wait_for("it runs", SOON, 1, open);
+    assert_eq!(put(other.addr, "", &all).json()["unchanged"], 2, "it may have to be tried again");
+    go.send(()).unwrap();
+    database.wait_for("it has run", SOON, 0, open);
+    assert_eq!(put(other.addr, "", &all).json()["unchanged"], 2);
+    assert_eq!(database.text(enabled), "once false, past false");
+    let again = json!([job("once", "every 1h"), job("past", "at 2020-01-02T00:00:00Z")]);
+    let changed = put(one.addr, "", &again).json();
+    assert_eq!(changed["changed"][0]["fields"], json!(["enabled", "schedule"]));
+    assert_eq!(changed["changed"][1]["fields"], json!(["schedule"]));
+    assert_eq!(database.text(enabled), "once true, past false");
 }
 
 /// Claims, renewals, ends, single changes and deletions, all at the jobs of the sets.

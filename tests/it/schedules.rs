@@ -40,6 +40,11 @@ fn assert_done(database: &Database, replicas: &[SocketAddr], name: &str) {
         let seen = (&job["enabled"], &job["state"], &job["nextRunAt"], &job["server"]);
         assert_eq!(seen, (&json!(false), &json!("paused"), &Value::Null, &Value::Null));
         assert_eq!(job["lastRun"]["outcome"], "succeeded");
+        let changes = get(*addr, &format!("/api/cron/jobs/{name}/changes")).json();
+        let change = &changes["changes"][0];
+        let seen =
+            (&change["before"]["enabled"], &change["after"]["enabled"], &change["requestId"]);
+        assert_eq!(seen, (&json!(true), &json!(false), &Value::Null), "no request disabled it");
         let next = get(*addr, &format!("/api/cron/jobs/{name}/next")).json();
         assert_eq!((&next["enabled"], &next["next"]), (&json!(false), &json!([])));
         let again = patch(*addr, name, &json!({"enabled": true}));

@@ -22,7 +22,7 @@ pub struct JobChange {
     pub at: DateTime<Utc>,
     /// The name of the token that was shown; none where no token was needed.
     pub by: Option<String>,
-    /// The id of the request.
+    /// The id of the request; none where the job was disabled after the last slot of its schedule.
     pub request_id: Option<String>,
     /// The settings before, as [`super::settings::Settings`] are written.
     pub before: Option<Box<RawValue>>,

@@ -107,8 +107,10 @@ impl Save<'_> {
         if let Err(rule) = self.functions.check(&settings) {
             return Ok(Some(ActionResult::WrongArguments(rule)));
         }
-        let Some(slot) = schedule.first(now) else {
-            return Ok(Some(ActionResult::NoInstant));
+        let slot = match schedule.first(now) {
+            Some(slot) => slot,
+            None if !settings.enabled => now,
+            None => return Ok(Some(ActionResult::NoInstant)),
         };
         let job = self.name.as_str();
         let others: [&(dyn ToSql + Sync); 4] =
@@ -139,7 +141,7 @@ impl Save<'_> {
             }
             _ => None,
         };
-        if next == Some(None) {
+        if new.enabled && next == Some(None) {
             return Ok(Some(ActionResult::NoInstant));
         }
         let (tag, before): (&str, &str) = (row.get("settings_tag"), row.get("before"));

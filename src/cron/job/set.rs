@@ -23,7 +23,8 @@ use crate::db::{Deadline, Error, Session};
 #[derive(Clone, Debug)]
 pub struct JobSet {
     /// Each job and all its settings; no name twice. Where nothing is said of `enabled`, a new job
-    /// is enabled, and any other stays as it is.
+    /// is enabled, and any other stays as it is. A job whose schedule names no further instant is
+    /// disabled.
     pub jobs: Vec<(Name, SettingsChange)>,
     /// Whether jobs that are not in the set are deleted.
     pub prune: bool,
@@ -110,7 +111,7 @@ impl Jobs {
                     let now = session.query_one(LOCK_SETS, &[&LOCK_NUMBER])?.get("now");
                     let names: Vec<&str> = set.jobs.iter().map(|(name, _)| name.as_str()).collect();
                     let rows = session.query(CURRENT_SET, &[&names, &set.prune])?;
-                    apply.all(session, Plan::of(set, &rows), now)
+                    apply.all(session, Plan::of(set, &rows, now), now)
                 })?;
                 if stays(&tried) {
                     apply.orphans.iter().for_each(|orphan| orphan.tell(&self.metrics));
@@ -125,25 +126,26 @@ impl Jobs {
 
 /// What a set has to change.
 struct Plan<'a> {
-    created: Vec<(usize, &'a Name, &'a SettingsChange)>,
+    created: Vec<(usize, &'a Name, SettingsChange)>,
     changed: Vec<(usize, &'a Name, SettingsChange, &'a Row)>,
     deleted: BTreeMap<&'a str, &'a Row>,
     difference: Difference,
 }
 
 impl<'a> Plan<'a> {
-    fn of(set: &'a JobSet, rows: &'a [Row]) -> Plan<'a> {
+    fn of(set: &'a JobSet, rows: &'a [Row], now: DateTime<Utc>) -> Plan<'a> {
         // Where nothing is pruned, no others than those of the set were read.
         let deleted = rows.iter().map(|row| (row.get("name"), row)).collect();
         let difference = Difference { dry_run: set.dry_run, ..Difference::default() };
         let mut plan = Plan { created: Vec::new(), changed: Vec::new(), deleted, difference };
         for (place, (name, change)) in set.jobs.iter().enumerate() {
-            let Some(row) = plan.deleted.remove(name.as_str()) else {
+            let row = plan.deleted.remove(name.as_str());
+            let enabled = enabled(change, row, now);
+            let change = SettingsChange { enabled, ..change.clone() };
+            let Some(row) = row else {
                 plan.created.push((place, name, change));
                 continue;
             };
-            let enabled = change.enabled.or_else(|| row.get("enabled"));
-            let change = SettingsChange { enabled, ..change.clone() };
             let fields = fields_changed(&Settings::of(row), &change);
             if fields.is_empty() {
                 plan.difference.unchanged += 1;
@@ -158,6 +160,19 @@ impl<'a> Plan<'a> {
         plan.difference.deleted = plan.deleted.keys().map(|name| (*name).to_owned()).collect();
         plan
     }
+}
+
+/// Whether a job of the set shall be enabled; none where that is the default. A job whose schedule
+/// names no further instant is disabled, as it is after its last run: a file with a job that was to
+/// run once can be applied again after that run.
+fn enabled(change: &SettingsChange, row: Option<&Row>, now: DateTime<Utc>) -> Option<bool> {
+    let old = row.map(Settings::of);
+    let is_over = change.schedule.as_ref().is_some_and(|schedule| {
+        let goes_on =
+            old.as_ref().is_some_and(|old| old.enabled && old.schedule == schedule.text());
+        schedule.first(now).is_none() && !goes_on
+    });
+    if is_over { Some(false) } else { change.enabled.or(old.map(|old| old.enabled)) }
 }
 
 /// The names of the settings that the change makes other ones.
@@ -183,7 +198,7 @@ impl Apply<'_> {
             Ok(Some(SetResult::Refused { name: name.to_owned(), place, why }))
         };
         for (place, name, change) in plan.created {
-            match self.save(name, change).create(session, now)? {
+            match self.save(name, &change).create(session, now)? {
                 Some(ActionResult::Created) => {}
                 Some(why) => return refused(name.as_str(), Some(place), why),
                 None => return Ok(None),

@@ -63,10 +63,11 @@ const DETAIL_CHARS_MAX: usize = 1_000;
 /// Closes the run and releases the job, if the schedule and the clock are still those from which
 /// the next slot was computed; otherwise returns their present values. It skips a row that somebody
 /// has locked, for example a step of the run. Whether the slot is tried again, and when, is decided
-/// by the job's present settings. The slot of a run that is to be stopped is not run again.
+/// by the job's present settings. The slot of a run that is to be stopped is not run again. After
+/// the last slot the job is disabled, which is a change of its settings by nobody.
 const END: &str = "\
 with own as (
-    select id, case
+    select id, case when $8 then job_settings(cron_jobs)::text end as before, case
             when $9 in ('failed', 'timed_out') and enabled and attempt <= retries
                 and (stop_run = run_id) is not true
             then least(3600, least(3600, retry_after_seconds * power(2, attempt - 1))
@@ -91,7 +92,10 @@ with own as (
         checkpoint = case when $7 or pause is not null then coalesce($13, checkpoint) end,
         enabled = enabled and not ($8 and pause is null)
     from own where cron_jobs.id = own.id
-    returning 1
+    returning name, before, case when $8 then job_settings(cron_jobs)::text end as after
+), noted as (
+    insert into cron_job_changes (job, before, after)
+    select name, before, after from ended where before <> after
 ), closed as (
     update cron_runs
     set outcome = $9, detail = $10, progress = $11, finished_at = clock_timestamp(),
@@ -153,7 +157,7 @@ impl Leases {
                 (true, _) => {
                     let retry_seconds: Option<f64> = row.get("pause");
                     if is_last && retry_seconds.is_none() {
-                        tell_pause(run, &schedule);
+                        tell_last(&run.job, run.run_id, &schedule);
                     }
                     let at = row.get("closed_at");
                     return Ok(Ended::Written(Written { at, outcome, retry_seconds }));
@@ -204,8 +208,8 @@ pub(super) fn next_slot(
     if is_requested { schedule.after_request(slot, now) } else { schedule.after(slot, now) }
 }
 
-fn tell_pause(run: &Claimed, schedule: &str) {
-    let Claimed { job, run_id: run, .. } = run;
+/// Tells of a run after which the job is disabled, because its schedule names no further instant.
+pub(super) fn tell_last(job: &str, run: i64, schedule: &str) {
     if Schedule::parse_kept(schedule).is_ok_and(|schedule| schedule.is_once()) {
         info!(
             "event=job_done job={job} run={run} schedule={schedule:?} hint=\"it was to run once: \

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::clock::{Clock, Jump};
-use super::end::next_slot;
+use super::end::{next_slot, tell_last};
 use super::{Answer, Leases, Orphan};
 use crate::cron::pause::{self, Pause};
 use crate::db::Session;
@@ -162,7 +162,9 @@ from cron_jobs where id = $1";
 /// from which that was computed; none if the schedule names no further instant.
 const FREE: &str = "\
 with orphaned as (
-    select id, run_id, (stop_run = run_id) is true as is_stopped from cron_jobs
+    select id, run_id, (stop_run = run_id) is true as is_stopped,
+        case when $3 is null then job_settings(cron_jobs)::text end as before
+    from cron_jobs
     where id = $1 and holder is not null and locked_until < now()
         and ((stop_run = run_id) is not true or schedule = $2)
         and (exists (select from cron_runs where cron_runs.id = run_id for update skip locked)
@@ -185,6 +187,10 @@ with orphaned as (
         checkpoint = case when is_stopped then null else checkpoint end,
         enabled = enabled and not (is_stopped and $3 is null)
     from orphaned where cron_jobs.id = orphaned.id
+    returning name, before, case when $3 is null then job_settings(cron_jobs)::text end as after
+), noted as (
+    insert into cron_job_changes (job, before, after)
+    select name, before, after from freed where before <> after
 )
 select id, job, server, is_stopped from closed";
 
@@ -229,12 +235,18 @@ impl Leases {
         let schedule: &str = orphan.get("schedule");
         let (slot, is_requested) = (orphan.get("slot"), orphan.get("is_requested"));
         let next = next_slot(schedule, slot, is_requested, orphan.get("now"));
-        let row = session.query_opt(FREE, &[&job_id, &schedule, &next])?;
-        Ok(row.map(|row| Orphan {
+        let Some(row) = session.query_opt(FREE, &[&job_id, &schedule, &next])? else {
+            return Ok(None);
+        };
+        let orphan = Orphan {
             job: row.get("job"),
             run_id: row.get("id"),
             server: row.get("server"),
             is_stopped: row.get("is_stopped"),
-        }))
+        };
+        if orphan.is_stopped && next.is_none() {
+            tell_last(&orphan.job, orphan.run_id, schedule);
+        }
+        Ok(Some(orphan))
     }
 }
