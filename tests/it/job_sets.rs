@@ -241,7 +241,10 @@ fn a_job_that_has_run_once_is_no_hindrance_to_its_file() {
     let [one, other] = two(&database);
     let soon = "select 'at ' || to_char((now() + interval '1 s') at time zone 'UTC', \
                 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
-    let job = |name: &str, schedule: &str| json!({"name": name, "function": "tell", "schedule": schedule, "enabled": true});
+    let job = |name: &str, when: &str| {
+        json!({"name": name, "function": "tell", "schedule": when,
+               "enabled": true})
+    };
     let once = job("once", &database.text(soon));
     let all = json!([once, job("past", "at 2020-01-01T00:00:00Z")]);
     let made = put(one.addr, "", &all).json();

@@ -33,7 +33,8 @@ fn run_quickly(database: &Database, job: &str) -> (String, String) {
 /// Users with some changes each.
 fn filled() -> Database {
     let database = Postgres::shared().migrated();
-    let fill = "insert into users (id, balance, changes) select n, 30, 3 from generate_series(2, 1200) n; \
+    let fill = "insert into users (id, balance, changes) \
+                select n, 30, 3 from generate_series(2, 1200) n; \
                 insert into balance_changes (user_id, id, amount, balance_after) \
                 select user_id, step, 10, 10 * step \
                 from generate_series(1, 3) step, generate_series(2, 1200) user_id";

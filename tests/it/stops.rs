@@ -110,6 +110,25 @@ fn an_offered_run_that_is_to_be_stopped_is_not_taken_over() {
     assert_eq!((database.number(NEXT), database.number(OPEN)), (1, 0));
 }
 
+#[test]
+fn a_stopped_run_of_a_dead_holder_that_was_to_be_the_only_one_is_the_last() {
+    let database = database("once", "endless");
+    database.orphan_the_job();
+    let asked = "update cron_jobs set stop_run = run_id, slot = '2026-01-01T00:00:00Z', \
+                 schedule = 'at 2026-01-01T00:00:00Z'";
+    database.connect().batch_execute(asked).unwrap();
+    let local = Local::start(database.url());
+    let _replica = Scheduler::start(database.url(), &options("a"), only("endless", endless));
+    database.wait_for("it is closed", SOON, 1, ENDED);
+    assert_eq!(database.outcomes("once"), ["stopped on dead"]);
+    let job = get(local.addr, "/api/cron/jobs/once").json();
+    assert_eq!((&job["enabled"], &job["state"]), (&json!(false), &json!("paused")));
+    let changes = get(local.addr, "/api/cron/jobs/once/changes").json();
+    let change = &changes["changes"][0];
+    let seen = (&change["before"]["enabled"], &change["after"]["enabled"]);
+    assert_eq!(seen, (&json!(true), &json!(false)));
+}
+
 /// A poll that had begun before somebody asked has offered it: that offer ends by its age.
 #[test]
 fn a_run_that_is_offered_and_to_be_stopped_at_the_same_moment_is_closed_later() {

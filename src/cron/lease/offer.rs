@@ -163,7 +163,7 @@ from cron_jobs where id = $1";
 const FREE: &str = "\
 with orphaned as (
     select id, run_id, (stop_run = run_id) is true as is_stopped,
-        case when $3 is null then job_settings(cron_jobs)::text end as before
+        case when $3::timestamptz is null then job_settings(cron_jobs)::text end as before
     from cron_jobs
     where id = $1 and holder is not null and locked_until < now()
         and ((stop_run = run_id) is not true or schedule = $2)
