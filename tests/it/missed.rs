@@ -142,6 +142,20 @@ fn who_asks_for_a_run_gets_one_however_late_the_slot_is() {
     assert_eq!(database.number(FUTURE), 1);
 }
 
+/// The request was for the only slot, which was due: it is neither missed besides nor run again.
+#[test]
+fn who_asks_for_a_job_that_was_to_run_once_gets_one_run_however_late() {
+    let database = database("at 2026-01-01T00:00:00Z", "start_within_seconds = 60");
+    let its_slot = "update cron_jobs set slot = '2026-01-01T00:00:00Z'";
+    database.connect().batch_execute(its_slot).unwrap();
+    let local = Local::start(database.url());
+    assert_eq!(post(local.addr, "/api/cron/jobs/quick/run", "").status, 202);
+    let _replicas = ["a", "b"].map(|name| start(&database, name));
+    let over = "select count(*) from cron_jobs where holder is null and not enabled";
+    database.wait_for("it is over", SOON, 1, over);
+    assert_eq!(database.text("select string_agg(outcome, ', ') from cron_runs"), "succeeded");
+}
+
 /// Who has claimed it too late cannot write this, and is killed.
 #[test]
 fn a_slot_that_is_too_late_is_not_run_by_a_takeover() {
