@@ -46,7 +46,7 @@ impl Fields {
     /// Removes a whole number of 64 bits, which must be given.
     pub(super) fn take_integer(&mut self, name: &'static str) -> Result<i64, Problem> {
         serde_json::from_str(self.take(name)?.get()).map_err(|_| {
-            let rule = format!("`{name}` must be a whole number of 64 bits, such as 2 or -2");
+            let rule = format!("`{name}` must be a whole number of 64 bits, such as 2");
             Problem::invalid_request(name, rule)
         })
     }

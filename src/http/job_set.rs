@@ -61,7 +61,7 @@ impl Api {
         let author = Author { token: asked.call.actor.as_deref(), request_id };
         match self.jobs.apply(asked.deadline, set, author)? {
             SetResult::Applied(difference) => {
-                let Difference { created, changed, deleted, unchanged, dry_run } = &difference;
+                let Difference { created, changed, deleted, unchanged, dry_run, .. } = &difference;
                 let [created, changed, deleted] = [created.len(), changed.len(), deleted.len()];
                 info!(
                     "event=jobs_applied request_id={request_id}{by} created={created} \
@@ -86,9 +86,7 @@ fn refusal(name: &str, why: ActionResult) -> Problem {
         ActionResult::Running => Problem::job_running(name),
         ActionResult::GroupRunning => Problem::group_running(name),
         ActionResult::WrongArguments(rule) => Problem::invalid_request("arguments", rule),
-        ActionResult::NoInstant => {
-            Problem::invalid_request("schedule", "`schedule` names no instant from now on")
-        }
+        ActionResult::NoInstant => Problem::no_instant(),
         // No set asks for anything else.
         _ => Problem::internal(),
     }

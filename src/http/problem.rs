@@ -82,7 +82,9 @@ impl Problem {
     }
 
     pub(super) fn no_instant() -> Problem {
-        Problem::invalid_request("schedule", "`schedule` names no instant from now on")
+        let rule = "`schedule` names no instant from now on; a job that was to run once needs a \
+                    new one to run again";
+        Problem::invalid_request("schedule", rule)
     }
 
     /// No token was sent, or one that is not known; `why` may say which.
@@ -155,12 +157,11 @@ impl Problem {
     }
 
     pub(super) fn job_not_running(name: &str, run_id: i64) -> Problem {
-        let detail = format!("the run {run_id} of the job {name:?} does not go on");
+        let detail = format!("the run {run_id} is not open, or is not one of the job {name:?}");
         Problem::new(409, "job_not_running", detail)
     }
 
-    pub(super) fn job_paused(name: &str) -> Problem {
-        let detail = format!("the job {name:?} is paused; enable it first");
+    pub(super) fn job_paused(detail: String) -> Problem {
         Problem::new(409, "job_paused", detail)
     }
 

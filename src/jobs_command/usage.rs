@@ -44,14 +44,14 @@ pub(super) const USAGES: [Usage; 7] = [
     ),
     usage(
         "pause",
-        "[NAME] [--reason TEXT] [--until INSTANT]",
-        "pause one job, or without a name all: what runs goes on, nothing else begins",
+        "NAME | --all [--reason TEXT] [--until INSTANT]",
+        "pause one job, or all: what runs goes on, nothing else begins",
         "--reason and --until are for all jobs alone. INSTANT is like 2027-01-31T22:00:00Z.",
     ),
     usage(
         "resume",
-        "[NAME]",
-        "end the pause of one job, or without a name that of all",
+        "NAME | --all",
+        "end the pause of one job, or that of all",
         "A job that was paused by itself stays so when the pause of all ends.",
     ),
     usage(
@@ -60,8 +60,9 @@ pub(super) const USAGES: [Usage; 7] = [
         "make the jobs as a file says, all or none",
         "The file is JSON: {\"jobs\": [{\"name\", \"function\", \"schedule\", ...}]}; - is the\n\
          standard input. What it does not say of a job gets its default, except that `enabled`\n\
-         stays as it is. --dry-run says what would change. --prune deletes the jobs that the\n\
-         file lacks; if one of them runs, nothing is changed.",
+         stays as it is. --prune deletes the jobs that the file lacks; if one of them runs,\n\
+         nothing is changed. --dry-run says what would change, and ends with 1 if it would be\n\
+         refused.",
     ),
 ];
 
