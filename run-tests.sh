@@ -25,7 +25,7 @@ Environment:
   CI=true             a tool that is missing is an error, which names it; else
                       the tests and checks that need it are left out
   WITHOUT_TOOLS       tools to take for missing, such as "haproxy ip", to try it
-  RUST_TEST_THREADS   how many tests run at a time [5]
+  RUST_TEST_THREADS   how many tests run at a time [7]
 HELP
 }
 
@@ -43,7 +43,7 @@ main() {
     heading "What is needed"
     install_what_is_needed
     # Most of the time the tests wait, for leases to run out or for other processes.
-    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-5}
+    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-7}
     if [[ $# -gt 0 ]]; then run "Tests: $*" run_tests "$@"; else run_everything; fi
     printf '\nAll is well, in %d s.\n' "$SECONDS"
 }
