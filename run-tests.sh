@@ -9,7 +9,8 @@ source "$repository/scripts/install.sh"
 # shellcheck source=scripts/checks.sh
 source "$repository/scripts/checks.sh"
 
-missing="" # tools without which tests or checks are left out
+missing=""  # tools without which tests or checks are left out
+building=() # the processes that build for the smoke test
 
 help() {
     cat <<'HELP'
@@ -24,7 +25,7 @@ Environment:
   CI=true             a tool that is missing is an error, which names it; else
                       the tests and checks that need it are left out
   WITHOUT_TOOLS       tools to take for missing, such as "haproxy ip", to try it
-  RUST_TEST_THREADS   how many tests run at a time [5]
+  RUST_TEST_THREADS   how many tests run at a time [7]
 HELP
 }
 
@@ -34,7 +35,7 @@ main() {
         -*) say "Unknown argument '$1'. See ./run-tests.sh --help" && exit 2 ;;
     esac
     cd "$repository"
-    trap stop_installing EXIT
+    trap finish EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     ulimit -Sn "$(ulimit -Hn)" || true # the tests hold many connections
@@ -42,7 +43,7 @@ main() {
     heading "What is needed"
     install_what_is_needed
     # Most of the time the tests wait, for leases to run out or for other processes.
-    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-5}
+    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-7}
     if [[ $# -gt 0 ]]; then run "Tests: $*" run_tests "$@"; else run_everything; fi
     printf '\nAll is well, in %d s.\n' "$SECONDS"
 }
@@ -50,13 +51,35 @@ main() {
 run_everything() {
     [[ -z $missing || ${CI:-} != true ]] || die "Missing: $missing. With CI=true no test may be left out."
     run "Format" cargo fmt --all --check
+    ! present haproxy || begin_building
     run "Lints" cargo clippy --workspace --all-targets --locked -- -D warnings
     ! present shellcheck || run "Scripts" shellcheck -x ./*.sh .ci/run scripts/*.sh scripts/bench/*.sh
     ! present haproxy || run "The door's settings" check_door
     ! present promtool || run "Metrics and alerts" check_alerts
+    run "What is tested" finish_building
     run "Tests" run_tests
     ! present haproxy || run "The whole service" scripts/smoke.sh
     [[ -z $missing ]] || say "Some tests or checks were left out, because these are missing: $missing."
+}
+
+# The commands of run-replicas.sh: the release's last step keeps one processor busy, and so do lints and the
+# tests' own step. One waits for the other. Nothing is built beside tests, since some measure time.
+begin_building() {
+    bound cargo build --release --locked --quiet &
+    building=($!)
+    bound cargo build --release --locked --quiet --package loadtest &
+    building+=($!)
+}
+
+finish_building() {
+    cargo test --workspace --locked --no-run || return
+    wait "${building[@]}" || return
+    building=()
+}
+
+finish() {
+    ((${#building[@]} == 0)) || kill "${building[@]}" 2>/dev/null || true
+    stop_installing
 }
 
 # All, or those that have one of the words in their names; that no test has any is a mistake.

@@ -8,12 +8,9 @@ use crate::support::{Answer, Client, change, post};
 
 use super::vector::chunked;
 
-/// A pause, so that the attacks get a share of the machine.
-const PAUSE: Duration = Duration::from_millis(5);
-
 /// One client with a user of its own, on one connection until the flag is set; how many answers it
-/// got.
-pub(super) fn live(addr: SocketAddr, name: usize, stop: &AtomicBool) -> u64 {
+/// got. It pauses after every two, so that the attacks and other tests get a share of the machine.
+pub(super) fn live(addr: SocketAddr, name: usize, pause: Duration, stop: &AtomicBool) -> u64 {
     let user = post(addr, "/api/users", "{\"balance\":1000}").json()["userId"].as_i64();
     let user = user.expect("a user");
     let (mut balance, mut answers) = (1_000, 0);
@@ -36,7 +33,7 @@ pub(super) fn live(addr: SocketAddr, name: usize, stop: &AtomicBool) -> u64 {
             check(&client.receive().expect("an answer"), &id, user, balance);
             answers += 1;
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause);
     }
     answers
 }

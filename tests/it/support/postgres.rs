@@ -9,7 +9,8 @@ use balanced::config::Proof;
 use balanced::db::Target;
 use balanced::migrate::{self, MIGRATIONS};
 use balanced::shutdown::Signal;
-use postgres::{Client, NoTls};
+use parking_lot::Mutex;
+use postgres::{Client, NoTls, Row};
 
 /// A private server, lent by the script that also serves development. It ends, and its folder is
 /// removed, when its standard input closes: at the latest when this process ends.
@@ -25,6 +26,8 @@ pub(crate) struct Database {
     /// Empty for a server's first one, which nobody else made.
     name: String,
     url: String,
+    /// A connection that has asked before: each new one is a new process of the server's.
+    kept: Mutex<Option<Client>>,
 }
 
 /// The way to a database, in plain text or to anybody, for a replica of this name.
@@ -123,7 +126,7 @@ impl Postgres {
         let name = format!("test_{}", COUNTER.fetch_add(1, Ordering::Relaxed));
         let create = format!("create database {name} template {template}");
         self.admin().batch_execute(&create).expect("a database");
-        Database { url: self.url_of(&name), name }
+        Database { url: self.url_of(&name), name, kept: Mutex::default() }
     }
 
     fn url_of(&self, database: &str) -> String {
@@ -203,12 +206,24 @@ impl Database {
 
     /// One that outlives the test, at this URL.
     pub(crate) fn at(url: String) -> Database {
-        Database { name: String::new(), url }
+        Database { name: String::new(), url, kept: Mutex::default() }
     }
 
     /// One number, by SQL.
     pub(crate) fn number(&self, sql: &str) -> i64 {
-        self.connect().query_one(sql, &[]).expect(sql).get(0)
+        self.row(sql).get(0)
+    }
+
+    /// One row, by SQL, over a connection that is kept where the server has not ended it.
+    pub(crate) fn row(&self, sql: &str) -> Row {
+        let kept = self.kept.lock().take();
+        let kept = kept.and_then(|mut client| Some((client.query_one(sql, &[]).ok()?, client)));
+        let (row, client) = kept.unwrap_or_else(|| {
+            let mut client = self.connect();
+            (client.query_one(sql, &[]).expect(sql), client)
+        });
+        *self.kept.lock() = Some(client);
+        row
     }
 
     /// Fails unless every balance is the sum of its user's changes, which are numbered 1, 2, 3 …
