@@ -17,7 +17,8 @@ use super::target::Target;
 use crate::random;
 use crate::shutdown::Signal;
 
-type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+/// The parameters of a statement, in the order of their numbers.
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// A connection and the statements that were prepared on it.
 pub struct Session {

@@ -10,11 +10,11 @@ use super::input::Query;
 use super::ledger::take_span;
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::cron::{Filter, FinishedRun, Outcome};
+use crate::cron::{Filter, Outcome, RecordedRun};
 
 #[derive(Serialize)]
 struct RunList {
-    runs: Vec<FinishedRun>,
+    runs: Vec<RecordedRun>,
     next: Option<i64>,
 }
 
@@ -67,7 +67,7 @@ pub fn read_run_filter(call: &Call) -> Result<Filter, Problem> {
 impl Api {
     pub(super) fn cron_history(&self, asked: &Asked<'_>, filter: &Filter) -> Result<Reply, Fault> {
         let mut runs = self.jobs.runs(asked.deadline, filter)?;
-        let next = next_page(&mut runs, filter.limit, |run| run.run_id);
+        let next = next_page(&mut runs, filter.limit, |run| run.end.run_id);
         Ok(Reply::json(200, &RunList { runs, next }))
     }
 
