@@ -153,7 +153,7 @@ impl Db {
     pub fn run<T>(
         &self,
         deadline: &Deadline,
-        work: impl FnMut(&mut Session) -> Result<T, postgres::Error>,
+        work: impl FnMut(&mut Session) -> Answer<T>,
     ) -> Result<T, Error> {
         self.connection(deadline)?.run(deadline, work)
     }
@@ -223,7 +223,7 @@ impl Connection<'_> {
     pub fn run<T>(
         &mut self,
         deadline: &Deadline,
-        mut work: impl FnMut(&mut Session) -> Result<T, postgres::Error>,
+        mut work: impl FnMut(&mut Session) -> Answer<T>,
     ) -> Result<T, Error> {
         let mut refusals = 0;
         loop {

@@ -14,13 +14,12 @@ use std::thread;
 use std::time::Duration;
 
 use postgres::Row;
-use postgres::types::ToSql;
 
 use super::functions::Functions;
 use super::lease::Orphan;
 use super::name::Name;
 use super::precondition::Precondition;
-use crate::db::{Db, Deadline, Error};
+use crate::db::{Db, Deadline, Error, Params};
 use crate::metrics::Metrics;
 pub use changes::JobChange;
 use settings::SettingsChange;
@@ -190,8 +189,7 @@ impl Jobs {
             Action::RunNow => self.unless_running(deadline, RUN_NOW, &[&job, &tags], requested),
             Action::Stop(run_id) => self.stop(deadline, name, *run_id, precondition),
             Action::Delete => {
-                let params: &[&(dyn ToSql + Sync)] =
-                    &[&job, &tags, &author.token, &author.request_id];
+                let params: Params<'_> = &[&job, &tags, &author.token, &author.request_id];
                 self.unless_running(deadline, DELETE, params, |row| self.deleted(name, row))
             }
         }
@@ -203,7 +201,7 @@ impl Jobs {
         &self,
         deadline: &Deadline,
         sql: &'static str,
-        params: &[&(dyn ToSql + Sync)],
+        params: Params<'_>,
         decide: impl FnOnce(&Row) -> ActionResult,
     ) -> Result<ActionResult, Error> {
         loop {

@@ -8,7 +8,7 @@ use super::lanes::Lane;
 use super::media::Media;
 use super::problem::Problem;
 use super::sets::read_set;
-use super::settings::read_job_change;
+use super::settings::{read_job_change, whole};
 use crate::balance::{AsOf, Change, ChangeSet, IdempotencyKey, Selection};
 use crate::cron::{
     self, Action, Filter, InvalidSchedule, JobFilter, JobSet, Name, NewPause, Precondition,
@@ -155,11 +155,8 @@ impl Command {
 
     pub(super) fn put_job(call: &Call, name: &str) -> Result<Command, Problem> {
         let name = read_name("name", name)?;
-        let change = read_job_change(call)?;
-        change.function.as_ref().ok_or_else(|| Problem::missing("function"))?;
-        change.schedule.as_ref().ok_or_else(|| Problem::missing("schedule"))?;
+        let change = whole(read_job_change(call)?)?;
         change.enabled.ok_or_else(|| Problem::missing("enabled"))?;
-        let change = cron::SettingsChange { is_whole: true, ..change };
         Ok(Command::SteerJob(name, Action::Save(Box::new(change)), read_precondition(call)?))
     }
 
@@ -167,28 +164,27 @@ impl Command {
         if Fields::parse(call)?.is_empty() {
             return Err(Problem::invalid_request("body", "give at least one setting of the job"));
         }
-        let change = read_job_change(call)?;
-        Ok(Command::SteerJob(
-            existing(name)?,
-            Action::Save(Box::new(change)),
-            read_precondition(call)?,
-        ))
+        steer(call, name, Action::Save(Box::new(read_job_change(call)?)))
     }
 
     pub(super) fn delete_job(call: &Call, name: &str) -> Result<Command, Problem> {
-        Ok(Command::SteerJob(existing(name)?, Action::Delete, read_precondition(call)?))
+        steer(call, name, Action::Delete)
     }
 
     pub(super) fn run_job(call: &Call, name: &str) -> Result<Command, Problem> {
-        Ok(Command::SteerJob(existing(name)?, Action::RunNow, read_precondition(call)?))
+        steer(call, name, Action::RunNow)
     }
 
     pub(super) fn stop_job(call: &Call, name: &str) -> Result<Command, Problem> {
         let mut fields = Fields::parse(call)?;
         let run_id = fields.take_integer("runId")?;
         fields.end()?;
-        Ok(Command::SteerJob(existing(name)?, Action::Stop(run_id), read_precondition(call)?))
+        steer(call, name, Action::Stop(run_id))
     }
+}
+
+fn steer(call: &Call, name: &str, action: Action) -> Result<Command, Problem> {
+    Ok(Command::SteerJob(existing(name)?, action, read_precondition(call)?))
 }
 
 /// What `POST /api/balance` asks for. Pure.

@@ -59,7 +59,7 @@ impl Api {
         call.actor.as_deref().filter(|_| self.access.record_actor)
     }
 
-    fn run(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
+    fn run(&self, asked: &Asked<'_>) -> Replied {
         match asked.command {
             Command::Live => Ok(Reply::json(200, &HealthBody::of("live"))),
             Command::Ready => match self.check() {
@@ -110,7 +110,7 @@ impl Api {
         }
     }
 
-    fn metrics_text(&self, call: &Call) -> Result<Reply, Fault> {
+    fn metrics_text(&self, call: &Call) -> Replied {
         let (pool, health) = (self.db.pool_state(), self.db.health());
         let observed = health.observed();
         let oldest = observed.and_then(|observed| observed.oldest);
@@ -134,7 +134,7 @@ impl Api {
         Ok(Reply::text(CONTENT_TYPE, text))
     }
 
-    fn change_balance(&self, asked: &Asked<'_>, change: &Change) -> Result<Reply, Fault> {
+    fn change_balance(&self, asked: &Asked<'_>, change: &Change) -> Replied {
         let answer =
             balance::apply(&self.db, asked.deadline, change, self.recorded_actor(asked.call))?;
         Ok(marked(balance_reply(change.user_id(), change.amount(), answer), answer.replayed))
@@ -157,6 +157,9 @@ impl Application for Api {
         })
     }
 }
+
+/// What a handler returns.
+pub(super) type Replied = Result<Reply, Fault>;
 
 /// Why a handler could not do what was asked.
 pub(super) enum Fault {

@@ -18,6 +18,9 @@ use crate::balance::is_printable;
 /// once its type is known, so no body can make the reading go deep into the stack of its thread.
 pub(super) struct Fields(Vec<(String, Box<RawValue>)>);
 
+/// What may be null, which is an inner `None`; `None` if it was not given.
+pub(super) type Given<T> = Result<Option<Option<T>>, Problem>;
+
 /// How deep objects and lists may be in one another where a member can be anything.
 const LEVELS_MAX: usize = 16;
 
@@ -84,14 +87,13 @@ impl Fields {
         items.collect()
     }
 
-    /// Removes what may be null, which is an inner `None`; `None` if it is not given. `rule` stands
-    /// after "must be".
+    /// Removes what may be null. `rule` stands after "must be".
     pub(super) fn take_or_null<T>(
         &mut self,
         name: &'static str,
         rule: &str,
         read: impl FnOnce(&RawValue) -> Option<T>,
-    ) -> Result<Option<Option<T>>, Problem> {
+    ) -> Given<T> {
         let Some(raw) = self.take_if_given(name)? else { return Ok(None) };
         if raw.get() == "null" {
             return Ok(Some(None));
@@ -102,10 +104,7 @@ impl Fields {
     }
 
     /// Removes an object whose members can be anything; `None` as in [`Fields::take_or_null`].
-    pub(super) fn take_object_or_null(
-        &mut self,
-        name: &'static str,
-    ) -> Result<Option<Option<Map<String, Value>>>, Problem> {
+    pub(super) fn take_object_or_null(&mut self, name: &'static str) -> Given<Map<String, Value>> {
         let rule = "a JSON object in which nothing is given twice, of whole numbers within 64 \
                     bits, without the character NUL, and at most 16 levels deep";
         self.take_or_null(name, rule, |raw| match anything(raw, LEVELS_MAX)? {

@@ -7,12 +7,13 @@ use log::info;
 use super::Asked;
 use super::call::Call;
 use super::command::{read_name, refuse_preconditions};
-use super::handlers::{Api, Fault};
+use super::cron::refusal;
+use super::handlers::{Api, Replied};
 use super::input::{Fields, Query};
 use super::problem::Problem;
 use super::reply::Reply;
-use super::settings::take_settings;
-use crate::cron::{ActionResult, Author, Difference, JobSet, Name, SetResult, SettingsChange};
+use super::settings::{take_settings, whole};
+use crate::cron::{Author, Difference, JobSet, Name, SetResult, SettingsChange};
 
 const JOBS_MAX: usize = 1_000;
 
@@ -50,13 +51,11 @@ fn read_one(mut fields: Fields) -> Result<(Name, SettingsChange), Problem> {
     let name = read_name("name", &name)?;
     let settings = take_settings(&mut fields)?;
     fields.end()?;
-    settings.function.as_ref().ok_or_else(|| Problem::missing("function"))?;
-    settings.schedule.as_ref().ok_or_else(|| Problem::missing("schedule"))?;
-    Ok((name, SettingsChange { is_whole: true, ..settings }))
+    Ok((name, whole(settings)?))
 }
 
 impl Api {
-    pub(super) fn apply_jobs(&self, asked: &Asked<'_>, set: &JobSet) -> Result<Reply, Fault> {
+    pub(super) fn apply_jobs(&self, asked: &Asked<'_>, set: &JobSet) -> Replied {
         let (request_id, by) = (&asked.call.request_id, asked.call.by());
         let author = Author { token: asked.call.actor.as_deref(), request_id };
         match self.jobs.apply(asked.deadline, set, author)? {
@@ -77,19 +76,5 @@ impl Api {
                 })
             }
         }
-    }
-}
-
-/// Why this job of a set cannot be made so, or deleted.
-fn refusal(name: &str, why: ActionResult) -> Problem {
-    match why {
-        ActionResult::Running => Problem::job_running(name),
-        ActionResult::GroupRunning => Problem::group_running(name),
-        ActionResult::WrongArguments(rule) => Problem::invalid_request("arguments", rule),
-        ActionResult::NoInstant => {
-            Problem::invalid_request("schedule", "`schedule` names no instant from now on")
-        }
-        // No set asks for anything else.
-        _ => Problem::internal(),
     }
 }

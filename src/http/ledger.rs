@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use super::Asked;
 use super::call::Call;
 use super::command::{Command, read_id, take_limit};
-use super::handlers::{Api, Fault};
+use super::handlers::{Api, Replied};
 use super::input::Query;
 use super::media::Media;
 use super::problem::Problem;
@@ -95,7 +95,7 @@ impl Api {
         asked: &Asked<'_>,
         selection: &Selection,
         media: Media,
-    ) -> Result<Reply, Fault> {
+    ) -> Replied {
         let page = balance::list(&self.db, asked.deadline, selection)?;
         let page = page.ok_or_else(|| Problem::user_not_found(selection.user_id))?;
         let reply = match media {
@@ -108,12 +108,7 @@ impl Api {
         })
     }
 
-    pub(super) fn read_balance(
-        &self,
-        asked: &Asked<'_>,
-        user_id: i64,
-        as_of: AsOf,
-    ) -> Result<Reply, Fault> {
+    pub(super) fn read_balance(&self, asked: &Asked<'_>, user_id: i64, as_of: AsOf) -> Replied {
         let problem = match balance::read_as_of(&self.db, asked.deadline, user_id, as_of)? {
             Reading::Balance(balance) => return Ok(Reply::json(200, &balance)),
             Reading::NoSuchUser => Problem::user_not_found(user_id),

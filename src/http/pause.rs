@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Asked;
 use super::call::Call;
 use super::command::{Command, refuse_preconditions};
-use super::handlers::{Api, Fault};
+use super::handlers::{Api, Replied};
 use super::input::{Fields, Query};
 use super::problem::Problem;
 use super::reply::Reply;
@@ -55,7 +55,7 @@ impl Command {
 }
 
 impl Api {
-    pub(super) fn pause(&self, asked: &Asked<'_>, new: &NewPause) -> Result<Reply, Fault> {
+    pub(super) fn pause(&self, asked: &Asked<'_>, new: &NewPause) -> Replied {
         let call = asked.call;
         let Some(pause) = self.jobs.pause(asked.deadline, new, call.actor.as_deref())? else {
             let rule = "`until` has passed already, by the database's clock";
@@ -66,14 +66,14 @@ impl Api {
         Ok(Reply::json(200, &Paused { pause: Some(pause) }))
     }
 
-    pub(super) fn resume(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
+    pub(super) fn resume(&self, asked: &Asked<'_>) -> Replied {
         self.jobs.resume(asked.deadline)?;
         let (request_id, by) = (&asked.call.request_id, asked.call.by());
         info!("event=all_resumed request_id={request_id}{by}");
         Ok(Reply::json(200, &Paused { pause: None }))
     }
 
-    pub(super) fn read_pause(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
+    pub(super) fn read_pause(&self, asked: &Asked<'_>) -> Replied {
         Ok(Reply::json(200, &Paused { pause: self.jobs.paused(asked.deadline)? }))
     }
 }

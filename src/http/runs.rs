@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Asked;
 use super::call::Call;
 use super::command::{Command, read_id, take_limit};
-use super::handlers::{Api, Fault, next_page};
+use super::handlers::{Api, Replied, next_page};
 use super::input::Query;
 use super::ledger::take_span;
 use super::problem::Problem;
@@ -65,13 +65,13 @@ pub fn read_run_filter(call: &Call) -> Result<Filter, Problem> {
 }
 
 impl Api {
-    pub(super) fn cron_history(&self, asked: &Asked<'_>, filter: &Filter) -> Result<Reply, Fault> {
+    pub(super) fn cron_history(&self, asked: &Asked<'_>, filter: &Filter) -> Replied {
         let mut runs = self.jobs.runs(asked.deadline, filter)?;
         let next = next_page(&mut runs, filter.limit, |run| run.end.run_id);
         Ok(Reply::json(200, &RunList { runs, next }))
     }
 
-    pub(super) fn read_run(&self, asked: &Asked<'_>, run_id: i64) -> Result<Reply, Fault> {
+    pub(super) fn read_run(&self, asked: &Asked<'_>, run_id: i64) -> Replied {
         let run = self.jobs.run(asked.deadline, run_id)?;
         let run = run.ok_or_else(|| Problem::run_not_found(run_id))?;
         Ok(Reply::json(200, &run))
@@ -83,7 +83,7 @@ impl Api {
         run_id: i64,
         after: i32,
         limit: i64,
-    ) -> Result<Reply, Fault> {
+    ) -> Replied {
         let log = self.jobs.log(asked.deadline, run_id, after, limit)?;
         let log = log.ok_or_else(|| Problem::run_not_found(run_id))?;
         Ok(Reply::json(200, &log))

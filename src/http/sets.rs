@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Asked;
 use super::call::Call;
 use super::command::read_key;
-use super::handlers::{Api, Fault, marked};
+use super::handlers::{Api, Replied, marked};
 use super::input::Fields;
 use super::problem::Problem;
 use super::reply::Reply;
@@ -58,7 +58,7 @@ fn read_one(mut fields: Fields) -> Result<(i64, i64), Problem> {
 }
 
 impl Api {
-    pub(super) fn change_all(&self, asked: &Asked<'_>, set: &ChangeSet) -> Result<Reply, Fault> {
+    pub(super) fn change_all(&self, asked: &Asked<'_>, set: &ChangeSet) -> Replied {
         let answer =
             balance::apply_all(&self.db, asked.deadline, set, self.recorded_actor(asked.call))?;
         Ok(marked(reply(answer.outcome), answer.replayed))

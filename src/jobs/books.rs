@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Pace;
+use super::{Pace, Params};
 use crate::cron::Failure;
 
 const USERS_A_STEP: i64 = 200;
@@ -13,8 +13,6 @@ const CHANGES_SUMMED_AT_ONCE: i64 = 100;
 /// The pause between two steps over many rows, so that requests come first.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 const RANKS: usize = 10;
-
-type Params<'a> = &'a [&'a (dyn postgres::types::ToSql + Sync)];
 
 const LAST_USER: &str = "select coalesce(max(id), 0) from users";
 
