@@ -6,9 +6,10 @@ mod usage;
 mod words;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
+use balanced::config::read_text;
 use serde_json::{Value, json};
 
 use super::USAGE;
@@ -106,14 +107,8 @@ fn whole(document: &Value) -> String {
 }
 
 fn read_file(file: &str) -> io::Result<String> {
-    let mut text = String::new();
-    let most = FILE_BYTES_MAX + 1;
     match file {
-        "-" => io::stdin().take(most).read_to_string(&mut text)?,
-        _ => File::open(file)?.take(most).read_to_string(&mut text)?,
-    };
-    match text.len() as u64 > FILE_BYTES_MAX {
-        true => Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes"))),
-        false => Ok(text),
+        "-" => read_text(io::stdin(), FILE_BYTES_MAX),
+        _ => read_text(File::open(file)?, FILE_BYTES_MAX),
     }
 }

@@ -209,17 +209,25 @@ fn read_lines(path: &Path, text: &str, known: &mut Vec<Arc<Token>>) -> Result<()
     if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
 }
 
+/// Reads a text of at most so many bytes.
+///
+/// # Errors
+/// Those of the source; or it has more, or is not UTF-8.
+pub fn read_text(source: impl Read, bytes_max: u64) -> io::Result<String> {
+    let mut text = String::new();
+    source.take(bytes_max + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > bytes_max {
+        true => Err(io::Error::other(format!("it has more than {bytes_max} bytes"))),
+        false => Ok(text),
+    }
+}
+
 fn read_file(path: &Path) -> io::Result<String> {
     // To open a pipe would wait for whoever writes to it.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is no plain file"));
     }
-    let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > FILE_BYTES_MAX {
-        true => Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes"))),
-        false => Ok(text),
-    }
+    read_text(File::open(path)?, FILE_BYTES_MAX)
 }
 
 fn unreadable(error: &io::Error) -> String {

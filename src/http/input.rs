@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 use super::call::Call;
 use super::problem::Problem;
 use crate::balance::is_printable;
+use crate::timestamp;
 
 /// The members of a JSON object, including those given twice, as they were written. Each is read
 /// once its type is known, so no body can make the reading go deep into the stack of its thread.
@@ -191,6 +193,18 @@ fn anything(raw: &RawValue, levels: usize) -> Option<Value> {
             _ => true,
         }),
     }
+}
+
+pub(super) type Instant = DateTime<Utc>;
+
+pub(super) fn read_instant(name: &'static str, text: &str) -> Result<Instant, Problem> {
+    timestamp::parse(text).ok_or_else(|| {
+        let rule = format!(
+            "`{name}` must be an instant with its offset from UTC, such as 2026-03-01T12:00:00Z \
+             or 2026-03-01T13:00:00+01:00"
+        );
+        Problem::invalid_request(name, rule)
+    })
 }
 
 fn read_label(name: &'static str, text: String) -> Result<String, Problem> {

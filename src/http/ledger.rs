@@ -2,14 +2,13 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, Utc};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::Asked;
 use super::call::Call;
 use super::command::{Command, read_id, take_limit};
 use super::handlers::{Api, Replied};
-use super::input::Query;
+use super::input::{Instant, Query, read_instant};
 use super::media::Media;
 use super::problem::Problem;
 use super::reply::Reply;
@@ -59,7 +58,7 @@ impl Command {
 }
 
 /// From an instant on, and up to one: each may be left out.
-type Span = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+type Span = (Option<Instant>, Option<Instant>);
 
 /// Removes the instants `from` and `to`, which must not be the wrong way round.
 pub(super) fn take_span(query: &mut Query<'_>) -> Result<Span, Problem> {
@@ -73,20 +72,8 @@ pub(super) fn take_span(query: &mut Query<'_>) -> Result<Span, Problem> {
 }
 
 /// Removes an instant; `None` if it is not given or empty.
-fn take_instant(
-    query: &mut Query<'_>,
-    name: &'static str,
-) -> Result<Option<DateTime<Utc>>, Problem> {
-    let Some(text) = query.take_text(name)? else {
-        return Ok(None);
-    };
-    timestamp::parse(&text).map(Some).ok_or_else(|| {
-        let rule = format!(
-            "`{name}` must be an instant with its offset from UTC, such as 2026-03-01T12:00:00Z \
-             or 2026-03-01T13:00:00+01:00"
-        );
-        Problem::invalid_request(name, rule)
-    })
+fn take_instant(query: &mut Query<'_>, name: &'static str) -> Result<Option<Instant>, Problem> {
+    query.take_text(name)?.map(|text| read_instant(name, &text)).transpose()
 }
 
 impl Api {

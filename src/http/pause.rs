@@ -7,11 +7,10 @@ use super::Asked;
 use super::call::Call;
 use super::command::{Command, refuse_preconditions};
 use super::handlers::{Api, Replied};
-use super::input::{Fields, Query};
+use super::input::{Fields, Query, read_instant};
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::cron::{NewPause, Pause};
-use crate::timestamp;
 
 /// The answer to each of these requests: the pause that holds now.
 #[derive(Serialize)]
@@ -35,14 +34,8 @@ impl Command {
             let rule = "`reason` must say why, in 1 to 1000 characters without NUL";
             return Err(Problem::invalid_request("reason", rule));
         }
-        let instant = |text: String| {
-            timestamp::parse(&text).ok_or_else(|| {
-                let rule = "`until` must be an instant with its offset from UTC, such as \
-                            2026-03-01T12:00:00Z or 2026-03-01T13:00:00+01:00";
-                Problem::invalid_request("until", rule)
-            })
-        };
-        Ok(Command::Pause(NewPause { reason, until: until.map(instant).transpose()? }))
+        let until = until.map(|text| read_instant("until", &text)).transpose()?;
+        Ok(Command::Pause(NewPause { reason, until }))
     }
 
     pub(super) fn resume(call: &Call, _: &str) -> Result<Command, Problem> {

@@ -119,31 +119,24 @@ fn plain(value: &Value) -> String {
 
 /// What a set of jobs has changed, or would: a line for each job, and the counts.
 pub(super) fn applied(document: &Value) -> String {
-    let list = |field: &str| document[field].as_array().cloned().unwrap_or_default();
-    let (created, changed, deleted) = (list("created"), list("changed"), list("deleted"));
     let would = if document["dryRun"] == true { "would be " } else { "" };
-    let mut text = String::new();
-    for name in &created {
-        text.push_str(&format!("{would}created: {}\n", plain(name)));
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let (mut text, mut counts) = (String::new(), String::new());
+    for what in ["created", "changed", "deleted"] {
+        let jobs = list(&document[what]);
+        counts.push_str(&format!("{} {what}, ", jobs.len()));
+        for job in jobs {
+            let line = match job.get("fields") {
+                Some(fields) => {
+                    let fields: Vec<String> = list(fields).iter().map(plain).collect();
+                    format!("{}: {}", plain(&job["name"]), fields.join(", "))
+                }
+                None => plain(&job),
+            };
+            text.push_str(&format!("{would}{what}: {line}\n"));
+        }
     }
-    for job in &changed {
-        let fields: Vec<String> = list_of(&job["fields"]);
-        text.push_str(&format!("{would}changed: {}: {}\n", plain(&job["name"]), fields.join(", ")));
-    }
-    for name in &deleted {
-        text.push_str(&format!("{would}deleted: {}\n", plain(name)));
-    }
-    let counts = [created.len(), changed.len(), deleted.len()];
-    let [created, changed, deleted] = counts;
-    let unchanged = &document["unchanged"];
-    text.push_str(&format!(
-        "{would}{created} created, {changed} changed, {deleted} deleted, {unchanged} unchanged\n"
-    ));
-    text
-}
-
-fn list_of(values: &Value) -> Vec<String> {
-    values.as_array().into_iter().flatten().map(plain).collect()
+    format!("{text}{would}{counts}{} unchanged\n", document["unchanged"])
 }
 
 #[cfg(test)]
