@@ -40,10 +40,7 @@ impl Words {
     /// Takes the options out of a URL or a key=value string. A malformed text is left as it is, for
     /// the driver to refuse; but a URL that two parsers may read differently breaks a rule.
     pub(super) fn take(text: &str) -> Result<Words, String> {
-        match is_url(text) {
-            true => Words::take_from_url(text),
-            false => Ok(Words::take_from_pairs(text)),
-        }
+        if is_url(text) { Words::take_from_url(text) } else { Ok(Words::take_from_pairs(text)) }
     }
 
     fn take_from_url(url: &str) -> Result<Words, String> {

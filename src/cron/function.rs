@@ -108,10 +108,7 @@ impl Context {
     /// # Errors
     /// [`Failure::Cancelled`] as soon as the run is cancelled.
     pub fn wait(&self, time: Duration) -> Result<(), Failure> {
-        match self.running.wait(time) {
-            true => Err(Failure::Cancelled),
-            false => Ok(()),
-        }
+        if self.running.wait(time) { Err(Failure::Cancelled) } else { Ok(()) }
     }
 
     /// Sets how much is done, from 0 to 1. The next renewal of the lease makes it visible.

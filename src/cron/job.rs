@@ -206,9 +206,7 @@ impl Jobs {
     ) -> Result<ActionResult, Error> {
         loop {
             let row = self.db.run(deadline, |session| session.query_opt(sql, params))?;
-            let Some(row) = row else {
-                return Ok(ActionResult::NotFound);
-            };
+            let Some(row) = row else { return Ok(ActionResult::NotFound) };
             if !row.get::<_, bool>("busy") && !row.get::<_, bool>("running") {
                 return Ok(decide(&row));
             }

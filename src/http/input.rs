@@ -120,9 +120,7 @@ impl Fields {
     }
 
     fn take_if_given(&mut self, name: &'static str) -> Result<Option<Box<RawValue>>, Problem> {
-        let Some(at) = self.0.iter().position(|(key, _)| key == name) else {
-            return Ok(None);
-        };
+        let Some(at) = self.0.iter().position(|(key, _)| key == name) else { return Ok(None) };
         let (_, value) = self.0.swap_remove(at);
         match self.0.iter().any(|(key, _)| key == name) {
             true => Err(Problem::invalid_request(name, format!("`{name}` is given twice"))),
@@ -232,9 +230,7 @@ impl<'a> Query<'a> {
         name: &'static str,
         range: std::ops::RangeInclusive<i64>,
     ) -> Result<Option<i64>, Problem> {
-        let Some(text) = self.take(name)? else {
-            return Ok(None);
-        };
+        let Some(text) = self.take(name)? else { return Ok(None) };
         let number = text.parse().ok().filter(|number| range.contains(number));
         number.map(Some).ok_or_else(|| {
             let (least, most) = (range.start(), range.end());
