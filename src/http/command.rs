@@ -3,7 +3,6 @@
 
 use super::call::Call;
 use super::input::{Fields, Query};
-use super::job_set::read_job_set;
 use super::lanes::Lane;
 use super::media::Media;
 use super::problem::Problem;
@@ -51,15 +50,8 @@ pub enum Command {
     CronHistory(Filter),
     /// One run, open or ended.
     ReadRun(i64),
-    /// Lines of the log of a run.
-    ReadLog {
-        /// The id of the run.
-        run_id: i64,
-        /// Only lines with a larger number than this.
-        after: i32,
-        /// The most lines of a page.
-        limit: i64,
-    },
+    /// Lines of the log of the run with this id: those with larger numbers, and how many.
+    ReadLog(i64, i32, i64),
     /// One job.
     ReadJob(Name),
     /// A part of the list of a job's changes: those with smaller ids, and how many.
@@ -133,7 +125,20 @@ impl Command {
     }
 
     pub(super) fn cron_status(call: &Call, _: &str) -> Result<Command, Problem> {
-        read_job_filter(call).map(Command::CronStatus)
+        let mut query = Query::parse(call.query());
+        let states = query.take_text("state")?;
+        let filter = JobFilter {
+            after: query.take_text("after")?,
+            name: query.take_text("name")?,
+            states: states.map(|states| states.split(',').map(str::to_owned).collect()),
+            limit: query.take_integer("limit", 1..=PAGE_MAX)?,
+        };
+        query.end()?;
+        if filter.states.iter().flatten().any(|state| !cron::STATES.contains(&state.as_str())) {
+            let rule = format!("`state` must be one or more of {}", cron::STATES.join(","));
+            return Err(Problem::invalid_request("state", rule));
+        }
+        Ok(Command::CronStatus(filter))
     }
 
     pub(super) fn read_job(call: &Call, name: &str) -> Result<Command, Problem> {
@@ -147,10 +152,6 @@ impl Command {
         let limit = take_limit(&mut query)?;
         query.end()?;
         Ok(Command::JobChanges(existing(name)?, before, limit))
-    }
-
-    pub(super) fn put_jobs(call: &Call, _: &str) -> Result<Command, Problem> {
-        read_job_set(call).map(Command::ApplyJobs)
     }
 
     pub(super) fn put_job(call: &Call, name: &str) -> Result<Command, Problem> {
@@ -205,23 +206,6 @@ pub fn read_change(call: &Call) -> Result<Change, Problem> {
 pub(super) fn read_schedule(text: &str) -> Result<Schedule, Problem> {
     let fault = |fault: InvalidSchedule| Problem::invalid_request("schedule", fault.to_string());
     Schedule::parse(text).map_err(fault)
-}
-
-fn read_job_filter(call: &Call) -> Result<JobFilter, Problem> {
-    let mut query = Query::parse(call.query());
-    let states = query.take_text("state")?;
-    let filter = JobFilter {
-        after: query.take_text("after")?,
-        name: query.take_text("name")?,
-        states: states.map(|states| states.split(',').map(str::to_owned).collect()),
-        limit: query.take_integer("limit", 1..=PAGE_MAX)?,
-    };
-    query.end()?;
-    if filter.states.iter().flatten().any(|state| !cron::STATES.contains(&state.as_str())) {
-        let rule = format!("`state` must be one or more of {}", cron::STATES.join(","));
-        return Err(Problem::invalid_request("state", rule));
-    }
-    Ok(filter)
 }
 
 pub(super) fn read_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {

@@ -6,7 +6,7 @@ use log::info;
 
 use super::Asked;
 use super::call::Call;
-use super::command::{read_name, refuse_preconditions};
+use super::command::{Command, read_name, refuse_preconditions};
 use super::cron::refusal;
 use super::handlers::{Api, Replied};
 use super::input::{Fields, Query};
@@ -17,33 +17,32 @@ use crate::cron::{Author, Difference, JobSet, Name, SetResult, SettingsChange};
 
 const JOBS_MAX: usize = 1_000;
 
-/// What `PUT /api/cron/jobs` asks for. Pure.
-///
-/// # Errors
-/// A [`Problem`] of status 400, which names the field where the body is JSON, or of status 412.
-pub(super) fn read_job_set(call: &Call) -> Result<JobSet, Problem> {
-    refuse_preconditions(call)?;
-    let mut query = Query::parse(call.query());
-    let dry_run = query.take_flag("dryRun")?.unwrap_or_default();
-    let prune = query.take_flag("prune")?.unwrap_or_default();
-    query.end()?;
-    let mut fields = Fields::parse(call)?;
-    let jobs = fields.take_objects("jobs")?;
-    fields.end()?;
-    // An empty set would delete every job, where others are pruned.
-    if !(1..=JOBS_MAX).contains(&jobs.len()) {
-        let rule = format!("`jobs` must have 1 to {JOBS_MAX} jobs");
-        return Err(Problem::invalid_request("jobs", rule));
-    }
-    let mut names = BTreeSet::new();
-    let jobs = jobs.into_iter().enumerate().map(|(place, job)| {
-        let job = read_one(job).and_then(|(name, settings)| match names.insert(name.clone()) {
-            true => Ok((name, settings)),
-            false => Err(Problem::invalid_request("name", "a job before has this `name`, too")),
+impl Command {
+    pub(super) fn put_jobs(call: &Call, _: &str) -> Result<Command, Problem> {
+        refuse_preconditions(call)?;
+        let mut query = Query::parse(call.query());
+        let dry_run = query.take_flag("dryRun")?.unwrap_or_default();
+        let prune = query.take_flag("prune")?.unwrap_or_default();
+        query.end()?;
+        let mut fields = Fields::parse(call)?;
+        let jobs = fields.take_objects("jobs")?;
+        fields.end()?;
+        // An empty set would delete every job, where others are pruned.
+        if !(1..=JOBS_MAX).contains(&jobs.len()) {
+            let rule = format!("`jobs` must have 1 to {JOBS_MAX} jobs");
+            return Err(Problem::invalid_request("jobs", rule));
+        }
+        let mut names = BTreeSet::new();
+        let jobs = jobs.into_iter().enumerate().map(|(place, job)| {
+            let job = read_one(job).and_then(|(name, settings)| match names.insert(name.clone()) {
+                true => Ok((name, settings)),
+                false => Err(Problem::invalid_request("name", "a job before has this `name`, too")),
+            });
+            job.map_err(|problem| problem.within(&format!("jobs[{place}]")))
         });
-        job.map_err(|problem| problem.within(&format!("jobs[{place}]")))
-    });
-    Ok(JobSet { jobs: jobs.collect::<Result<_, Problem>>()?, prune, dry_run })
+        let jobs = jobs.collect::<Result<_, Problem>>()?;
+        Ok(Command::ApplyJobs(JobSet { jobs, prune, dry_run }))
+    }
 }
 
 fn read_one(mut fields: Fields) -> Result<(Name, SettingsChange), Problem> {

@@ -1,6 +1,9 @@
 //! All error answers: `application/problem+json` (RFC 9457), with a `code` for programs to act on.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+use serde_json::Value;
 
 use super::reply::{Reply, phrase};
 use crate::config::Scope;
@@ -22,19 +25,10 @@ struct Document {
     detail: String,
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
-    #[serde(rename = "userId", skip_serializing_if = "Option::is_none")]
-    user_id: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    balance: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    amount: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    jobs: Option<Vec<UnhealthyJob>>,
+    /// What only some problems have, such as the balance that does not cover an amount.
+    #[serde(flatten)]
+    others: BTreeMap<&'static str, Value>,
 }
 
 impl Problem {
@@ -54,22 +48,25 @@ impl Problem {
         Problem { header: Some((name, value.into())), ..self }
     }
 
-    /// Names the user that the problem is about.
-    pub(super) fn of_user(mut self, user_id: i64) -> Problem {
-        self.document.user_id = Some(user_id);
+    fn with(mut self, name: &'static str, member: impl Into<Value>) -> Problem {
+        self.document.others.insert(name, member.into());
         self
+    }
+
+    /// Names the user that the problem is about.
+    pub(super) fn of_user(self, user_id: i64) -> Problem {
+        self.with("userId", user_id)
     }
 
     /// Says where the field is: within this one.
-    pub(super) fn within(mut self, place: &str) -> Problem {
-        let field = self.document.field.take();
-        self.document.field = field.map(|field| format!("{place}.{field}"));
-        self
-    }
-
-    fn of_amount(mut self, amount: i64) -> Problem {
-        self.document.amount = Some(amount);
-        self
+    pub(super) fn within(self, place: &str) -> Problem {
+        match self.document.others.get("field").and_then(Value::as_str) {
+            Some(field) => {
+                let field = format!("{place}.{field}");
+                self.with("field", field)
+            }
+            None => self,
+        }
     }
 
     fn with_outcome(mut self, outcome: &'static str) -> Problem {
@@ -82,9 +79,7 @@ impl Problem {
     }
 
     pub(super) fn invalid_request(field: &str, detail: impl Into<String>) -> Problem {
-        let mut problem = Problem::new(400, "invalid_request", detail);
-        problem.document.field = Some(field.to_owned());
-        problem
+        Problem::new(400, "invalid_request", detail).with("field", field)
     }
 
     pub(super) fn missing(field: &'static str) -> Problem {
@@ -113,9 +108,7 @@ impl Problem {
     pub(super) fn forbidden(scope: Scope) -> Problem {
         let scope = scope.name();
         let detail = format!("this token lacks the scope `{scope}`, which this request needs");
-        let mut problem = Problem::new(403, "forbidden", detail);
-        problem.document.scope = Some(scope);
-        problem
+        Problem::new(403, "forbidden", detail).with("scope", scope)
     }
 
     pub(super) fn method_not_allowed(allowed: &str) -> Problem {
@@ -136,14 +129,13 @@ impl Problem {
 
     pub(super) fn insufficient_funds(balance: i64, amount: i64) -> Problem {
         let detail = format!("the balance is {balance}: it does not cover the change of {amount}");
-        let mut problem = Problem::new(409, "insufficient_funds", detail).of_amount(amount);
-        problem.document.balance = Some(balance);
-        problem
+        let problem = Problem::new(409, "insufficient_funds", detail).with("balance", balance);
+        problem.with("amount", amount)
     }
 
     pub(super) fn amount_out_of_range(amount: i64) -> Problem {
         let detail = format!("a change of {amount} would take the balance beyond 64 bits");
-        Problem::new(409, "amount_out_of_range", detail).of_amount(amount)
+        Problem::new(409, "amount_out_of_range", detail).with("amount", amount)
     }
 
     /// The database refuses the statement, and would refuse it again.
@@ -177,9 +169,8 @@ impl Problem {
     /// The first of the jobs that should be looked at.
     pub(super) fn jobs_unhealthy(detail: String, first: Vec<UnhealthyJob>) -> Problem {
         let problem = Problem::new(503, "jobs_unhealthy", detail);
-        let mut problem = problem.with_header("Retry-After", "30");
-        problem.document.jobs = Some(first);
-        problem
+        let first = serde_json::to_value(first).unwrap_or_default();
+        problem.with_header("Retry-After", "30").with("jobs", first)
     }
 
     #[cfg(test)]
@@ -189,7 +180,7 @@ impl Problem {
 
     #[cfg(test)]
     pub(super) fn field(&self) -> Option<String> {
-        self.document.field.clone()
+        self.document.others.get("field").and_then(Value::as_str).map(str::to_owned)
     }
 }
 
