@@ -105,7 +105,7 @@ impl Command {
         let external_id = fields.take_label("externalId")?;
         fields.end()?;
         if balance < 0 {
-            return Err(Problem::invalid_request("balance", "`balance` must not be negative"));
+            return Err(Problem::must("balance", "not be negative"));
         }
         Ok(Command::CreateUser(NewUser { balance, external_id, key: read_key(call)? }))
     }
@@ -135,8 +135,8 @@ impl Command {
         };
         query.end()?;
         if filter.states.iter().flatten().any(|state| !cron::STATES.contains(&state.as_str())) {
-            let rule = format!("`state` must be one or more of {}", cron::STATES.join(","));
-            return Err(Problem::invalid_request("state", rule));
+            let states = cron::STATES.join(",");
+            return Err(Problem::must("state", format!("be one or more of {states}")));
         }
         Ok(Command::CronStatus(filter))
     }
@@ -199,8 +199,8 @@ pub fn read_change(call: &Call) -> Result<Change, Problem> {
     let reference = fields.take_label("reference")?;
     fields.end()?;
     let key = read_key(call)?;
-    Change::new(user_id, amount, key, reference)
-        .ok_or_else(|| Problem::invalid_request("amount", "`amount` must not be 0"))
+    let change = Change::new(user_id, amount, key, reference);
+    change.ok_or_else(|| Problem::must("amount", "not be 0"))
 }
 
 pub(super) fn read_schedule(text: &str) -> Result<Schedule, Problem> {
@@ -210,10 +210,8 @@ pub(super) fn read_schedule(text: &str) -> Result<Schedule, Problem> {
 
 pub(super) fn read_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {
     let key = call.idempotency_key.as_deref().map(IdempotencyKey::parse).transpose();
-    key.map_err(|_| {
-        let rule = "`Idempotency-Key` must be 1 to 255 printable characters, quoted or bare";
-        Problem::invalid_request("Idempotency-Key", rule)
-    })
+    let rule = "be 1 to 255 printable characters, quoted or bare";
+    key.map_err(|_| Problem::must("Idempotency-Key", rule))
 }
 
 pub(super) fn refuse_preconditions(call: &Call) -> Result<(), Problem> {
@@ -237,13 +235,8 @@ pub(super) fn read_id(text: &str) -> Result<i64, Problem> {
 }
 
 pub(super) fn read_name(field: &'static str, text: &str) -> Result<Name, Problem> {
-    Name::parse(text).map_err(|_| {
-        let rule = format!(
-            "`{field}` must be 1 to 63 small letters, digits and hyphens, and not begin with a \
-             hyphen"
-        );
-        Problem::invalid_request(field, rule)
-    })
+    let rule = "be 1 to 63 small letters, digits and hyphens, and not begin with a hyphen";
+    Name::parse(text).map_err(|_| Problem::must(field, rule))
 }
 
 /// What cannot be a name cannot be a job's.

@@ -50,17 +50,14 @@ impl Fields {
 
     /// Removes a whole number of 64 bits, which must be given.
     pub(super) fn take_integer(&mut self, name: &'static str) -> Result<i64, Problem> {
-        serde_json::from_str(self.take(name)?.get()).map_err(|_| {
-            let rule = format!("`{name}` must be a whole number of 64 bits, such as 2 or -2");
-            Problem::invalid_request(name, rule)
-        })
+        serde_json::from_str(self.take(name)?.get())
+            .map_err(|_| Problem::must(name, "be a whole number of 64 bits, such as 2 or -2"))
     }
 
     /// Removes a string; `None` if it is not given.
     pub(super) fn take_text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
         let text = self.take_if_given(name)?.map(|raw| serde_json::from_str(raw.get()));
-        text.transpose()
-            .map_err(|_| Problem::invalid_request(name, format!("`{name}` must be a text")))
+        text.transpose().map_err(|_| Problem::must(name, "be a text"))
     }
 
     /// Removes a label of the client's own: 1 to 255 printable ASCII characters, as in a key.
@@ -71,20 +68,16 @@ impl Fields {
     /// Removes a boolean; `None` if it is not given.
     pub(super) fn take_flag(&mut self, name: &'static str) -> Result<Option<bool>, Problem> {
         let flag = self.take_if_given(name)?.map(|raw| serde_json::from_str(raw.get()));
-        flag.transpose()
-            .map_err(|_| Problem::invalid_request(name, format!("`{name}` must be true or false")))
+        flag.transpose().map_err(|_| Problem::must(name, "be true or false"))
     }
 
     /// Removes a list of objects, which must be given.
     pub(super) fn take_objects(&mut self, name: &'static str) -> Result<Vec<Fields>, Problem> {
-        let not_a = |place: String, what| {
-            Problem::invalid_request(&place, format!("`{place}` must be {what}"))
-        };
         let items: Vec<Box<RawValue>> = serde_json::from_str(self.take(name)?.get())
-            .map_err(|_| not_a(name.to_owned(), "a list of JSON objects"))?;
+            .map_err(|_| Problem::must(name, "be a list of JSON objects"))?;
         let items = items.iter().enumerate().map(|(place, item)| {
             serde_json::from_str(item.get())
-                .map_err(|_| not_a(format!("{name}[{place}]"), "a JSON object"))
+                .map_err(|_| Problem::must(&format!("{name}[{place}]"), "be a JSON object"))
         });
         items.collect()
     }
@@ -100,8 +93,7 @@ impl Fields {
         if raw.get() == "null" {
             return Ok(Some(None));
         }
-        let refused =
-            || Problem::invalid_request(name, format!("`{name}` must be {rule}, or null"));
+        let refused = || Problem::must(name, format!("be {rule}, or null"));
         read(&raw).map(|value| Some(Some(value))).ok_or_else(refused)
     }
 
@@ -197,21 +189,16 @@ pub(super) type Instant = DateTime<Utc>;
 
 pub(super) fn read_instant(name: &'static str, text: &str) -> Result<Instant, Problem> {
     timestamp::parse(text).ok_or_else(|| {
-        let rule = format!(
-            "`{name}` must be an instant with its offset from UTC, such as 2026-03-01T12:00:00Z \
-             or 2026-03-01T13:00:00+01:00"
-        );
-        Problem::invalid_request(name, rule)
+        let rule = "be an instant with its offset from UTC, such as 2026-03-01T12:00:00Z or \
+                    2026-03-01T13:00:00+01:00";
+        Problem::must(name, rule)
     })
 }
 
 fn read_label(name: &'static str, text: String) -> Result<String, Problem> {
     match is_printable(&text) {
         true => Ok(text),
-        false => {
-            let rule = format!("`{name}` must be 1 to 255 printable ASCII characters");
-            Err(Problem::invalid_request(name, rule))
-        }
+        false => Err(Problem::must(name, "be 1 to 255 printable ASCII characters")),
     }
 }
 
@@ -234,8 +221,7 @@ impl<'a> Query<'a> {
         let number = text.parse().ok().filter(|number| range.contains(number));
         number.map(Some).ok_or_else(|| {
             let (least, most) = (range.start(), range.end());
-            let rule = format!("`{name}` must be a whole number from {least} to {most}");
-            Problem::invalid_request(name, rule)
+            Problem::must(name, format!("be a whole number from {least} to {most}"))
         })
     }
 
@@ -247,7 +233,7 @@ impl<'a> Query<'a> {
     /// Removes `true` or `false`; `None` if it is not given or empty.
     pub(super) fn take_flag(&mut self, name: &'static str) -> Result<Option<bool>, Problem> {
         let flag = self.take(name)?.map(str::parse).transpose();
-        flag.map_err(|_| Problem::invalid_request(name, format!("`{name}` must be true or false")))
+        flag.map_err(|_| Problem::must(name, "be true or false"))
     }
 
     /// Removes a label of the client's own, as in a body: an empty one is refused.
@@ -284,10 +270,10 @@ fn decoded(name: &'static str, text: &str) -> Result<String, Problem> {
     let text = text.replace('+', " ");
     let text = percent_encoding::percent_decode_str(&text)
         .decode_utf8()
-        .map_err(|_| Problem::invalid_request(name, format!("`{name}` must be text in UTF-8")))?;
+        .map_err(|_| Problem::must(name, "be text in UTF-8"))?;
     // PostgreSQL's type `text` cannot hold this character.
     match text.contains('\0') {
-        true => Err(Problem::invalid_request(name, format!("`{name}` must not contain NUL"))),
+        true => Err(Problem::must(name, "not contain NUL")),
         false => Ok(text.into_owned()),
     }
 }

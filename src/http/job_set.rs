@@ -29,8 +29,7 @@ impl Command {
         fields.end()?;
         // An empty set would delete every job, where others are pruned.
         if !(1..=JOBS_MAX).contains(&jobs.len()) {
-            let rule = format!("`jobs` must have 1 to {JOBS_MAX} jobs");
-            return Err(Problem::invalid_request("jobs", rule));
+            return Err(Problem::must("jobs", format!("have 1 to {JOBS_MAX} jobs")));
         }
         let mut names = BTreeSet::new();
         let jobs = jobs.into_iter().enumerate().map(|(place, job)| {

@@ -64,9 +64,7 @@ type Span = (Option<Instant>, Option<Instant>);
 pub(super) fn take_span(query: &mut Query<'_>) -> Result<Span, Problem> {
     let span = (take_instant(query, "from")?, take_instant(query, "to")?);
     match span {
-        (Some(from), Some(to)) if from > to => {
-            Err(Problem::invalid_request("from", "`from` must not be later than `to`"))
-        }
+        (Some(from), Some(to)) if from > to => Err(Problem::must("from", "not be later than `to`")),
         span => Ok(span),
     }
 }
@@ -101,10 +99,7 @@ impl Api {
             Reading::NoSuchUser => Problem::user_not_found(user_id),
             Reading::NoChangeYet => Problem::no_change_yet(user_id),
             Reading::NoSuchNumber { changes } => Problem::no_such_number(user_id, changes),
-            Reading::NotYet => {
-                let rule = "`at` must not be later than the database's clock";
-                Problem::invalid_request("at", rule)
-            }
+            Reading::NotYet => Problem::must("at", "not be later than the database's clock"),
         };
         Err(problem.into())
     }

@@ -31,8 +31,7 @@ impl Command {
             || reason.chars().count() > REASON_CHARS_MAX
             || reason.contains('\0')
         {
-            let rule = "`reason` must say why, in 1 to 1000 characters without NUL";
-            return Err(Problem::invalid_request("reason", rule));
+            return Err(Problem::must("reason", "say why, in 1 to 1000 characters without NUL"));
         }
         let until = until.map(|text| read_instant("until", &text)).transpose()?;
         Ok(Command::Pause(NewPause { reason, until }))

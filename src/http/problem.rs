@@ -1,6 +1,7 @@
 //! All error answers: `application/problem+json` (RFC 9457), with a `code` for programs to act on.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -82,6 +83,11 @@ impl Problem {
         Problem::new(400, "invalid_request", detail).with("field", field)
     }
 
+    /// `rule` stands after "must".
+    pub(super) fn must(field: &str, rule: impl Display) -> Problem {
+        Problem::invalid_request(field, format!("`{field}` must {rule}"))
+    }
+
     pub(super) fn missing(field: &'static str) -> Problem {
         Problem::invalid_request(field, format!("`{field}` is missing"))
     }
@@ -91,7 +97,7 @@ impl Problem {
     }
 
     pub(super) fn malformed_length() -> Problem {
-        Problem::invalid_request("Content-Length", "`Content-Length` must be one whole number")
+        Problem::must("Content-Length", "be one whole number")
     }
 
     /// No token was sent, or one that is not known; `why` may say which.

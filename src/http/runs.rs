@@ -58,8 +58,7 @@ pub fn read_run_filter(call: &Call) -> Result<Filter, Problem> {
     query.end()?;
     let outcomes = Outcome::ALL.map(Outcome::name);
     if filter.outcome.as_deref().is_some_and(|outcome| !outcomes.contains(&outcome)) {
-        let rule = format!("`outcome` must be one of {}", outcomes.join(", "));
-        return Err(Problem::invalid_request("outcome", rule));
+        return Err(Problem::must("outcome", format!("be one of {}", outcomes.join(", "))));
     }
     Ok(filter)
 }

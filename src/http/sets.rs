@@ -37,8 +37,7 @@ pub fn read_set(call: &Call) -> Result<ChangeSet, Problem> {
     ChangeSet::new(changes, balanced, key, reference).map_err(|fault| match fault {
         SetFault::Count => {
             let (least, most) = (SET_CHANGES.start(), SET_CHANGES.end());
-            let rule = format!("`changes` must have {least} to {most} changes");
-            Problem::invalid_request("changes", rule)
+            Problem::must("changes", format!("have {least} to {most} changes"))
         }
         SetFault::ZeroAmount(place) => {
             Problem::invalid_request(&format!("changes[{place}].amount"), "`amount` must not be 0")

@@ -58,11 +58,9 @@ pub(super) fn whole(change: SettingsChange) -> Result<SettingsChange, Problem> {
 fn take_arguments(fields: &mut Fields) -> Result<Option<Arguments>, Problem> {
     let name = "arguments";
     let Some(members) = fields.take_object_or_null(name)? else { return Ok(None) };
-    let arguments = Arguments::of(&members.unwrap_or_default()).ok_or_else(|| {
-        let rule = format!("`{name}` must have at most {} bytes", Arguments::BYTES_MAX);
-        Problem::invalid_request(name, rule)
-    })?;
-    Ok(Some(arguments))
+    let rule = || format!("have at most {} bytes", Arguments::BYTES_MAX);
+    let arguments = Arguments::of(&members.unwrap_or_default());
+    arguments.map(Some).ok_or_else(|| Problem::must(name, rule()))
 }
 
 /// Removes words for people, in any language.

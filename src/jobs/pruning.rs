@@ -6,55 +6,40 @@ use crate::cron::Failure;
 const ROWS_A_STEP: i64 = 1_000;
 const LINES_A_STEP: i64 = 10_000;
 
-/// Deletes the rows that are older than a limit, the oldest first.
-macro_rules! delete_old {
-    ($table:literal, $key:literal, $same_key:literal, $older:literal, $at:literal) => {
-        concat!(
-            "with old as (select ",
-            $key,
-            " from ",
-            $table,
-            " where ",
-            $at,
-            " < now() - ",
-            $older,
-            " order by ",
-            $at,
-            " limit $1), gone as (delete from ",
-            $table,
-            " using old where ",
-            $same_key,
-            " returning 1) select count(*) from gone"
-        )
-    };
-}
 /// Clients are promised that a key is kept for 24 hours.
-const KEYS: &str = delete_old!(
-    "idempotency_keys",
-    "user_id, key",
-    "idempotency_keys.user_id = old.user_id and idempotency_keys.key = old.key",
-    "interval '24 hours'",
-    "created_at"
-);
+const KEYS: &str = "\
+with old as (
+    select user_id, key from idempotency_keys
+    where created_at < now() - interval '24 hours'
+    order by created_at limit $1
+), gone as (
+    delete from idempotency_keys using old
+    where idempotency_keys.user_id = old.user_id and idempotency_keys.key = old.key
+    returning 1
+)
+select count(*) from gone";
+
 /// Keys of new users are kept as long as those of changes.
-const CREATION_KEYS: &str = delete_old!(
-    "creation_keys",
-    "key",
-    "creation_keys.key = old.key",
-    "interval '24 hours'",
-    "created_at"
-);
+const CREATION_KEYS: &str = "\
+with old as (
+    select key from creation_keys
+    where created_at < now() - interval '24 hours'
+    order by created_at limit $1
+), gone as (
+    delete from creation_keys using old where creation_keys.key = old.key returning 1
+)
+select count(*) from gone";
+
 /// And so are those of sets.
-const SET_KEYS: &str =
-    delete_old!("set_keys", "key", "set_keys.key = old.key", "interval '24 hours'", "created_at");
-/// Who changed what of a job is kept as long as runs are.
-const JOB_CHANGES: &str = delete_old!(
-    "cron_job_changes",
-    "id",
-    "cron_job_changes.id = old.id",
-    "make_interval(days => $2)",
-    "changed_at"
-);
+const SET_KEYS: &str = "\
+with old as (
+    select key from set_keys
+    where created_at < now() - interval '24 hours'
+    order by created_at limit $1
+), gone as (
+    delete from set_keys using old where set_keys.key = old.key returning 1
+)
+select count(*) from gone";
 
 /// A job's last run stays, however old, so that the status can show it. A run goes with its lines;
 /// where so many runs have more lines than `$3`, so many lines go first, and then the step is done
@@ -84,6 +69,17 @@ with old as (
 )
 select (select count(*) from gone) as gone,
     (select count(*) from old) = $1 or (select count(*) from spare) = $3 as goes_on";
+
+/// Who changed what of a job is kept as long as runs are.
+const JOB_CHANGES: &str = "\
+with old as (
+    select id from cron_job_changes
+    where changed_at < now() - make_interval(days => $2)
+    order by changed_at limit $1
+), gone as (
+    delete from cron_job_changes using old where cron_job_changes.id = old.id returning 1
+)
+select count(*) from gone";
 
 /// Deletes idempotency keys older than a day: those of changes, of new users, and of sets.
 pub(super) fn idempotency_keys(pace: &Pace<'_>) -> Result<String, Failure> {
