@@ -131,26 +131,25 @@ select number, balance, $2::timestamptz <= clock_timestamp() as has_come
 from halved where low >= high";
 /// A user without such changes still gives one row, of nulls, so that an unknown user differs from
 /// an empty page.
-macro_rules! list_of {
-    ($more:literal) => {
-        concat!(
-            "\
+const LIST: &str = "\
 select page.id as number, amount, balance_after, reference, set_id::text, created_at, actor
 from users left join lateral (
     select * from balance_changes
-    where user_id = $1 and id > $2 and id < $3 ",
-            $more,
-            "
+    where user_id = $1 and id > $2 and id < $3
     order by id desc limit $4
 ) page on true
 where users.id = $1
-order by page.id desc"
-        )
-    };
-}
-const LIST: &str = list_of!("");
-/// The comparison stands alone, so that the index of the references is used.
-const LIST_REFERENCE: &str = list_of!("and reference = $5");
+order by page.id desc";
+/// Like [`LIST`]. The comparison stands alone, so that the index of the references is used.
+const LIST_REFERENCE: &str = "\
+select page.id as number, amount, balance_after, reference, set_id::text, created_at, actor
+from users left join lateral (
+    select * from balance_changes
+    where user_id = $1 and id > $2 and id < $3 and reference = $5
+    order by id desc limit $4
+) page on true
+where users.id = $1
+order by page.id desc";
 const READ_NOW: &str = "\
 select balance, changes as number, clock_timestamp() as as_of from users where id = $1";
 const READ_AFTER: &str = "\

@@ -13,7 +13,8 @@ pub(super) const USAGES: [Usage; 7] = [
         name: "list",
         words: "[--json]",
         meaning: "every job: its state, where it runs, since when, and when it is due next",
-        more: "Long names are cut so that a line fits 80 characters. --json prints the whole document.",
+        more: "Long names are cut so that a line fits 80 characters. --json prints the whole \
+               document.",
     },
     Usage {
         name: "show",
@@ -31,13 +32,15 @@ pub(super) const USAGES: [Usage; 7] = [
         name: "stop",
         words: "NAME [RUN]",
         meaning: "stop the run of a job, wherever it is; the next slot is run",
-        more: "RUN is a run's id. With it nothing but that run is stopped, even if another has begun.",
+        more: "RUN is a run's id. With it nothing but that run is stopped, even if another has \
+               begun.",
     },
     Usage {
         name: "pause",
         words: "[NAME] [--reason TEXT] [--until INSTANT]",
         meaning: "pause one job, or without a name all: what runs goes on, nothing else begins",
-        more: "--reason and --until are for all jobs alone. INSTANT is like 2027-01-31T22:00:00Z.",
+        more: "--reason and --until are for all jobs alone. INSTANT is like \
+               2027-01-31T22:00:00Z.",
     },
     Usage {
         name: "resume",
@@ -49,10 +52,11 @@ pub(super) const USAGES: [Usage; 7] = [
         name: "apply",
         words: "-f FILE [--dry-run] [--prune]",
         meaning: "make the jobs as a file says, all or none",
-        more: "The file is JSON: {\"jobs\": [{\"name\", \"function\", \"schedule\", ...}]}; - is the\n\
-         standard input. What it does not say of a job gets its default, except that `enabled`\n\
-         stays as it is. --dry-run says what would change. --prune deletes the jobs that the\n\
-         file lacks; if one of them runs, nothing is changed.",
+        more: "\
+            The file is JSON: {\"jobs\": [{\"name\", \"function\", \"schedule\", ...}]}; - is the\n\
+            standard input. What it does not say of a job gets its default, except that `enabled`\n\
+            stays as it is. --dry-run says what would change. --prune deletes the jobs that the\n\
+            file lacks; if one of them runs, nothing is changed.",
     },
 ];
 

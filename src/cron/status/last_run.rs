@@ -3,7 +3,10 @@
 use postgres::Row;
 
 use super::to_millis;
-pub use crate::cron::run::RunEnd as LastRun;
+use crate::cron::run::RunEnd;
+
+/// The last run of a job that has ended.
+pub type LastRun = RunEnd;
 
 impl LastRun {
     pub(super) fn of(row: &Row) -> Option<LastRun> {
