@@ -146,8 +146,10 @@ impl Tokens {
     pub fn read_again(&self) -> Result<usize, Faults> {
         let mut known = Vec::from_iter(self.own.clone());
         if let Some(path) = &self.file {
-            let text = read_file(path)
-                .map_err(|error| fault(path.display().to_string(), unreadable(&error)))?;
+            let text = read_file(path).map_err(|error| {
+                let rule = format!("a file of tokens that can be read: {error}");
+                fault(path.display().to_string(), rule)
+            })?;
             read_lines(path, &text, &mut known)?;
         }
         let count = known.len();
@@ -228,10 +230,6 @@ fn read_file(path: &Path) -> io::Result<String> {
         return Err(io::Error::other("it is no plain file"));
     }
     read_text(File::open(path)?, FILE_BYTES_MAX)
-}
-
-fn unreadable(error: &io::Error) -> String {
-    format!("a file of tokens that can be read: {error}")
 }
 
 fn fault(value: String, rule: String) -> Faults {

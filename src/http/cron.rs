@@ -4,12 +4,10 @@ use log::info;
 use serde::Serialize;
 
 use super::Asked;
-use super::handlers::{Api, Replied, next_page, unavailable};
+use super::handlers::{Api, Replied, next_page, page, unavailable};
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::cron::{
-    Action, ActionResult, Author, Job, JobChange, JobFilter, Name, Precondition, Status,
-};
+use crate::cron::{Action, ActionResult, Author, Job, JobFilter, Name, Precondition, Status};
 use crate::db::Effect;
 
 #[derive(Serialize)]
@@ -17,12 +15,6 @@ struct JobList {
     #[serde(flatten)]
     status: Status,
     next: Option<String>,
-}
-
-#[derive(Serialize)]
-struct ChangeList {
-    changes: Vec<JobChange>,
-    next: Option<i64>,
 }
 
 impl Api {
@@ -48,9 +40,8 @@ impl Api {
         limit: i64,
     ) -> Replied {
         let changes = self.jobs.changes(asked.deadline, name, before, limit)?;
-        let mut changes = changes.ok_or_else(|| Problem::job_not_found(name.as_str()))?;
-        let next = next_page(&mut changes, limit, |change| change.id);
-        Ok(Reply::json(200, &ChangeList { changes, next }))
+        let changes = changes.ok_or_else(|| Problem::job_not_found(name.as_str()))?;
+        Ok(page("changes", changes, limit, |change| change.id))
     }
 
     /// Logs what was done, with the settings that the request asked for, so that one can see later

@@ -1,5 +1,6 @@
 //! Handlers: each does what a command asks for, and makes a reply of the result.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use super::access::Access;
 use super::call::Call;
 use super::command::Command;
-use super::page::{self, DOCUMENT};
+use super::page::{DASHBOARD, DOCUMENT, DOCUMENTATION};
 use super::problem::Problem;
 use super::readiness::{HealthBody, Readiness};
 use super::reply::Reply;
@@ -67,8 +68,8 @@ impl Api {
                 Err(reason) => Err(Problem::not_ready(&reason).into()),
             },
             Command::Metrics => self.metrics_text(asked.call),
-            Command::Dashboard => Ok(page::DASHBOARD.reply()),
-            Command::Documentation => Ok(page::DOCUMENTATION.reply()),
+            Command::Dashboard => Ok(DASHBOARD.reply()),
+            Command::Documentation => Ok(DOCUMENTATION.reply()),
             Command::Document => Ok(Reply::constant("application/json", DOCUMENT)),
             Command::ChangeBalance(change) => self.change_balance(asked, change),
             Command::ChangeAll(set) => self.change_all(asked, set),
@@ -179,6 +180,13 @@ impl From<db::Error> for Fault {
     }
 }
 
+#[derive(Serialize)]
+struct Page<T> {
+    #[serde(flatten)]
+    rows: BTreeMap<&'static str, Vec<T>>,
+    next: Option<i64>,
+}
+
 /// The answer to a change that was applied.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -209,6 +217,17 @@ fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {
         Decision::NoSuchUser => Problem::user_not_found(user_id).into(),
         Decision::KeyReused => Problem::key_reused("another amount or reference").into(),
     }
+}
+
+/// A page of a list, under the name of what is in it.
+pub(super) fn page<T: Serialize>(
+    name: &'static str,
+    mut rows: Vec<T>,
+    limit: i64,
+    id: impl Fn(&T) -> i64,
+) -> Reply {
+    let next = next_page(&mut rows, limit, id);
+    Reply::json(200, &Page { rows: BTreeMap::from([(name, rows)]), next })
 }
 
 /// Takes away the row that is one more than the page has room for, and then returns the last id or

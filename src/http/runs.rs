@@ -1,22 +1,14 @@
 //! What is asked of runs and their logs, and the answers.
 
-use serde::Serialize;
-
 use super::Asked;
 use super::call::Call;
 use super::command::{Command, read_id, take_limit};
-use super::handlers::{Api, Replied, next_page};
+use super::handlers::{Api, Replied, page};
 use super::input::Query;
 use super::ledger::take_span;
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::cron::{Filter, Outcome, RecordedRun};
-
-#[derive(Serialize)]
-struct RunList {
-    runs: Vec<RecordedRun>,
-    next: Option<i64>,
-}
+use crate::cron::{Filter, Outcome};
 
 impl Command {
     pub(super) fn cron_history(call: &Call, _: &str) -> Result<Command, Problem> {
@@ -65,9 +57,8 @@ pub fn read_run_filter(call: &Call) -> Result<Filter, Problem> {
 
 impl Api {
     pub(super) fn cron_history(&self, asked: &Asked<'_>, filter: &Filter) -> Replied {
-        let mut runs = self.jobs.runs(asked.deadline, filter)?;
-        let next = next_page(&mut runs, filter.limit, |run| run.end.run_id);
-        Ok(Reply::json(200, &RunList { runs, next }))
+        let runs = self.jobs.runs(asked.deadline, filter)?;
+        Ok(page("runs", runs, filter.limit, |run| run.end.run_id))
     }
 
     pub(super) fn read_run(&self, asked: &Asked<'_>, run_id: i64) -> Replied {

@@ -1,18 +1,10 @@
 //! Handlers for users.
 
-use serde::Serialize;
-
 use super::Asked;
-use super::handlers::{Api, Replied, marked, next_page};
+use super::handlers::{Api, Replied, marked, page};
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::users::{self, Creation, NewUser, Selection, User};
-
-#[derive(Serialize)]
-struct UserList {
-    users: Vec<User>,
-    next: Option<i64>,
-}
 
 impl Api {
     /// A repeated key gets the first answer again: the same user, with the opening balance.
@@ -39,8 +31,7 @@ impl Api {
     }
 
     pub(super) fn list_users(&self, asked: &Asked<'_>, selection: &Selection) -> Replied {
-        let mut users = users::list(&self.db, asked.deadline, selection)?;
-        let next = next_page(&mut users, selection.limit, |user| user.user_id);
-        Ok(Reply::json(200, &UserList { users, next }))
+        let users = users::list(&self.db, asked.deadline, selection)?;
+        Ok(page("users", users, selection.limit, |user| user.user_id))
     }
 }
