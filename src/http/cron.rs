@@ -26,10 +26,8 @@ impl Api {
     }
 
     pub(super) fn read_job(&self, asked: &Asked<'_>, name: &Name) -> Replied {
-        match self.jobs.one(asked.deadline, name)? {
-            Some(job) => Ok(job_reply(200, &job)),
-            None => Err(Problem::job_not_found(name.as_str()).into()),
-        }
+        let job = self.jobs.one(asked.deadline, name)?;
+        Ok(job_reply(200, &job.ok_or_else(|| Problem::job_not_found(name.as_str()))?))
     }
 
     pub(super) fn job_changes(

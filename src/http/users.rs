@@ -24,10 +24,8 @@ impl Api {
     }
 
     pub(super) fn read_user(&self, asked: &Asked<'_>, user_id: i64) -> Replied {
-        match users::read(&self.db, asked.deadline, user_id)? {
-            Some(user) => Ok(Reply::json(200, &user)),
-            None => Err(Problem::user_not_found(user_id).into()),
-        }
+        let user = users::read(&self.db, asked.deadline, user_id)?;
+        Ok(Reply::json(200, &user.ok_or_else(|| Problem::user_not_found(user_id))?))
     }
 
     pub(super) fn list_users(&self, asked: &Asked<'_>, selection: &Selection) -> Replied {
