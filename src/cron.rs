@@ -86,7 +86,7 @@ pub use pause::{NewPause, Pause};
 pub use precondition::Precondition;
 pub use run::{Log, RecordedRun, Run, RunLine};
 pub use schedule::{InvalidSchedule, Schedule, zones_in_use};
-pub use status::{Counts, Job, JobFilter, LastRun, STATES, Status, Tries};
+pub use status::{Counts, Job, JobFilter, LastRun, STATES, Status, Tries, WaitsFor};
 pub use unhealthy::{JobsHealth, UNHEALTHY_MAX, UnhealthyJob};
 
 use crate::db::{Db, Dedicated, Health, Limits, Manager, Target};

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use balanced::config::read_text;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::USAGE;
@@ -29,13 +30,7 @@ pub(crate) fn run(words: &[&str]) -> ExitCode {
         },
         Err(why) => Err((format!("jobs: {why}"), USAGE)),
     };
-    let told = done.and_then(|text| {
-        // A reader that has seen enough, such as `head`, is no failure.
-        let written = io::stdout().write_all(text.as_bytes());
-        let failed = written.err().filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
-        failed.map_or(Ok(()), |error| Err((error.to_string(), 1)))
-    });
-    match told {
+    match done.and_then(|text| tell(&text).map_err(|why| (why, 1))) {
         Ok(()) => ExitCode::SUCCESS,
         Err((why, code)) => {
             // It may quote a service that is none of ours, and no terminal shall obey that.
@@ -43,6 +38,13 @@ pub(crate) fn run(words: &[&str]) -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+fn tell(text: &str) -> Result<(), String> {
+    // A reader that has seen enough, such as `head`, is no failure.
+    let written = io::stdout().write_all(text.as_bytes());
+    let failed = written.err().filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
+    failed.map_or(Ok(()), |error| Err(error.to_string()))
 }
 
 /// What is told of it. The error is one line that says why it was not done.
@@ -56,11 +58,11 @@ fn carry_out(order: &Order, service: &Service) -> Result<String, String> {
         }
         Order::Show { name, json } => {
             let job = service.ask("GET", &path(name, ""), "")?;
-            Ok(if *json { whole(&job) } else { pages::show(&job) })
+            Ok(if *json { whole(&job) } else { pages::show(&job, "") })
         }
         Order::Run { name } => {
-            service.ask("POST", &path(name, "/run"), "")?;
-            Ok(format!("{name} is due\n"))
+            let job = service.ask("POST", &path(name, "/run"), "")?;
+            Ok(format!("{name} is due\n{}", pages::show(&job, "/waitsFor")))
         }
         Order::Stop { name, run } => {
             let run = match run {
@@ -77,8 +79,9 @@ fn carry_out(order: &Order, service: &Service) -> Result<String, String> {
                 pause["until"] = json!(until);
             }
             service.ask("POST", "/api/cron/pause", &pause.to_string())?;
-            let end = until.as_deref().unwrap_or("balanced jobs resume");
-            Ok(format!("all jobs are paused until {end}; what runs goes on\n"))
+            let end = until.as_deref().unwrap_or("somebody resumes them");
+            let how = "what runs goes on; to end it: balanced jobs resume --all";
+            Ok(format!("all jobs are paused until {end}; {how}\n"))
         }
         Order::Resume => {
             service.ask("POST", "/api/cron/resume", "")?;
@@ -92,7 +95,13 @@ fn carry_out(order: &Order, service: &Service) -> Result<String, String> {
         Order::Apply { file, dry_run, prune } => {
             let set = read_file(file).map_err(|reason| format!("{file}: {reason}"))?;
             let path = format!("/api/cron/jobs?dryRun={dry_run}&prune={prune}");
-            Ok(pages::applied(&service.ask("PUT", &path, &set)?))
+            let document = service.ask("PUT", &path, &set)?;
+            let text = pages::applied(&document);
+            match pages::hindrance(&document) {
+                // Whoever reads the changes gets them alone, and a script is told by the end.
+                Some(why) => tell(&text).and(Err(why)),
+                None => Ok(text),
+            }
         }
     }
 }
@@ -107,8 +116,12 @@ fn whole(document: &Value) -> String {
 }
 
 fn read_file(file: &str) -> io::Result<String> {
-    match file {
-        "-" => read_text(io::stdin(), FILE_BYTES_MAX),
-        _ => read_text(File::open(file)?, FILE_BYTES_MAX),
-    }
+    let text = match file {
+        "-" => read_text(io::stdin(), FILE_BYTES_MAX)?,
+        _ => read_text(File::open(file)?, FILE_BYTES_MAX)?,
+    };
+    // The service would speak of a body, which nobody sees here.
+    serde_json::from_str::<IgnoredAny>(text.trim_start_matches('\u{feff}'))
+        .map_err(|error| io::Error::other(format!("it is not JSON: {error}")))?;
+    Ok(text)
 }

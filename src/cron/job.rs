@@ -19,6 +19,7 @@ use super::functions::Functions;
 use super::lease::Orphan;
 use super::name::Name;
 use super::precondition::Precondition;
+use super::schedule::Schedule;
 use crate::db::{Db, Deadline, Error, Params};
 use crate::metrics::Metrics;
 pub use changes::JobChange;
@@ -72,6 +73,8 @@ pub enum ActionResult {
     NotRunning(i64),
     /// Refused: the job is paused.
     Paused,
+    /// Refused: the job is paused, and its schedule names no instant from now on.
+    Over,
     /// Refused: the schedule names no instant from now on.
     NoInstant,
     /// Refused: the function does not take the arguments, by this rule.
@@ -117,7 +120,7 @@ with job as (
     from job
     where cron_jobs.id = job.id and job.enabled and (waiting or may_be_missed) and job.meets
 )
-select job.enabled, job.meets, job.id is null as busy,
+select job.enabled, job.meets, job.id is null as busy, clock_timestamp() as now, seen.schedule,
     coalesce(job.running, seen.holder is not null
         and (seen.locked_until >= now() or (seen.stop_run = seen.run_id) is true)) as running
 from cron_jobs seen left join job on true where seen.name = $1";
@@ -251,7 +254,11 @@ fn orphan(job: &str, row: &Row) -> Option<Orphan> {
 }
 
 fn requested(row: &Row) -> ActionResult {
+    let is_over = |schedule: Schedule| schedule.first(row.get("now")).is_none();
     match (row.get("enabled"), row.get("meets")) {
+        (false, _) if Schedule::parse_kept(row.get("schedule")).is_ok_and(is_over) => {
+            ActionResult::Over
+        }
         (false, _) => ActionResult::Paused,
         (true, false) => ActionResult::PreconditionFailed,
         (true, true) => ActionResult::Due,

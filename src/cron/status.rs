@@ -17,7 +17,7 @@ use super::schedule::Schedule;
 use crate::db::{Deadline, Error};
 use crate::timestamp;
 pub use last_run::LastRun;
-pub use tries::Tries;
+pub use tries::{Tries, WaitsFor};
 
 /// Which jobs are asked for: those that meet all that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -142,6 +142,11 @@ select clock.now, counts.*, reason, since, until, paused_by, asked_for.state,
     job.name, job.function, job.arguments, job.schedule, job.enabled, job.description, job.owner,
     job.max_seconds, job.retries, job.retry_after_seconds, job.start_within_seconds,
     job.catch_up, job.job_group, job.slot, job.requested_at,
+    (job.stop_run = job.run_id) is true as stop_requested,
+    case when asked_for.state = 'due' then (
+        select other.name from cron_jobs other
+        where other.job_group = job.job_group and other.holder is not null
+    ) end as group_runs,
     job.attempt, job.locked_until, job.written_at, run.attempt as run_attempt,
     job.attempt > 1 and job.tried_at = coalesce(job.requested_at, job.slot) as is_tried_again,
     (clock.now - run.started_at > make_interval(secs => run.max_seconds + 5.0)) is true as overdue,
@@ -221,10 +226,11 @@ impl Jobs {
     fn job(&self, row: &Row, now: DateTime<Utc>) -> Option<Job> {
         let name: String = row.get::<_, Option<_>>("name")?;
         let settings = Settings::of(row);
+        let function_known = self.functions.contains(&settings.function);
         let started_at: Option<DateTime<Utc>> = row.get("started_at");
         Some(Job {
             name,
-            function_known: self.functions.contains(&settings.function),
+            function_known,
             settings,
             state: row.get("state"),
             server: row.get("server"),
@@ -234,7 +240,7 @@ impl Jobs {
             elapsed_seconds: started_at.and(row.get::<_, Option<f64>>("elapsed")).map(to_millis),
             progress: row.get::<_, Option<f64>>("progress").map(to_millis),
             next_run_at: next_run_at(row, now),
-            tries: Tries::of(row),
+            tries: Tries::of(row, function_known),
             last_run: LastRun::of(row),
             settings_tag: row.get("settings_tag"),
         })

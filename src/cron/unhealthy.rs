@@ -10,7 +10,7 @@ use crate::db::{Deadline, Error};
 pub struct JobsHealth {
     /// How many jobs are enabled.
     pub enabled: i64,
-    /// Whether everything is paused: then only jobs that run too long are unhealthy.
+    /// Whether everything is paused: then no job is late.
     pub paused: bool,
     /// How many jobs are unhealthy.
     pub unhealthy: i64,
@@ -51,8 +51,8 @@ with clock as materialized (
             select from cron_runs run where run.id = run_id
                 and clock.now - run.started_at > make_interval(secs => run.max_seconds + 5)
         ) then 'overdue'
-        when pause.is_on then null
-        when clock.now - locked_until > make_interval(secs => coalesce(start_within_seconds,
+        when not pause.is_on
+            and clock.now - locked_until > make_interval(secs => coalesce(start_within_seconds,
             case when job_group is null or not exists (
                 select from cron_jobs other where other.job_group = job.job_group
                     and other.holder is not null and other.id <> job.id

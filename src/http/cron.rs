@@ -101,7 +101,12 @@ pub(super) fn refusal(job: &str, result: ActionResult) -> Problem {
         ActionResult::Running => Problem::job_running(job),
         ActionResult::NotRunning(run) => Problem::job_not_running(job, run),
         ActionResult::GroupRunning => Problem::group_running(job),
-        ActionResult::Paused => Problem::job_paused(job),
+        ActionResult::Paused => Problem::job_paused(format!(
+            "the job {job:?} is paused; enable it first (`balanced jobs resume {job}`)"
+        )),
+        ActionResult::Over => Problem::job_paused(format!(
+            "the job {job:?} was to run once, and that is over; it runs again with a new `schedule`"
+        )),
         ActionResult::NoInstant => Problem::no_instant(),
         ActionResult::WrongArguments(rule) => Problem::invalid_request("arguments", rule),
         ActionResult::PreconditionFailed => {

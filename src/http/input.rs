@@ -51,7 +51,7 @@ impl Fields {
     /// Removes a whole number of 64 bits, which must be given.
     pub(super) fn take_integer(&mut self, name: &'static str) -> Result<i64, Problem> {
         serde_json::from_str(self.take(name)?.get())
-            .map_err(|_| Problem::must(name, "be a whole number of 64 bits, such as 2 or -2"))
+            .map_err(|_| Problem::must(name, "be a whole number of 64 bits, such as 2"))
     }
 
     /// Removes a string; `None` if it is not given.

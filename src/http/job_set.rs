@@ -58,7 +58,7 @@ impl Api {
         let author = Author { token: asked.call.actor.as_deref(), request_id };
         match self.jobs.apply(asked.deadline, set, author)? {
             SetResult::Applied(difference) => {
-                let Difference { created, changed, deleted, unchanged, dry_run } = &difference;
+                let Difference { created, changed, deleted, unchanged, dry_run, .. } = &difference;
                 let [created, changed, deleted] = [created.len(), changed.len(), deleted.len()];
                 info!(
                     "event=jobs_applied request_id={request_id}{by} created={created} \

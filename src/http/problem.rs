@@ -93,7 +93,9 @@ impl Problem {
     }
 
     pub(super) fn no_instant() -> Problem {
-        Problem::invalid_request("schedule", "`schedule` names no instant from now on")
+        let rule = "`schedule` names no instant from now on; a job that was to run once needs a \
+                    new one to run again";
+        Problem::invalid_request("schedule", rule)
     }
 
     pub(super) fn malformed_length() -> Problem {
@@ -226,8 +228,8 @@ problems! {
         "the job {name:?} is running, and so is another job of that group; change its group once \
          one of them has ended";
     job_not_running(name: &str, run_id: i64) => 409 "job_not_running",
-        "the run {run_id} of the job {name:?} does not go on";
-    job_paused(name: &str) => 409 "job_paused", "the job {name:?} is paused; enable it first";
+        "the run {run_id} is not open, or is not one of the job {name:?}";
+    job_paused(detail: String) => 409 "job_paused", "{detail}";
     precondition_failed(detail: &str) => 412 "precondition_failed", "{detail}";
     body_too_large(bytes_max: usize) => 413 "body_too_large",
         "a body may have at most {bytes_max} bytes";

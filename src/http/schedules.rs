@@ -72,17 +72,18 @@ impl Api {
         let JobsHealth { enabled, paused, unhealthy, first } = self.jobs.health(asked.deadline)?;
         match unhealthy {
             0 => Ok(Reply::json(200, &JobsAreWell { ok: true, enabled, paused })),
-            _ => Err(Problem::jobs_unhealthy(sentence(unhealthy, &first), first).into()),
+            _ => Err(Problem::jobs_unhealthy(sentence(unhealthy, &first, paused), first).into()),
         }
     }
 }
 
 /// `2 jobs should be looked at: hourly (late), nightly (failing)`.
-fn sentence(count: i64, first: &[UnhealthyJob]) -> String {
+fn sentence(count: i64, first: &[UnhealthyJob], paused: bool) -> String {
     let named = first.iter().take(NAMED_MAX);
     let named = named.map(|UnhealthyJob { name, reason }| format!("{name} ({reason})"));
     let names = named.collect::<Vec<String>>().join(", ");
     let jobs = if count == 1 { "job" } else { "jobs" };
     let more = if count > NAMED_MAX as i64 { ", …" } else { "" };
-    format!("{count} {jobs} should be looked at: {names}{more}")
+    let paused = if paused { "; everything is paused" } else { "" };
+    format!("{count} {jobs} should be looked at: {names}{more}{paused}")
 }

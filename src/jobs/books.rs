@@ -76,7 +76,7 @@ insert into daily_totals (day, users, balance, taken_at)
 select (now() at time zone 'UTC')::date, count(*), coalesce(sum(balance), 0), now() from users
 on conflict (day) do update
 set users = excluded.users, balance = excluded.balance, taken_at = excluded.taken_at
-returning format('%s: %s users with %s in all', day, users, balance)";
+returning format('users on %s: %s, with %s in all', day, users, balance)";
 
 const LARGEST: &str = "\
 with page as (
@@ -151,12 +151,12 @@ pub(super) fn reconcile(pace: &Pace<'_>) -> Result<String, Failure> {
     }
     let Reconciled { users, wrong, first_wrong, .. } = at;
     match first_wrong {
-        None => Ok(format!("{users} balances are the sums of their changes{went_on}")),
+        None => Ok(format!("balances that are the sums of their changes: {users}{went_on}")),
         Some(first) => fail(
             pace,
             format!(
-                "{wrong} of {users} balances are not the sums of their changes; the first is user \
-                 {first}'s{went_on}"
+                "balances that are not the sums of their changes: {wrong} of {users}; the first is \
+                 user {first}'s{went_on}"
             ),
         ),
     }
@@ -217,12 +217,12 @@ pub(super) fn audit(pace: &Pace<'_>) -> Result<String, Failure> {
     }
     let Audited { changes, wrong, before_wrong, .. } = at;
     match before_wrong {
-        None => Ok(format!("{changes} changes follow from one another{went_on}")),
+        None => Ok(format!("changes that follow from one another: {changes}{went_on}")),
         Some((user_id, number)) => fail(
             pace,
             format!(
-                "{wrong} of {changes} changes do not follow from the one before; the first comes \
-                 after user {user_id}, change {number}{went_on}"
+                "changes that do not follow from the one before: {wrong} of {changes}; the first \
+                 comes after user {user_id}, change {number}{went_on}"
             ),
         ),
     }

@@ -86,7 +86,7 @@ pub(super) fn idempotency_keys(pace: &Pace<'_>) -> Result<String, Failure> {
     let gone = in_steps(pace, KEYS, &[&ROWS_A_STEP])?;
     let gone = gone + in_steps(pace, CREATION_KEYS, &[&ROWS_A_STEP])?;
     let gone = gone + in_steps(pace, SET_KEYS, &[&ROWS_A_STEP])?;
-    Ok(format!("{gone} keys older than 24 hours deleted"))
+    Ok(format!("keys older than 24 hours that were deleted: {gone}"))
 }
 
 /// Deletes runs that ended more than `days` days ago, except each job's last one, and what people
@@ -104,7 +104,7 @@ pub(super) fn runs(pace: &Pace<'_>, days: u32) -> Result<String, Failure> {
         }
     }
     in_steps(pace, JOB_CHANGES, &[&ROWS_A_STEP, &days])?;
-    Ok(format!("{gone} runs older than {days} days deleted"))
+    Ok(format!("runs older than {days} days that were deleted: {gone}"))
 }
 
 fn in_steps(pace: &Pace<'_>, sql: &'static str, params: Params<'_>) -> Result<i64, Failure> {

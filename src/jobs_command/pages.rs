@@ -8,7 +8,7 @@ const WIDTH: usize = 80;
 /// The most of them that a server's name gets; the job's name gets what is left.
 const SERVER_WIDTH: usize = 20;
 /// What `show` says of a job, where it is set: the word for it, and its place in the document.
-const SHOWN: [(&str, &str); 32] = [
+const SHOWN: [(&str, &str); 35] = [
     ("job", "/name"),
     ("description", "/description"),
     ("owner", "/owner"),
@@ -23,8 +23,11 @@ const SHOWN: [(&str, &str); 32] = [
     ("catch up", "/catchUp"),
     ("group", "/group"),
     ("state", "/state"),
+    ("waits for", "/waitsFor/reason"),
+    ("  job", "/waitsFor/job"),
     ("failing", "/failing"),
     ("overdue", "/overdue"),
+    ("stop requested", "/stopRequested"),
     ("next run", "/nextRunAt"),
     ("attempt", "/attempt"),
     ("next attempt", "/nextAttemptAt"),
@@ -101,9 +104,10 @@ fn cut(text: &str, width: usize) -> String {
     }
 }
 
-/// What is set of a job, a line each.
-pub(super) fn show(job: &Value) -> String {
-    let lines = SHOWN.iter().filter_map(|(word, place)| {
+/// What is set of a job below this place of its document, a line each.
+pub(super) fn show(job: &Value, below: &str) -> String {
+    let shown = SHOWN.iter().filter(|(_, place)| place.starts_with(below));
+    let lines = shown.filter_map(|(word, place)| {
         let value = job.pointer(place).filter(|value| !value.is_null())?;
         Some(format!("{word:<22}{}\n", plain(value)))
     });
@@ -119,24 +123,38 @@ fn plain(value: &Value) -> String {
 
 /// What a set of jobs has changed, or would: a line for each job, and the counts.
 pub(super) fn applied(document: &Value) -> String {
+    let list = |field: &str| document[field].as_array().cloned().unwrap_or_default();
+    let (created, changed, deleted) = (list("created"), list("changed"), list("deleted"));
     let would = if document["dryRun"] == true { "would be " } else { "" };
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let (mut text, mut counts) = (String::new(), String::new());
-    for what in ["created", "changed", "deleted"] {
-        let jobs = list(&document[what]);
-        counts.push_str(&format!("{} {what}, ", jobs.len()));
-        for job in jobs {
-            let line = match job.get("fields") {
-                Some(fields) => {
-                    let fields: Vec<String> = list(fields).iter().map(plain).collect();
-                    format!("{}: {}", plain(&job["name"]), fields.join(", "))
-                }
-                None => plain(&job),
-            };
-            text.push_str(&format!("{would}{what}: {line}\n"));
-        }
+    let mut text = String::new();
+    for name in &created {
+        text.push_str(&format!("{would}created: {}\n", plain(name)));
     }
-    format!("{text}{would}{counts}{} unchanged\n", document["unchanged"])
+    for job in &changed {
+        let fields: Vec<String> = list_of(&job["fields"]);
+        text.push_str(&format!("{would}changed: {}: {}\n", plain(&job["name"]), fields.join(", ")));
+    }
+    for name in &deleted {
+        text.push_str(&format!("{would}deleted: {}\n", plain(name)));
+    }
+    let counts = [created.len(), changed.len(), deleted.len()];
+    let [created, changed, deleted] = counts;
+    let unchanged = &document["unchanged"];
+    text.push_str(&format!(
+        "{would}{created} created, {changed} changed, {deleted} deleted, {unchanged} unchanged\n"
+    ));
+    text
+}
+
+/// Why a set that was tried would be refused; none if it would not.
+pub(super) fn hindrance(document: &Value) -> Option<String> {
+    let running = list_of(&document["running"]).join(", ");
+    let why = "it would be refused now, since of the jobs to delete these run";
+    (!running.is_empty()).then(|| format!("{why}: {running}"))
+}
+
+fn list_of(values: &Value) -> Vec<String> {
+    values.as_array().into_iter().flatten().map(plain).collect()
 }
 
 #[cfg(test)]
@@ -195,7 +213,7 @@ last run              7
   outcome             failed
   detail              a?[2J?b
 ";
-        assert_eq!(show(&job), text);
+        assert_eq!(show(&job, ""), text);
     }
 
     #[test]

@@ -8,56 +8,62 @@ pub(super) struct Usage {
     more: &'static str,
 }
 
+const fn usage(
+    name: &'static str,
+    words: &'static str,
+    meaning: &'static str,
+    more: &'static str,
+) -> Usage {
+    Usage { name, words, meaning, more }
+}
+
 pub(super) const USAGES: [Usage; 7] = [
-    Usage {
-        name: "list",
-        words: "[--json]",
-        meaning: "every job: its state, where it runs, since when, and when it is due next",
-        more: "Long names are cut so that a line fits 80 characters. --json prints the whole \
-               document.",
-    },
-    Usage {
-        name: "show",
-        words: "NAME [--json]",
-        meaning: "one job: its settings, its run and its last run",
-        more: "What is not set is left out. --json prints the whole document.",
-    },
-    Usage {
-        name: "run",
-        words: "NAME",
-        meaning: "make a job due now; the grid of its schedule stays",
-        more: "Refused while it runs, and while it is paused.",
-    },
-    Usage {
-        name: "stop",
-        words: "NAME [RUN]",
-        meaning: "stop the run of a job, wherever it is; the next slot is run",
-        more: "RUN is a run's id. With it nothing but that run is stopped, even if another has \
-               begun.",
-    },
-    Usage {
-        name: "pause",
-        words: "[NAME] [--reason TEXT] [--until INSTANT]",
-        meaning: "pause one job, or without a name all: what runs goes on, nothing else begins",
-        more: "--reason and --until are for all jobs alone. INSTANT is like \
-               2027-01-31T22:00:00Z.",
-    },
-    Usage {
-        name: "resume",
-        words: "[NAME]",
-        meaning: "end the pause of one job, or without a name that of all",
-        more: "A job that was paused by itself stays so when the pause of all ends.",
-    },
-    Usage {
-        name: "apply",
-        words: "-f FILE [--dry-run] [--prune]",
-        meaning: "make the jobs as a file says, all or none",
-        more: "\
-            The file is JSON: {\"jobs\": [{\"name\", \"function\", \"schedule\", ...}]}; - is the\n\
-            standard input. What it does not say of a job gets its default, except that `enabled`\n\
-            stays as it is. --dry-run says what would change. --prune deletes the jobs that the\n\
-            file lacks; if one of them runs, nothing is changed.",
-    },
+    usage(
+        "list",
+        "[--json]",
+        "every job: its state, where it runs, since when, and when it is due next",
+        "Long names are cut so that a line fits 80 characters. --json prints the whole document.",
+    ),
+    usage(
+        "show",
+        "NAME [--json]",
+        "one job: its settings, its run and its last run",
+        "What is not set is left out. --json prints the whole document.",
+    ),
+    usage(
+        "run",
+        "NAME",
+        "make a job due now; the grid of its schedule stays",
+        "Refused while it runs, and while it is paused.",
+    ),
+    usage(
+        "stop",
+        "NAME [RUN]",
+        "stop the run of a job, wherever it is; the next slot is run",
+        "RUN is a run's id. With it nothing but that run is stopped, even if another has begun.",
+    ),
+    usage(
+        "pause",
+        "NAME | --all [--reason TEXT] [--until INSTANT]",
+        "pause one job, or all: what runs goes on, nothing else begins",
+        "--reason and --until are for all jobs alone. INSTANT is like 2027-01-31T22:00:00Z.",
+    ),
+    usage(
+        "resume",
+        "NAME | --all",
+        "end the pause of one job, or that of all",
+        "A job that was paused by itself stays so when the pause of all ends.",
+    ),
+    usage(
+        "apply",
+        "-f FILE [--dry-run] [--prune]",
+        "make the jobs as a file says, all or none",
+        "The file is JSON: {\"jobs\": [{\"name\", \"function\", \"schedule\", ...}]}; - is the\n\
+         standard input. What it does not say of a job gets its default, except that `enabled`\n\
+         stays as it is. --prune deletes the jobs that the file lacks; if one of them runs,\n\
+         nothing is changed. --dry-run says what would change, and ends with 1 if it would be\n\
+         refused.",
+    ),
 ];
 
 const ENVIRONMENT: &str = "\

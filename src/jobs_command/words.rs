@@ -68,7 +68,7 @@ impl<'a> Words<'a> {
             };
             let value = match option {
                 "--reason" | "--until" | "-f" | "--file" => value.or_else(|| words.next()),
-                "--json" | "--dry-run" | "--prune" if value.is_none() => Some(""),
+                "--all" | "--json" | "--dry-run" | "--prune" if value.is_none() => Some(""),
                 "--token" => return Err("a token is given as BALANCED_TOKEN only".to_owned()),
                 _ if word.starts_with('-') && word != "-" => {
                     return Err(format!("there is no option `{word}`"));
@@ -95,11 +95,13 @@ impl<'a> Words<'a> {
 
     /// Refuses options of other commands, and words that are too many.
     fn check(self, command: &str) -> Result<Words<'a>, String> {
+        let is_for_all = self.options.iter().any(|(option, _)| *option == "--all");
         let (most, options): (usize, &[&str]) = match command {
             "list" => (0, &["--json"]),
             "show" => (1, &["--json"]),
             "stop" => (2, &[]),
-            "pause" if self.plain.is_empty() => (0, &["--reason", "--until"]),
+            "pause" if is_for_all => (0, &["--all", "--reason", "--until"]),
+            "resume" if is_for_all => (0, &["--all"]),
             "apply" => (0, &["-f", "--dry-run", "--prune"]),
             _ => (1, &[]),
         };
@@ -113,8 +115,7 @@ impl<'a> Words<'a> {
     }
 
     fn order(&mut self, command: &str) -> Result<Order, String> {
-        let is_for_all = ["list", "apply"].contains(&command)
-            || (["pause", "resume"].contains(&command) && self.plain.is_empty());
+        let is_for_all = ["list", "apply"].contains(&command) || self.take("--all").is_some();
         let name = if is_for_all { String::new() } else { self.name()? };
         Ok(match command {
             "list" => Order::List { json: self.take("--json").is_some() },
@@ -171,15 +172,15 @@ mod tests {
             ("run a", Order::Run { name: name() }),
             ("stop a", Order::Stop { name: name(), run: None }),
             ("stop a 12", Order::Stop { name: name(), run: Some(12) }),
-            ("pause", Order::Pause { reason: NO_REASON.to_owned(), until: None }),
+            ("pause --all", Order::Pause { reason: NO_REASON.to_owned(), until: None }),
             (
-                "pause --until=2027-01-31T23:00:00+01:00 --reason deploy",
+                "pause --until=2027-01-31T23:00:00+01:00 --reason deploy --all",
                 Order::Pause {
                     reason: "deploy".to_owned(),
                     until: Some("2027-01-31T22:00:00.000000Z".to_owned()),
                 },
             ),
-            ("resume", Order::Resume),
+            ("resume --all", Order::Resume),
             ("pause a", Order::Enable { name: name(), enabled: false }),
             ("resume a", Order::Enable { name: name(), enabled: true }),
             ("apply -f x", Order::Apply { file: "x".to_owned(), dry_run: false, prune: false }),
@@ -208,7 +209,12 @@ mod tests {
             ("stop a b", "RUN is a run's id"),
             ("stop a 0", "RUN is a run's id"),
             ("pause a --reason x", "`--reason` does not belong here"),
-            ("pause --until tomorrow", "INSTANT is like"),
+            ("pause", "give the job's name: balanced jobs pause NAME | --all"),
+            ("resume", "give the job's name: balanced jobs resume NAME | --all"),
+            ("pause a --all", "`a` is one word too many"),
+            ("run --all", "`--all` does not belong here"),
+            ("pause --reason x", "`--reason` does not belong here"),
+            ("pause --all --until tomorrow", "INSTANT is like"),
             ("pause --reason", "`--reason` needs a value"),
             ("apply", "give a file by -f: balanced jobs apply -f FILE [--dry-run] [--prune]"),
             ("apply x", "`x` is one word too many"),

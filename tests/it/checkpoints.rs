@@ -256,7 +256,7 @@ fn a_reconciliation_that_is_drained_goes_on_within_a_users_sum_and_lasts_its_lea
     database.wait_for("it has ended", SOON * 2, 2, ENDED);
     assert_eq!(database.outcomes("reconcile-balances"), ["cancelled on a", "succeeded on b"]);
     let detail = database.text("select detail from cron_runs where server = 'b'");
-    let right = "1 balances are the sums of their changes; this run went on after user 1";
+    let right = "balances that are the sums of their changes: 1; this run went on after user 1";
     assert_eq!(detail, right);
     let least = "select count(*) from cron_runs where server = 'b' \
                  and finished_at - started_at >= interval '4 seconds'";
@@ -290,8 +290,8 @@ fn an_audit_that_is_killed_half_way_does_not_begin_anew() {
     assert_eq!(
         database.text(&format!("select outcome || ': ' || detail {last}")),
         format!(
-            "succeeded: {} changes follow from one another; this run went on after user 1, change \
-             {kept}",
+            "succeeded: changes that follow from one another: {}; this run went on after user 1, \
+             change {kept}",
             CHANGES + 1
         )
     );

@@ -60,6 +60,10 @@ fn every_change_tells_by_whom_and_from_what_to_what() {
 
     let (list, next) = changes(replicas[0].addr, "");
     assert_eq!((&list, &next), (&changes(replicas[1].addr, "").0, &Value::Null));
+    let raw = get(replicas[0].addr, &format!("{JOB}/changes")).body;
+    let first =
+        r#""before":{"function":"count-primes","arguments":{"below":9},"schedule":"every 5m","#;
+    assert!(String::from_utf8(raw).unwrap().contains(first), "written as settings are elsewhere");
     let of = |name: &str| -> Vec<Value> { list.iter().map(|row| row[name].clone()).collect() };
     assert_eq!(of("by"), [json!("bob"), json!("ada"), json!("bob"), json!("ada")]);
     assert_eq!(of("requestId"), [json!("r9"), json!("r4"), json!("r2"), json!("r1")]);

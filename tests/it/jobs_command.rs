@@ -8,6 +8,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::https::Certificate;
+use crate::job_sets::File;
 use crate::support::{
     Door, Local, LocalOptions, Postgres, Scheduler, endless, get, only, options, until,
 };
@@ -70,6 +71,8 @@ fn asked(words: &[&str], status: &str, body: &str) -> (String, (Option<i32>, Str
 #[test]
 fn each_command_is_one_request_with_the_token() {
     let body = json!({"jobs": [], "now": "", "state": "running", "unchanged": 0}).to_string();
+    let file = File::of("empty", &json!([]));
+    let apply = format!("apply --dry-run -f {}", file.0.display());
     let at = r#"{"reason":"deploy","until":"2027-01-31T22:00:00.000000Z"}"#;
     for (line, head, sent, told) in [
         ("list", "GET /api/cron/jobs", "", "JOB  STATE"),
@@ -82,18 +85,18 @@ fn each_command_is_one_request_with_the_token() {
             "run 7 of a is told to stop\n",
         ),
         (
-            "pause --reason deploy --until 2027-01-31T22:00:00Z",
+            "pause --all --reason deploy --until 2027-01-31T22:00:00Z",
             "POST /api/cron/pause",
             at,
-            "all jobs are paused until 2027-01-31T22:00:00.000000Z; what runs goes on\n",
+            "all jobs are paused until 2027-01-31T22:00:00.000000Z; what runs goes on; to end it: ",
         ),
-        ("resume", "POST /api/cron/resume", "", "the pause of all jobs has ended\n"),
+        ("resume --all", "POST /api/cron/resume", "", "the pause of all jobs has ended\n"),
         ("pause a", "PATCH /api/cron/jobs/a", r#"{"enabled":false}"#, "a is paused\n"),
         ("resume a", "PATCH /api/cron/jobs/a", r#"{"enabled":true}"#, "a is enabled\n"),
         (
-            "apply -f - --dry-run",
+            &apply,
             "PUT /api/cron/jobs?dryRun=true&prune=false",
-            "",
+            r#"{"jobs":[]}"#,
             "0 created, 0 changed, 0 deleted, 0 unchanged\n",
         ),
     ] {
@@ -130,6 +133,9 @@ fn a_refusal_is_one_line_and_ends_with_1_whatever_refuses() {
     let (code, _, err) = run(closed, &["apply", "-f", "/nowhere.json"]);
     assert_eq!(code, Some(1));
     assert!(err.starts_with("balanced: /nowhere.json: No such file"), "{err}");
+    let (code, _, err) = run(closed, &["apply", "-f", "/dev/null"]);
+    assert_eq!(code, Some(1));
+    assert!(err.starts_with("balanced: /dev/null: it is not JSON: EOF"), "{err}");
 }
 
 #[test]
@@ -182,7 +188,8 @@ fn a_job_is_listed_run_paused_and_resumed_at_a_service_that_asks_for_a_token() {
     assert_eq!(ask(&["resume", "endless"]).0, Some(0));
     assert_eq!(seen()["state"], "waiting");
     let _scheduler = Scheduler::start(database.url(), &options("a"), only("endless", endless));
-    assert_eq!(ask(&["run", "endless"]).1, "endless is due\n");
+    let told = ask(&["run", "endless"]).1;
+    assert_eq!(told, "endless is due\nwaits for             function\n", "not of this replica");
     until("it runs", Duration::from_secs(20), || seen()["state"] == "running");
 
     let (code, list, _) = ask(&["list"]);

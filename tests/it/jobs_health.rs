@@ -99,7 +99,7 @@ fn every_reason_is_told_of_every_enabled_job_and_of_no_other() {
 }
 
 #[test]
-fn a_run_that_takes_too_long_is_told_of_even_while_everything_is_paused() {
+fn while_everything_is_paused_no_job_is_late_and_what_else_is_wrong_is_told() {
     let (database, replicas) = two_replicas();
     for job in ["long", "late"] {
         database.add_job_calling(job, "endless", "every 1h");
@@ -122,6 +122,12 @@ fn a_run_that_takes_too_long_is_told_of_even_while_everything_is_paused() {
     };
     pause_until(None);
     assert_eq!(told(&replicas), "long overdue");
+    add_run(&database, "late", "failed");
+    assert_eq!(told(&replicas), "late failing, long overdue", "not late for the pause");
+    let detail = get(replicas[0].addr, "/health/jobs").json()["detail"].clone();
+    let all = "2 jobs should be looked at: late (failing), long (overdue); everything is paused";
+    assert_eq!(detail, all);
+    add_run(&database, "late", "succeeded");
     let other = "update cron_runs set max_seconds = null";
     database.connect().batch_execute(other).unwrap();
     assert_eq!(

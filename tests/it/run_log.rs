@@ -204,7 +204,7 @@ fn lines_go_with_their_runs() {
         jobs::functions(FunctionOptions { least: Duration::ZERO, run_history_days: 14 });
     let _replica = Scheduler::start(database.url(), &options("a"), functions);
     let pruned = "select count(*) from cron_runs where outcome = 'succeeded' and server = 'a' \
-                  and detail = '1499 runs older than 14 days deleted'";
+                  and detail = 'runs older than 14 days that were deleted: 1499'";
     database.wait_for("it has pruned", SOON, 1, pruned);
     assert_eq!(database.number(old), 0);
     let orphans = "select count(*) from cron_run_lines \

@@ -59,7 +59,7 @@ fn the_ten_jobs_are_listed_with_every_field() {
     let fields = "name function functionKnown arguments schedule enabled description owner \
                   maxSeconds retries retryAfterSeconds startWithinSeconds catchUp group state \
                   server runId scheduledAt startedAt elapsedSeconds progress nextRunAt attempt \
-                  nextAttemptAt failing overdue lastSeenAt lastRun";
+                  nextAttemptAt failing overdue stopRequested waitsFor lastSeenAt lastRun";
     for job in jobs {
         let job = job.as_object().unwrap();
         assert_eq!(job.len(), fields.split_whitespace().count());

@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 use postgres::Row;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::Jobs;
+use super::settings::Settings;
 use crate::cron::name::Name;
 use crate::db::{Deadline, Error};
 use crate::timestamp;
@@ -24,10 +24,10 @@ pub struct JobChange {
     pub by: Option<String>,
     /// The id of the request; none where the job was disabled after the last slot of its schedule.
     pub request_id: Option<String>,
-    /// The settings before, as [`super::settings::Settings`] are written.
-    pub before: Option<Box<RawValue>>,
+    /// The settings before.
+    pub before: Option<Settings>,
     /// The settings after.
-    pub after: Option<Box<RawValue>>,
+    pub after: Option<Settings>,
 }
 
 /// Reads a page of changes, and one more if another page follows. A row without an id says that
@@ -66,13 +66,13 @@ impl Jobs {
 }
 
 fn change(row: &Row) -> Option<JobChange> {
-    let json = |text: Option<String>| text.and_then(|text| RawValue::from_string(text).ok());
+    let settings = |text: Option<&str>| text.and_then(|text| serde_json::from_str(text).ok());
     Some(JobChange {
         id: row.get::<_, Option<_>>("id")?,
         at: row.get("changed_at"),
         by: row.get("changed_by"),
         request_id: row.get("request_id"),
-        before: json(row.get("before")),
-        after: json(row.get("after")),
+        before: settings(row.get("before")),
+        after: settings(row.get("after")),
     })
 }

@@ -46,6 +46,8 @@ pub struct Difference {
     pub deleted: Vec<String>,
     /// How many jobs of the set were as it says, and were not touched.
     pub unchanged: usize,
+    /// Of a set that was only tried: those of `deleted` that run, so that it would be refused.
+    pub running: Vec<String>,
 }
 
 /// A job that a set has changed.
@@ -193,7 +195,7 @@ struct Apply<'a> {
 
 impl Apply<'_> {
     /// Creates first: that locks nothing which anybody has to wait for.
-    fn all(&mut self, session: &mut Session, plan: Plan<'_>, now: DateTime<Utc>) -> Tried {
+    fn all(&mut self, session: &mut Session, mut plan: Plan<'_>, now: DateTime<Utc>) -> Tried {
         let refused = |name: &str, place, why| {
             Ok(Some(SetResult::Refused { name: name.to_owned(), place, why }))
         };
@@ -217,6 +219,9 @@ impl Apply<'_> {
         for (name, row) in plan.deleted {
             match self.delete(session, name, row.get("settings_tag"))? {
                 Some(ActionResult::Deleted) => {}
+                Some(_) if plan.difference.dry_run => {
+                    plan.difference.running.push(name.to_owned());
+                }
                 Some(why) => return refused(name, None, why),
                 None => return Ok(None),
             }
