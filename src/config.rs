@@ -24,7 +24,7 @@ pub use help::help;
 pub use origin::Origin;
 pub use password::Passwords;
 pub use setting::{SETTINGS, Setting};
-pub use tokens::{Scope, Token, Tokens, new_token};
+pub use tokens::{Scope, Token, Tokens, new_token, read_text};
 
 /// All settings of a replica.
 #[derive(Clone)]

@@ -74,7 +74,7 @@ use log::{info, warn};
 
 pub use function::{Context, Failure};
 pub use functions::{Function, Functions};
-pub use history::{Filter, FinishedRun};
+pub use history::Filter;
 pub use job::set::{ChangedJob, Difference, JobSet, SetResult};
 pub use job::settings::{Arguments, CatchUp, Settings, SettingsChange};
 pub use job::{Action, ActionResult, Author, JobChange, Jobs};
@@ -84,7 +84,7 @@ pub use name::{Name, NameFault};
 pub use next::Upcoming;
 pub use pause::{NewPause, Pause};
 pub use precondition::Precondition;
-pub use run::{Log, Run, RunLine};
+pub use run::{Log, RecordedRun, Run, RunLine};
 pub use schedule::{InvalidSchedule, Schedule, zones_in_use};
 pub use status::{Counts, Job, JobFilter, LastRun, STATES, Status, Tries, WaitsFor};
 pub use unhealthy::{JobsHealth, UNHEALTHY_MAX, UnhealthyJob};

@@ -33,8 +33,19 @@ pub use limits::Limits;
 pub use observed::{Observed, Oldest};
 pub use probe::Probe;
 use session::Opening;
-pub use session::{Manager, Session};
+pub use session::{Manager, Params, Session};
 pub use target::Target;
+
+/// What the database has answered, or the driver's error.
+pub type Answer<T> = Result<T, postgres::Error>;
+
+/// Makes a value of a row: of the columns that have the names of fields, and of what else is given.
+macro_rules! from_row {
+    ($row:expr => $type:ident { $($field:ident),+ $(; $($other:tt)+)? }) => {
+        $type { $($field: $row.get(stringify!($field)),)+ $($($other)+)? }
+    };
+}
+pub(crate) use from_row;
 
 /// How long a thread waits for a connection before it looks at its deadline and the health again.
 const SLICE: Duration = Duration::from_millis(100);
@@ -142,7 +153,7 @@ impl Db {
     pub fn run<T>(
         &self,
         deadline: &Deadline,
-        work: impl FnMut(&mut Session) -> Result<T, postgres::Error>,
+        work: impl FnMut(&mut Session) -> Answer<T>,
     ) -> Result<T, Error> {
         self.connection(deadline)?.run(deadline, work)
     }
@@ -212,7 +223,7 @@ impl Connection<'_> {
     pub fn run<T>(
         &mut self,
         deadline: &Deadline,
-        mut work: impl FnMut(&mut Session) -> Result<T, postgres::Error>,
+        mut work: impl FnMut(&mut Session) -> Answer<T>,
     ) -> Result<T, Error> {
         let mut refusals = 0;
         loop {

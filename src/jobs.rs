@@ -49,6 +49,8 @@ pub fn functions(options: FunctionOptions) -> Functions {
         .with("estimate-pi", paced(least, samples::estimate_pi))
 }
 
+type Params<'a> = &'a [&'a (dyn postgres::types::ToSql + Sync)];
+
 /// A run and the least time it takes.
 struct Pace<'a> {
     context: &'a Context,

@@ -6,9 +6,10 @@ mod usage;
 mod words;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
+use balanced::config::read_text;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
@@ -115,15 +116,10 @@ fn whole(document: &Value) -> String {
 }
 
 fn read_file(file: &str) -> io::Result<String> {
-    let mut text = String::new();
-    let most = FILE_BYTES_MAX + 1;
-    match file {
-        "-" => io::stdin().take(most).read_to_string(&mut text)?,
-        _ => File::open(file)?.take(most).read_to_string(&mut text)?,
+    let text = match file {
+        "-" => read_text(io::stdin(), FILE_BYTES_MAX)?,
+        _ => read_text(File::open(file)?, FILE_BYTES_MAX)?,
     };
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
-    }
     // The service would speak of a body, which nobody sees here.
     serde_json::from_str::<IgnoredAny>(text.trim_start_matches('\u{feff}'))
         .map_err(|error| io::Error::other(format!("it is not JSON: {error}")))?;

@@ -54,9 +54,7 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let Err(reason) = result else {
-        return ExitCode::SUCCESS;
-    };
+    let Err(reason) = result else { return ExitCode::SUCCESS };
     eprintln!("balanced: {reason}");
     ExitCode::from(if reason.is::<Faults>() { USAGE } else { 1 })
 }
@@ -118,10 +116,7 @@ fn serve() -> Result<(), Failure> {
         Err(fault) => return Err(fault.into()),
     };
     drain(&config, server, cron);
-    match shutdown.has_failed() {
-        true => Err("it could not go on; the log says why".into()),
-        false => Ok(()),
-    }
+    if shutdown.has_failed() { Err("it could not go on; the log says why".into()) } else { Ok(()) }
 }
 
 fn target(config: &Config) -> Result<Target, Failure> {

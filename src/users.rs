@@ -4,7 +4,7 @@ use postgres::error::SqlState;
 use serde::Serialize;
 
 use crate::balance::IdempotencyKey;
-use crate::db::{Db, Deadline, Error, Session};
+use crate::db::{Answer, Db, Deadline, Error, Session, from_row};
 
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -135,11 +135,7 @@ pub fn create(
     })
 }
 
-fn create_once(
-    session: &mut Session,
-    new: &NewUser,
-    actor: Option<&str>,
-) -> Result<Creation, postgres::Error> {
+fn create_once(session: &mut Session, new: &NewUser, actor: Option<&str>) -> Answer<Creation> {
     let NewUser { balance, external_id, key } = new;
     let key = key.as_ref().map(IdempotencyKey::as_str);
     let row = session.query_one(CREATE_ONCE, &[balance, &actor, external_id, &key])?;
@@ -179,9 +175,5 @@ pub fn list(db: &Db, deadline: &Deadline, selection: &Selection) -> Result<Vec<U
 }
 
 fn user(row: &postgres::Row) -> User {
-    User {
-        user_id: row.get("id"),
-        balance: row.get("balance"),
-        external_id: row.get("external_id"),
-    }
+    from_row!(row => User { balance, external_id; user_id: row.get("id") })
 }

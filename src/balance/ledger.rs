@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use postgres::Row;
 use serde::Serialize;
 
-use crate::db::{Db, Deadline, Error, Session};
+use crate::db::{Answer, Db, Deadline, Error, Session, from_row};
 use crate::timestamp;
 
 /// One row of the ledger: a change that was applied.
@@ -191,11 +191,7 @@ pub fn list(
 
 /// The number of the last change before an instant; 0 if there is none. The driver cuts an instant
 /// off after the microseconds, which are all that the database knows.
-fn find_before(
-    session: &mut Session,
-    user_id: i64,
-    instant: DateTime<Utc>,
-) -> Result<Option<i64>, postgres::Error> {
+fn find_before(session: &mut Session, user_id: i64, instant: DateTime<Utc>) -> Answer<Option<i64>> {
     let just_before = instant - TimeDelta::nanoseconds(1);
     let row = session.query_opt(FIND, &[&user_id, &just_before])?;
     Ok(row.map(|row| row.get("number")))
@@ -209,15 +205,10 @@ fn page(rows: &[Row], limit: i64) -> RecordedChanges {
 }
 
 fn change(row: &Row) -> Option<RecordedChange> {
-    Some(RecordedChange {
-        number: row.get::<_, Option<i64>>("number")?,
-        amount: row.get("amount"),
-        balance_after: row.get("balance_after"),
-        reference: row.get("reference"),
-        set_id: row.get("set_id"),
-        created_at: row.get("created_at"),
-        actor: row.get("actor"),
-    })
+    let number = row.get::<_, Option<i64>>("number")?;
+    Some(from_row!(row => RecordedChange {
+        amount, balance_after, reference, set_id, created_at, actor; number
+    }))
 }
 
 /// Reads what a user's balance is, or was.

@@ -55,9 +55,7 @@ impl Passwords {
 
 /// The text of the file, or why it is not used. A file that does not exist counts as empty.
 fn read(file: &str) -> Result<Vec<u8>, String> {
-    let Ok(about) = fs::metadata(file) else {
-        return Ok(Vec::new());
-    };
+    let Ok(about) = fs::metadata(file) else { return Ok(Vec::new()) };
     if !about.is_file() {
         return Err("it is not a plain file".to_owned());
     }

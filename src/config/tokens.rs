@@ -146,8 +146,10 @@ impl Tokens {
     pub fn read_again(&self) -> Result<usize, Faults> {
         let mut known = Vec::from_iter(self.own.clone());
         if let Some(path) = &self.file {
-            let text = read_file(path)
-                .map_err(|error| fault(path.display().to_string(), unreadable(&error)))?;
+            let text = read_file(path).map_err(|error| {
+                let rule = format!("a file of tokens that can be read: {error}");
+                fault(path.display().to_string(), rule)
+            })?;
             read_lines(path, &text, &mut known)?;
         }
         let count = known.len();
@@ -209,21 +211,25 @@ fn read_lines(path: &Path, text: &str, known: &mut Vec<Arc<Token>>) -> Result<()
     if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
 }
 
+/// Reads a text of at most so many bytes.
+///
+/// # Errors
+/// Those of the source; or it has more, or is not UTF-8.
+pub fn read_text(source: impl Read, bytes_max: u64) -> io::Result<String> {
+    let mut text = String::new();
+    source.take(bytes_max + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > bytes_max {
+        true => Err(io::Error::other(format!("it has more than {bytes_max} bytes"))),
+        false => Ok(text),
+    }
+}
+
 fn read_file(path: &Path) -> io::Result<String> {
     // To open a pipe would wait for whoever writes to it.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is no plain file"));
     }
-    let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > FILE_BYTES_MAX {
-        true => Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes"))),
-        false => Ok(text),
-    }
-}
-
-fn unreadable(error: &io::Error) -> String {
-    format!("a file of tokens that can be read: {error}")
+    read_text(File::open(path)?, FILE_BYTES_MAX)
 }
 
 fn fault(value: String, rule: String) -> Faults {

@@ -7,18 +7,9 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use postgres::config::TargetSessionAttrs;
 
-const TAKEN: [&str; 10] = [
-    "client_encoding",
-    "gssencmode",
-    "keepalives_count",
-    "sslcert",
-    "sslkey",
-    "sslmode",
-    "sslrootcert",
-    "sslsni",
-    "target_session_attrs",
-    "tcp_user_timeout",
-];
+const TAKEN: &str = "\
+    client_encoding gssencmode keepalives_count sslcert sslkey sslmode sslrootcert sslsni \
+    target_session_attrs tcp_user_timeout";
 
 const ENCODED: &str = "given without a bare '@', '/' or '?' in its user's name or password, or '@' \
                        in its query: percent-encode it (%40, %2F, %3F)";
@@ -31,6 +22,10 @@ pub(super) struct Words {
     taken: BTreeMap<String, String>,
 }
 
+fn is_taken(key: &str) -> bool {
+    TAKEN.split(' ').any(|taken| taken == key)
+}
+
 /// If the text is no URL, it is a key=value string.
 pub(super) fn is_url(text: &str) -> bool {
     ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
@@ -40,10 +35,7 @@ impl Words {
     /// Takes the options out of a URL or a key=value string. A malformed text is left as it is, for
     /// the driver to refuse; but a URL that two parsers may read differently breaks a rule.
     pub(super) fn take(text: &str) -> Result<Words, String> {
-        match is_url(text) {
-            true => Words::take_from_url(text),
-            false => Ok(Words::take_from_pairs(text)),
-        }
+        if is_url(text) { Words::take_from_url(text) } else { Ok(Words::take_from_pairs(text)) }
     }
 
     fn take_from_url(url: &str) -> Result<Words, String> {
@@ -55,7 +47,7 @@ impl Words {
         let (login, place) = (&url[start..host], &url[host..query]);
         let is_word = |part: &str| {
             let key = part.split_once('=').map(|(key, _)| key);
-            key.is_some_and(|key| key == "password" || TAKEN.contains(&key))
+            key.is_some_and(|key| key == "password" || is_taken(key))
         };
         let holds_words = login.split(['?', '&']).skip(1).any(is_word);
         if holds_words || login.contains('/') || place.contains('@') {
@@ -92,11 +84,10 @@ impl Words {
 
     /// Takes the option if it is one of these; the last of several counts, as in libpq.
     fn accept(&mut self, key: &str, value: String) -> bool {
-        let is_taken = TAKEN.contains(&key);
-        if is_taken {
+        if is_taken(key) {
             self.taken.insert(key.to_owned(), value);
         }
-        is_taken
+        is_taken(key)
     }
 
     pub(super) fn get(&self, word: &str) -> Option<&str> {

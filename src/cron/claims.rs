@@ -152,9 +152,7 @@ impl Claims {
             self.replica.held.list().iter().map(|run| run.claimed.job_id).collect();
         let attempted = Instant::now();
         let claim = |session: &mut _| self.replica.leases.claim(session, handicap, &held, refused);
-        let Some(claimed) = connection.run(claim)? else {
-            return Ok(false);
-        };
+        let Some(claimed) = connection.run(claim)? else { return Ok(false) };
         if let Some(orphan) = &claimed.taken_from {
             self.replica.metrics.runs.takeovers.inc();
             self.replica.metrics.runs.closed(&orphan.job, Outcome::Abandoned.name());
@@ -253,9 +251,7 @@ impl Claims {
     /// has corrected any, so that there may be more; a refused write is tried at the next poll.
     fn mend(&mut self, connection: &mut Dedicated, until: Instant) -> Result<bool, Error> {
         let result = connection.run(|session| Leases::mend(session, until));
-        let Some(mended) = self.unless_refused(result)? else {
-            return Ok(false);
-        };
+        let Some(mended) = self.unless_refused(result)? else { return Ok(false) };
         for (job, seconds) in &mended.jobs {
             info!("event=job_mended job={job} seconds={seconds:.1}");
         }

@@ -11,7 +11,7 @@ use super::functions::Functions;
 use super::job::settings::Arguments;
 use super::lease::{Claimed, End, Leases, Orphan, Outcome};
 use super::running::{Reason, Running};
-use crate::db::{Db, Deadline, Session};
+use crate::db::{Answer, Db, Deadline, Session};
 
 /// Why a function did not complete its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,10 +108,7 @@ impl Context {
     /// # Errors
     /// [`Failure::Cancelled`] as soon as the run is cancelled.
     pub fn wait(&self, time: Duration) -> Result<(), Failure> {
-        match self.running.wait(time) {
-            true => Err(Failure::Cancelled),
-            false => Ok(()),
-        }
+        if self.running.wait(time) { Err(Failure::Cancelled) } else { Ok(()) }
     }
 
     /// Sets how much is done, from 0 to 1. The next renewal of the lease makes it visible.
@@ -134,10 +131,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Failure::Cancelled`], or [`Failure::Failed`] when the database refuses the step.
-    pub fn step<T>(
-        &self,
-        mut work: impl FnMut(&mut Session) -> Result<T, postgres::Error>,
-    ) -> Result<T, Failure> {
+    pub fn step<T>(&self, mut work: impl FnMut(&mut Session) -> Answer<T>) -> Result<T, Failure> {
         let mut told = false;
         loop {
             self.check()?;

@@ -4,44 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use log::warn;
-use serde::Serialize;
 
 use super::job::Jobs;
-use super::status::to_millis;
+use super::run::RecordedRun;
 use crate::db::{Db, Deadline, Error, Session};
 use crate::metrics::Metrics;
-use crate::timestamp;
-
-/// A run that has ended, as the history has it. Its instants are by the database's clock.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FinishedRun {
-    /// Unique. A run that starts later has a larger id.
-    pub run_id: i64,
-    /// The name of the job, which may be deleted by now.
-    pub job: String,
-    /// The name of the function that the run called.
-    pub function: String,
-    /// The name of the replica that ran it; none if the slot was missed.
-    pub server: Option<String>,
-    /// As [`super::Outcome::name`] writes it.
-    pub outcome: String,
-    /// Which try of its slot it was: 1 for the first.
-    pub attempt: i32,
-    /// The slot that the run was for, or the instant at which somebody asked for it.
-    #[serde(serialize_with = "timestamp::as_text")]
-    pub scheduled_at: DateTime<Utc>,
-    /// When a replica claimed the job.
-    #[serde(serialize_with = "timestamp::as_text")]
-    pub started_at: DateTime<Utc>,
-    /// When the end was written, which for an abandoned run may be long after it stopped.
-    #[serde(serialize_with = "timestamp::as_text")]
-    pub finished_at: DateTime<Utc>,
-    /// From `started_at` to `finished_at`, rounded to milliseconds.
-    pub duration_seconds: f64,
-    /// The function's result, or why the run did not succeed.
-    pub detail: Option<String>,
-}
 
 /// Selects runs of the history. All conditions that are given have to hold.
 #[derive(Clone, Debug)]
@@ -66,8 +33,8 @@ pub struct Filter {
 /// than one that started after it, and those above need not be read. One that started a day after
 /// it is looked for, in case the database's clock was set back.
 const HISTORY: &str = "\
-select id, job, function, nullif(server, '') as server, outcome, attempt, scheduled_at, started_at,
-    finished_at, detail,
+select id as run_id, job, function, nullif(server, '') as server, outcome, attempt, scheduled_at,
+    started_at, finished_at, detail,
     greatest(0, extract(epoch from finished_at - started_at))::float8 as seconds
 from cron_runs
 where id < least($1, (
@@ -123,28 +90,12 @@ impl Jobs {
     ///
     /// # Errors
     /// When the database is away, refuses the query, or does not answer by the deadline.
-    pub fn runs(&self, deadline: &Deadline, filter: &Filter) -> Result<Vec<FinishedRun>, Error> {
+    pub fn runs(&self, deadline: &Deadline, filter: &Filter) -> Result<Vec<RecordedRun>, Error> {
         let Filter { job, server, outcome, from, to, before, limit } = filter;
         let before = before.unwrap_or(i64::MAX);
         self.db.run(deadline, |session| {
             let rows = session.query(HISTORY, &[&before, job, server, outcome, limit, from, to])?;
-            Ok(rows.iter().map(run).collect())
+            Ok(rows.iter().map(RecordedRun::of).collect())
         })
-    }
-}
-
-fn run(row: &postgres::Row) -> FinishedRun {
-    FinishedRun {
-        run_id: row.get("id"),
-        job: row.get("job"),
-        function: row.get("function"),
-        server: row.get("server"),
-        outcome: row.get("outcome"),
-        attempt: row.get("attempt"),
-        scheduled_at: row.get("scheduled_at"),
-        started_at: row.get("started_at"),
-        finished_at: row.get("finished_at"),
-        duration_seconds: to_millis(row.get("seconds")),
-        detail: row.get("detail"),
     }
 }

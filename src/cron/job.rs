@@ -14,14 +14,13 @@ use std::thread;
 use std::time::Duration;
 
 use postgres::Row;
-use postgres::types::ToSql;
 
 use super::functions::Functions;
 use super::lease::Orphan;
 use super::name::Name;
 use super::precondition::Precondition;
 use super::schedule::Schedule;
-use crate::db::{Db, Deadline, Error};
+use crate::db::{Db, Deadline, Error, Params};
 use crate::metrics::Metrics;
 pub use changes::JobChange;
 use settings::SettingsChange;
@@ -193,8 +192,7 @@ impl Jobs {
             Action::RunNow => self.unless_running(deadline, RUN_NOW, &[&job, &tags], requested),
             Action::Stop(run_id) => self.stop(deadline, name, *run_id, precondition),
             Action::Delete => {
-                let params: &[&(dyn ToSql + Sync)] =
-                    &[&job, &tags, &author.token, &author.request_id];
+                let params: Params<'_> = &[&job, &tags, &author.token, &author.request_id];
                 self.unless_running(deadline, DELETE, params, |row| self.deleted(name, row))
             }
         }
@@ -206,14 +204,12 @@ impl Jobs {
         &self,
         deadline: &Deadline,
         sql: &'static str,
-        params: &[&(dyn ToSql + Sync)],
+        params: Params<'_>,
         decide: impl FnOnce(&Row) -> ActionResult,
     ) -> Result<ActionResult, Error> {
         loop {
             let row = self.db.run(deadline, |session| session.query_opt(sql, params))?;
-            let Some(row) = row else {
-                return Ok(ActionResult::NotFound);
-            };
+            let Some(row) = row else { return Ok(ActionResult::NotFound) };
             if !row.get::<_, bool>("busy") && !row.get::<_, bool>("running") {
                 return Ok(decide(&row));
             }

@@ -39,7 +39,7 @@ pub(super) use end::{End, Ended, Written};
 pub(super) use start::Start;
 pub(super) use tell::News;
 
-use crate::db::Session;
+use crate::db::{Answer, Session};
 use crate::metrics::Metrics;
 
 /// Writes the leases of one replica.
@@ -104,8 +104,6 @@ with sign as (
 )
 select own.id, is_stopped, renewed.id is not null as renewed
 from own left join renewed on renewed.id = own.id";
-
-type Answer<T> = Result<T, postgres::Error>;
 
 impl Leases {
     /// Holds the lease of a run until the transaction ends. False when the lease has run out, but

@@ -1,46 +1,66 @@
 //! Reads one run, and what it has said, while it goes on or later.
 
 use chrono::{DateTime, Utc};
+use postgres::Row;
 use serde::Serialize;
 
 use super::job::Jobs;
 use super::status::to_millis;
-use crate::db::{Deadline, Error};
+use crate::db::{Deadline, Error, from_row};
 use crate::timestamp;
 
-/// A run, open or ended. Its instants are by the database's clock.
+/// What everybody who lists a run tells of it. Its instants are by the database's clock.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Run {
+pub struct RunEnd {
     /// Unique. A run that starts later has a larger id.
     pub run_id: i64,
+    /// The name of the replica that runs it or ran it; none if its slot was missed.
+    pub server: Option<String>,
+    /// As [`super::Outcome::name`] writes it; none while it is open.
+    pub outcome: Option<String>,
+    /// When a replica claimed the job.
+    #[serde(serialize_with = "timestamp::as_text")]
+    pub started_at: DateTime<Utc>,
+    /// When the end was written, which for an abandoned run may be long after it stopped; none
+    /// while it is open.
+    #[serde(serialize_with = "timestamp::as_text_or_null")]
+    pub finished_at: Option<DateTime<Utc>>,
+    /// From `started_at` to `finished_at`, or to now while it is open, rounded to milliseconds.
+    pub duration_seconds: f64,
+    /// The function's result, or why the run did not succeed; none while it is open.
+    pub detail: Option<String>,
+}
+
+/// A run as the history has it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedRun {
     /// The name of the job, which may be deleted by now.
     pub job: String,
     /// The name of the function that the run calls.
     pub function: String,
-    /// The name of the replica that runs it or ran it; none if the slot was missed.
-    pub server: Option<String>,
-    /// `running`, `stalled` (its lease has run out, and nobody has taken the job over) or `ended`.
-    pub state: String,
-    /// How it ended, as in the history; none while it is open.
-    pub outcome: Option<String>,
     /// Which try of its slot this is: 1 for the first.
     pub attempt: i32,
     /// The slot that the run is for, or the instant at which somebody asked for it.
     #[serde(serialize_with = "timestamp::as_text")]
     pub scheduled_at: DateTime<Utc>,
-    /// When a replica claimed the job.
-    #[serde(serialize_with = "timestamp::as_text")]
-    pub started_at: DateTime<Utc>,
-    /// When the end was written; none while it is open.
-    #[serde(serialize_with = "timestamp::as_text_or_null")]
-    pub finished_at: Option<DateTime<Utc>>,
-    /// From `started_at` to `finished_at`, or to now while it is open, rounded to milliseconds.
-    pub duration_seconds: f64,
+    /// When and where it runs or ran, and how it ended.
+    #[serde(flatten)]
+    pub end: RunEnd,
+}
+
+/// A run, open or ended, with what only the page of one run tells.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// What the history has of it, or will have.
+    #[serde(flatten)]
+    pub recorded: RecordedRun,
+    /// `running`, `stalled` (its lease has run out, and nobody has taken the job over) or `ended`.
+    pub state: String,
     /// How much is done, from 0 to 1, as the last renewal told it.
     pub progress: f64,
-    /// The function's result, or why the run did not succeed; none while it is open.
-    pub detail: Option<String>,
     /// The length of the last checkpoint that this run has kept, in bytes; none without one.
     pub checkpoint_bytes: Option<i32>,
     /// How many lines its log has.
@@ -76,7 +96,9 @@ pub struct RunLine {
 }
 
 const RUN: &str = "\
-select run.*, nullif(run.server, '') as known_server, log.lines, log.dropped,
+select run.id as run_id, run.job, run.function, nullif(run.server, '') as server, run.outcome,
+    run.attempt, run.scheduled_at, run.started_at, run.finished_at, run.detail, run.progress,
+    run.checkpoint_bytes, log.lines, log.lines_dropped,
     case
         when run.finished_at is not null then 'ended'
         when job.locked_until >= clock_timestamp() then 'running'
@@ -87,7 +109,7 @@ select run.*, nullif(run.server, '') as known_server, log.lines, log.dropped,
 from cron_runs run
 left join cron_jobs job on job.id = run.job_id and job.run_id = run.id
 cross join lateral (
-    select count(*) as lines, coalesce(max(number), 0) - count(*) as dropped
+    select count(*) as lines, coalesce(max(number), 0) - count(*) as lines_dropped
     from cron_run_lines where run_id = run.id
 ) as log
 where run.id = $1";
@@ -114,23 +136,10 @@ impl Jobs {
     /// When the database is away, refuses the query, or does not answer by the deadline.
     pub fn run(&self, deadline: &Deadline, run_id: i64) -> Result<Option<Run>, Error> {
         let row = self.db.run(deadline, |session| session.query_opt(RUN, &[&run_id]))?;
-        Ok(row.map(|row| Run {
-            run_id: row.get("id"),
-            job: row.get("job"),
-            function: row.get("function"),
-            server: row.get("known_server"),
-            state: row.get("state"),
-            outcome: row.get("outcome"),
-            attempt: row.get("attempt"),
-            scheduled_at: row.get("scheduled_at"),
-            started_at: row.get("started_at"),
-            finished_at: row.get("finished_at"),
-            duration_seconds: to_millis(row.get("seconds")),
-            progress: to_millis(row.get("progress")),
-            detail: row.get("detail"),
-            checkpoint_bytes: row.get("checkpoint_bytes"),
-            lines: row.get("lines"),
-            lines_dropped: row.get("dropped"),
+        Ok(row.map(|row| {
+            from_row!(row => Run { state, checkpoint_bytes, lines, lines_dropped;
+                recorded: RecordedRun::of(&row), progress: to_millis(row.get("progress")),
+            })
         }))
     }
 
@@ -158,7 +167,17 @@ impl Jobs {
     }
 }
 
-fn line(row: &postgres::Row) -> Option<RunLine> {
+impl RecordedRun {
+    pub(super) fn of(row: &Row) -> RecordedRun {
+        let duration_seconds = to_millis(row.get("seconds"));
+        let end = from_row!(row => RunEnd {
+            run_id, server, outcome, started_at, finished_at, detail; duration_seconds
+        });
+        from_row!(row => RecordedRun { job, function, attempt, scheduled_at; end })
+    }
+}
+
+fn line(row: &Row) -> Option<RunLine> {
     let number = row.get::<_, Option<_>>("number")?;
     Some(RunLine { number, at: row.get("said_at"), line: row.get("line") })
 }

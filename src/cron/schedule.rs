@@ -47,17 +47,10 @@ pub struct Schedule {
 
 #[derive(Clone, PartialEq)]
 enum Form {
-    Every {
-        seconds: i64,
-    },
-    Once {
-        at: DateTime<Utc>,
-    },
-    /// Any of the patterns has to match.
-    Cron {
-        patterns: Vec<Cron>,
-        zone: TimeZone,
-    },
+    Every { seconds: i64 },
+    Once { at: DateTime<Utc> },
+    // Any of the patterns has to match.
+    Cron { patterns: Vec<Cron>, zone: TimeZone },
 }
 
 /// The text is not a schedule. Displays as a sentence with the rule and with what breaks it.

@@ -47,6 +47,7 @@ pub(super) struct Primaries {
     has_changed: Condvar,
 }
 
+#[derive(Default)]
 struct Knowledge {
     known: Vec<HostState>,
     /// By host, why no connection may be opened to it.
@@ -73,10 +74,7 @@ impl Primaries {
             known: vec![HostState::Unasked; names.len()],
             barred: nothing.clone(),
             left: nothing,
-            doubt: None,
-            confirmed: Vec::new(),
-            first_look: None,
-            left_at: None,
+            ..Knowledge::default()
         };
         Primaries { names, state: Mutex::new(state), has_changed: Condvar::new() }
     }

@@ -11,13 +11,15 @@ use postgres::types::ToSql;
 use postgres::{Client, Row, SimpleQueryMessage, Statement};
 use r2d2::ManageConnection;
 
+use super::Answer;
 use super::error::Error;
 use super::limits::{Limits, set_mark};
 use super::target::Target;
 use crate::random;
 use crate::shutdown::Signal;
 
-type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+/// The parameters of a statement, in the order of their numbers.
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// A connection and the statements that were prepared on it.
 pub struct Session {
@@ -85,11 +87,7 @@ impl Session {
     ///
     /// # Errors
     /// Those of the database and the driver.
-    pub fn query(
-        &mut self,
-        sql: &'static str,
-        params: Params<'_>,
-    ) -> Result<Vec<Row>, postgres::Error> {
+    pub fn query(&mut self, sql: &'static str, params: Params<'_>) -> Answer<Vec<Row>> {
         let statement = self.prepared(sql)?;
         self.client.query(&statement, params)
     }
@@ -98,11 +96,7 @@ impl Session {
     ///
     /// # Errors
     /// Those of the database and the driver.
-    pub fn query_opt(
-        &mut self,
-        sql: &'static str,
-        params: Params<'_>,
-    ) -> Result<Option<Row>, postgres::Error> {
+    pub fn query_opt(&mut self, sql: &'static str, params: Params<'_>) -> Answer<Option<Row>> {
         let statement = self.prepared(sql)?;
         self.client.query_opt(&statement, params)
     }
@@ -111,11 +105,7 @@ impl Session {
     ///
     /// # Errors
     /// Those of the database and the driver.
-    pub fn query_one(
-        &mut self,
-        sql: &'static str,
-        params: Params<'_>,
-    ) -> Result<Row, postgres::Error> {
+    pub fn query_one(&mut self, sql: &'static str, params: Params<'_>) -> Answer<Row> {
         let statement = self.prepared(sql)?;
         self.client.query_one(&statement, params)
     }
@@ -125,7 +115,7 @@ impl Session {
     ///
     /// # Errors
     /// Those of the database and the driver.
-    pub fn ask_once(&mut self, sql: &'static str) -> Result<bool, postgres::Error> {
+    pub fn ask_once(&mut self, sql: &'static str) -> Answer<bool> {
         if let Some((_, answer)) = self.answers.iter().find(|(asked, _)| std::ptr::eq(*asked, sql))
         {
             return Ok(*answer);
@@ -140,10 +130,7 @@ impl Session {
     ///
     /// # Errors
     /// That of `work`, or those of the database and the driver at the begin and the commit.
-    pub fn transaction<T>(
-        &mut self,
-        work: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
-    ) -> Result<T, postgres::Error> {
+    pub fn transaction<T>(&mut self, work: impl FnOnce(&mut Session) -> Answer<T>) -> Answer<T> {
         self.transaction_if(|_| true, work)
     }
 
@@ -154,8 +141,8 @@ impl Session {
     pub fn transaction_if<T>(
         &mut self,
         stays: impl FnOnce(&T) -> bool,
-        work: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
-    ) -> Result<T, postgres::Error> {
+        work: impl FnOnce(&mut Session) -> Answer<T>,
+    ) -> Answer<T> {
         self.client.batch_execute("begin")?;
         let forgotten = std::mem::replace(&mut self.forgotten, true);
         let done = work(self);
@@ -167,7 +154,7 @@ impl Session {
     }
 
     /// The driver keeps no prepared statements: it would prepare the same text each time.
-    fn prepared(&mut self, sql: &'static str) -> Result<Statement, postgres::Error> {
+    fn prepared(&mut self, sql: &'static str) -> Answer<Statement> {
         if let Some((_, statement)) =
             self.statements.iter().find(|(text, _)| std::ptr::eq(*text, sql))
         {

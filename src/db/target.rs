@@ -94,10 +94,7 @@ impl Target {
     /// Those of the driver or the system at the last host that was tried, or why it is barred.
     pub fn open(&self, limits: Limits, mark: u64) -> Result<Client, Error> {
         self.primaries.wait_for_the_first_look();
-        let first = match self.any_order {
-            true => random::bits() as usize % self.hosts.len(),
-            false => 0,
-        };
+        let first = if self.any_order { random::bits() as usize % self.hosts.len() } else { 0 };
         let mut hosts: Vec<usize> = (first..self.hosts.len()).chain(0..first).collect();
         hosts.sort_by_key(|host| self.hosts[*host].hangs() || self.primaries.is_unasked(*host));
         let mut result = Err(Error::unsent("no host is named"));

@@ -60,9 +60,7 @@ impl Aside {
             }
         };
         let builder = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
-        let Err(reason) = builder.spawn(run) else {
-            return Ok(());
-        };
+        let Err(reason) = builder.spawn(run) else { return Ok(()) };
         self.state.lock().busy -= 1;
         let reason = reason.to_string();
         error!("event=no_thread_left thread={name} reason={reason:?}");

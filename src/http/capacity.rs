@@ -47,7 +47,8 @@ impl Capacity {
     /// The system's error if that limit cannot be read or set.
     pub fn take() -> io::Result<Capacity> {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        let capacity = Capacity::of(maps_max(), threads_max(), hard);
+        let maps = number("/proc/sys/vm/max_map_count").unwrap_or(MAPS_DEFAULT);
+        let capacity = Capacity::of(maps, threads_max(), hard);
         setrlimit(Resource::RLIMIT_NOFILE, capacity.descriptors as u64, hard)?;
         Ok(capacity)
     }
@@ -67,10 +68,6 @@ impl Capacity {
             spare: whole(beside / 4),
         }
     }
-}
-
-fn maps_max() -> u64 {
-    number("/proc/sys/vm/max_map_count").unwrap_or(MAPS_DEFAULT)
 }
 
 /// The limit of our own control group (version 2), which systemd and containers set. Those of the

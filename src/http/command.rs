@@ -3,12 +3,11 @@
 
 use super::call::Call;
 use super::input::{Fields, Query};
-use super::job_set::read_job_set;
 use super::lanes::Lane;
 use super::media::Media;
 use super::problem::Problem;
 use super::sets::read_set;
-use super::settings::read_job_change;
+use super::settings::{read_job_change, whole};
 use crate::balance::{AsOf, Change, ChangeSet, IdempotencyKey, Selection};
 use crate::cron::{
     self, Action, Filter, InvalidSchedule, JobFilter, JobSet, Name, NewPause, Precondition,
@@ -51,15 +50,8 @@ pub enum Command {
     CronHistory(Filter),
     /// One run, open or ended.
     ReadRun(i64),
-    /// Lines of the log of a run.
-    ReadLog {
-        /// The id of the run.
-        run_id: i64,
-        /// Only lines with a larger number than this.
-        after: i32,
-        /// The most lines of a page.
-        limit: i64,
-    },
+    /// Lines of the log of the run with this id: those with larger numbers, and how many.
+    ReadLog(i64, i32, i64),
     /// One job.
     ReadJob(Name),
     /// A part of the list of a job's changes: those with smaller ids, and how many.
@@ -113,7 +105,7 @@ impl Command {
         let external_id = fields.take_label("externalId")?;
         fields.end()?;
         if balance < 0 {
-            return Err(Problem::invalid_request("balance", "`balance` must not be negative"));
+            return Err(Problem::must("balance", "not be negative"));
         }
         Ok(Command::CreateUser(NewUser { balance, external_id, key: read_key(call)? }))
     }
@@ -133,7 +125,20 @@ impl Command {
     }
 
     pub(super) fn cron_status(call: &Call, _: &str) -> Result<Command, Problem> {
-        read_job_filter(call).map(Command::CronStatus)
+        let mut query = Query::parse(call.query());
+        let states = query.take_text("state")?;
+        let filter = JobFilter {
+            after: query.take_text("after")?,
+            name: query.take_text("name")?,
+            states: states.map(|states| states.split(',').map(str::to_owned).collect()),
+            limit: query.take_integer("limit", 1..=PAGE_MAX)?,
+        };
+        query.end()?;
+        if filter.states.iter().flatten().any(|state| !cron::STATES.contains(&state.as_str())) {
+            let states = cron::STATES.join(",");
+            return Err(Problem::must("state", format!("be one or more of {states}")));
+        }
+        Ok(Command::CronStatus(filter))
     }
 
     pub(super) fn read_job(call: &Call, name: &str) -> Result<Command, Problem> {
@@ -149,17 +154,10 @@ impl Command {
         Ok(Command::JobChanges(existing(name)?, before, limit))
     }
 
-    pub(super) fn put_jobs(call: &Call, _: &str) -> Result<Command, Problem> {
-        read_job_set(call).map(Command::ApplyJobs)
-    }
-
     pub(super) fn put_job(call: &Call, name: &str) -> Result<Command, Problem> {
         let name = read_name("name", name)?;
-        let change = read_job_change(call)?;
-        change.function.as_ref().ok_or_else(|| Problem::missing("function"))?;
-        change.schedule.as_ref().ok_or_else(|| Problem::missing("schedule"))?;
+        let change = whole(read_job_change(call)?)?;
         change.enabled.ok_or_else(|| Problem::missing("enabled"))?;
-        let change = cron::SettingsChange { is_whole: true, ..change };
         Ok(Command::SteerJob(name, Action::Save(Box::new(change)), read_precondition(call)?))
     }
 
@@ -167,28 +165,27 @@ impl Command {
         if Fields::parse(call)?.is_empty() {
             return Err(Problem::invalid_request("body", "give at least one setting of the job"));
         }
-        let change = read_job_change(call)?;
-        Ok(Command::SteerJob(
-            existing(name)?,
-            Action::Save(Box::new(change)),
-            read_precondition(call)?,
-        ))
+        steer(call, name, Action::Save(Box::new(read_job_change(call)?)))
     }
 
     pub(super) fn delete_job(call: &Call, name: &str) -> Result<Command, Problem> {
-        Ok(Command::SteerJob(existing(name)?, Action::Delete, read_precondition(call)?))
+        steer(call, name, Action::Delete)
     }
 
     pub(super) fn run_job(call: &Call, name: &str) -> Result<Command, Problem> {
-        Ok(Command::SteerJob(existing(name)?, Action::RunNow, read_precondition(call)?))
+        steer(call, name, Action::RunNow)
     }
 
     pub(super) fn stop_job(call: &Call, name: &str) -> Result<Command, Problem> {
         let mut fields = Fields::parse(call)?;
         let run_id = fields.take_integer("runId")?;
         fields.end()?;
-        Ok(Command::SteerJob(existing(name)?, Action::Stop(run_id), read_precondition(call)?))
+        steer(call, name, Action::Stop(run_id))
     }
+}
+
+fn steer(call: &Call, name: &str, action: Action) -> Result<Command, Problem> {
+    Ok(Command::SteerJob(existing(name)?, action, read_precondition(call)?))
 }
 
 /// What `POST /api/balance` asks for. Pure.
@@ -202,8 +199,8 @@ pub fn read_change(call: &Call) -> Result<Change, Problem> {
     let reference = fields.take_label("reference")?;
     fields.end()?;
     let key = read_key(call)?;
-    Change::new(user_id, amount, key, reference)
-        .ok_or_else(|| Problem::invalid_request("amount", "`amount` must not be 0"))
+    let change = Change::new(user_id, amount, key, reference);
+    change.ok_or_else(|| Problem::must("amount", "not be 0"))
 }
 
 pub(super) fn read_schedule(text: &str) -> Result<Schedule, Problem> {
@@ -211,29 +208,10 @@ pub(super) fn read_schedule(text: &str) -> Result<Schedule, Problem> {
     Schedule::parse(text).map_err(fault)
 }
 
-fn read_job_filter(call: &Call) -> Result<JobFilter, Problem> {
-    let mut query = Query::parse(call.query());
-    let states = query.take_text("state")?;
-    let filter = JobFilter {
-        after: query.take_text("after")?,
-        name: query.take_text("name")?,
-        states: states.map(|states| states.split(',').map(str::to_owned).collect()),
-        limit: query.take_integer("limit", 1..=PAGE_MAX)?,
-    };
-    query.end()?;
-    if filter.states.iter().flatten().any(|state| !cron::STATES.contains(&state.as_str())) {
-        let rule = format!("`state` must be one or more of {}", cron::STATES.join(","));
-        return Err(Problem::invalid_request("state", rule));
-    }
-    Ok(filter)
-}
-
 pub(super) fn read_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {
     let key = call.idempotency_key.as_deref().map(IdempotencyKey::parse).transpose();
-    key.map_err(|_| {
-        let rule = "`Idempotency-Key` must be 1 to 255 printable characters, quoted or bare";
-        Problem::invalid_request("Idempotency-Key", rule)
-    })
+    let rule = "be 1 to 255 printable characters, quoted or bare";
+    key.map_err(|_| Problem::must("Idempotency-Key", rule))
 }
 
 pub(super) fn refuse_preconditions(call: &Call) -> Result<(), Problem> {
@@ -257,13 +235,8 @@ pub(super) fn read_id(text: &str) -> Result<i64, Problem> {
 }
 
 pub(super) fn read_name(field: &'static str, text: &str) -> Result<Name, Problem> {
-    Name::parse(text).map_err(|_| {
-        let rule = format!(
-            "`{field}` must be 1 to 63 small letters, digits and hyphens, and not begin with a \
-             hyphen"
-        );
-        Problem::invalid_request(field, rule)
-    })
+    let rule = "be 1 to 63 small letters, digits and hyphens, and not begin with a hyphen";
+    Name::parse(text).map_err(|_| Problem::must(field, rule))
 }
 
 /// What cannot be a name cannot be a job's.

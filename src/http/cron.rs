@@ -4,12 +4,10 @@ use log::info;
 use serde::Serialize;
 
 use super::Asked;
-use super::handlers::{Api, Fault, next_page, unavailable};
+use super::handlers::{Api, Replied, next_page, page, unavailable};
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::cron::{
-    Action, ActionResult, Author, Job, JobChange, JobFilter, Name, Precondition, Status,
-};
+use crate::cron::{Action, ActionResult, Author, Job, JobFilter, Name, Precondition, Status};
 use crate::db::Effect;
 
 #[derive(Serialize)]
@@ -19,29 +17,17 @@ struct JobList {
     next: Option<String>,
 }
 
-#[derive(Serialize)]
-struct ChangeList {
-    changes: Vec<JobChange>,
-    next: Option<i64>,
-}
-
 impl Api {
-    pub(super) fn cron_status(
-        &self,
-        asked: &Asked<'_>,
-        filter: &JobFilter,
-    ) -> Result<Reply, Fault> {
+    pub(super) fn cron_status(&self, asked: &Asked<'_>, filter: &JobFilter) -> Replied {
         let mut status = self.jobs.status(asked.deadline, filter)?;
         let limit = filter.limit.unwrap_or(i64::MAX);
         let next = next_page(&mut status.jobs, limit, |job| job.name.clone());
         Ok(Reply::json(200, &JobList { status, next }))
     }
 
-    pub(super) fn read_job(&self, asked: &Asked<'_>, name: &Name) -> Result<Reply, Fault> {
-        match self.jobs.one(asked.deadline, name)? {
-            Some(job) => Ok(job_reply(200, &job)),
-            None => Err(Problem::job_not_found(name.as_str()).into()),
-        }
+    pub(super) fn read_job(&self, asked: &Asked<'_>, name: &Name) -> Replied {
+        let job = self.jobs.one(asked.deadline, name)?;
+        Ok(job_reply(200, &job.ok_or_else(|| Problem::job_not_found(name.as_str()))?))
     }
 
     pub(super) fn job_changes(
@@ -50,11 +36,10 @@ impl Api {
         name: &Name,
         before: Option<i64>,
         limit: i64,
-    ) -> Result<Reply, Fault> {
+    ) -> Replied {
         let changes = self.jobs.changes(asked.deadline, name, before, limit)?;
-        let mut changes = changes.ok_or_else(|| Problem::job_not_found(name.as_str()))?;
-        let next = next_page(&mut changes, limit, |change| change.id);
-        Ok(Reply::json(200, &ChangeList { changes, next }))
+        let changes = changes.ok_or_else(|| Problem::job_not_found(name.as_str()))?;
+        Ok(page("changes", changes, limit, |change| change.id))
     }
 
     /// Logs what was done, with the settings that the request asked for, so that one can see later
@@ -65,7 +50,7 @@ impl Api {
         name: &Name,
         action: &Action,
         demand: &Precondition,
-    ) -> Result<Reply, Fault> {
+    ) -> Replied {
         let call = asked.call;
         let author = Author { token: call.actor.as_deref(), request_id: &call.request_id };
         let result = self.jobs.steer(asked.deadline, name, action, demand, author)?;
@@ -98,7 +83,7 @@ impl Api {
     }
 
     /// The job after a change. If it cannot be read, the change has been made all the same.
-    fn changed_reply(&self, asked: &Asked<'_>, status: u16, name: &Name) -> Result<Reply, Fault> {
+    fn changed_reply(&self, asked: &Asked<'_>, status: u16, name: &Name) -> Replied {
         let job = self.jobs.one(asked.deadline, name).map_err(|error| {
             unavailable(asked.call, &error);
             Problem::database_unavailable(Effect::Unknown)
@@ -109,7 +94,7 @@ impl Api {
 }
 
 /// Why it was not done.
-fn refusal(job: &str, result: ActionResult) -> Problem {
+pub(super) fn refusal(job: &str, result: ActionResult) -> Problem {
     use ActionResult::{Changed, Created, Deleted, Due, Stopping};
     match result {
         ActionResult::NotFound => Problem::job_not_found(job),

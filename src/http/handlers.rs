@@ -1,5 +1,6 @@
 //! Handlers: each does what a command asks for, and makes a reply of the result.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use super::access::Access;
 use super::call::Call;
 use super::command::Command;
-use super::page::{self, DOCUMENT};
+use super::page::{DASHBOARD, DOCUMENT, DOCUMENTATION};
 use super::problem::Problem;
 use super::readiness::{HealthBody, Readiness};
 use super::reply::Reply;
@@ -59,7 +60,7 @@ impl Api {
         call.actor.as_deref().filter(|_| self.access.record_actor)
     }
 
-    fn run(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
+    fn run(&self, asked: &Asked<'_>) -> Replied {
         match asked.command {
             Command::Live => Ok(Reply::json(200, &HealthBody::of("live"))),
             Command::Ready => match self.check() {
@@ -67,8 +68,8 @@ impl Api {
                 Err(reason) => Err(Problem::not_ready(&reason).into()),
             },
             Command::Metrics => self.metrics_text(asked.call),
-            Command::Dashboard => Ok(page::DASHBOARD.reply()),
-            Command::Documentation => Ok(page::DOCUMENTATION.reply()),
+            Command::Dashboard => Ok(DASHBOARD.reply()),
+            Command::Documentation => Ok(DOCUMENTATION.reply()),
             Command::Document => Ok(Reply::constant("application/json", DOCUMENT)),
             Command::ChangeBalance(change) => self.change_balance(asked, change),
             Command::ChangeAll(set) => self.change_all(asked, set),
@@ -80,9 +81,7 @@ impl Api {
             Command::CronStatus(filter) => self.cron_status(asked, filter),
             Command::CronHistory(filter) => self.cron_history(asked, filter),
             Command::ReadRun(run_id) => self.read_run(asked, *run_id),
-            Command::ReadLog { run_id, after, limit } => {
-                self.read_log(asked, *run_id, *after, *limit)
-            }
+            Command::ReadLog(run, after, limit) => self.read_log(asked, *run, *after, *limit),
             Command::ReadJob(name) => self.read_job(asked, name),
             Command::JobChanges(name, before, limit) => {
                 self.job_changes(asked, name, *before, *limit)
@@ -110,7 +109,7 @@ impl Api {
         }
     }
 
-    fn metrics_text(&self, call: &Call) -> Result<Reply, Fault> {
+    fn metrics_text(&self, call: &Call) -> Replied {
         let (pool, health) = (self.db.pool_state(), self.db.health());
         let observed = health.observed();
         let oldest = observed.and_then(|observed| observed.oldest);
@@ -134,7 +133,7 @@ impl Api {
         Ok(Reply::text(CONTENT_TYPE, text))
     }
 
-    fn change_balance(&self, asked: &Asked<'_>, change: &Change) -> Result<Reply, Fault> {
+    fn change_balance(&self, asked: &Asked<'_>, change: &Change) -> Replied {
         let answer =
             balance::apply(&self.db, asked.deadline, change, self.recorded_actor(asked.call))?;
         Ok(marked(balance_reply(change.user_id(), change.amount(), answer), answer.replayed))
@@ -158,6 +157,9 @@ impl Application for Api {
     }
 }
 
+/// What a handler returns.
+pub(super) type Replied = Result<Reply, Fault>;
+
 /// Why a handler could not do what was asked.
 pub(super) enum Fault {
     /// The client gets this answer.
@@ -176,6 +178,13 @@ impl From<db::Error> for Fault {
     fn from(error: db::Error) -> Fault {
         Fault::Database(error)
     }
+}
+
+#[derive(Serialize)]
+struct Page<T> {
+    #[serde(flatten)]
+    rows: BTreeMap<&'static str, Vec<T>>,
+    next: Option<i64>,
 }
 
 /// The answer to a change that was applied.
@@ -208,6 +217,17 @@ fn balance_reply(user_id: i64, amount: i64, answer: Answer) -> Reply {
         Decision::NoSuchUser => Problem::user_not_found(user_id).into(),
         Decision::KeyReused => Problem::key_reused("another amount or reference").into(),
     }
+}
+
+/// A page of a list, under the name of what is in it.
+pub(super) fn page<T: Serialize>(
+    name: &'static str,
+    mut rows: Vec<T>,
+    limit: i64,
+    id: impl Fn(&T) -> i64,
+) -> Reply {
+    let next = next_page(&mut rows, limit, id);
+    Reply::json(200, &Page { rows: BTreeMap::from([(name, rows)]), next })
 }
 
 /// Takes away the row that is one more than the page has room for, and then returns the last id or

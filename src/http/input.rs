@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -13,10 +14,14 @@ use serde_json::{Map, Value};
 use super::call::Call;
 use super::problem::Problem;
 use crate::balance::is_printable;
+use crate::timestamp;
 
 /// The members of a JSON object, including those given twice, as they were written. Each is read
 /// once its type is known, so no body can make the reading go deep into the stack of its thread.
 pub(super) struct Fields(Vec<(String, Box<RawValue>)>);
+
+/// What may be null, which is an inner `None`; `None` if it was not given.
+pub(super) type Given<T> = Result<Option<Option<T>>, Problem>;
 
 /// How deep objects and lists may be in one another where a member can be anything.
 const LEVELS_MAX: usize = 16;
@@ -45,17 +50,14 @@ impl Fields {
 
     /// Removes a whole number of 64 bits, which must be given.
     pub(super) fn take_integer(&mut self, name: &'static str) -> Result<i64, Problem> {
-        serde_json::from_str(self.take(name)?.get()).map_err(|_| {
-            let rule = format!("`{name}` must be a whole number of 64 bits, such as 2");
-            Problem::invalid_request(name, rule)
-        })
+        serde_json::from_str(self.take(name)?.get())
+            .map_err(|_| Problem::must(name, "be a whole number of 64 bits, such as 2"))
     }
 
     /// Removes a string; `None` if it is not given.
     pub(super) fn take_text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
         let text = self.take_if_given(name)?.map(|raw| serde_json::from_str(raw.get()));
-        text.transpose()
-            .map_err(|_| Problem::invalid_request(name, format!("`{name}` must be a text")))
+        text.transpose().map_err(|_| Problem::must(name, "be a text"))
     }
 
     /// Removes a label of the client's own: 1 to 255 printable ASCII characters, as in a key.
@@ -66,46 +68,37 @@ impl Fields {
     /// Removes a boolean; `None` if it is not given.
     pub(super) fn take_flag(&mut self, name: &'static str) -> Result<Option<bool>, Problem> {
         let flag = self.take_if_given(name)?.map(|raw| serde_json::from_str(raw.get()));
-        flag.transpose()
-            .map_err(|_| Problem::invalid_request(name, format!("`{name}` must be true or false")))
+        flag.transpose().map_err(|_| Problem::must(name, "be true or false"))
     }
 
     /// Removes a list of objects, which must be given.
     pub(super) fn take_objects(&mut self, name: &'static str) -> Result<Vec<Fields>, Problem> {
-        let not_a = |place: String, what| {
-            Problem::invalid_request(&place, format!("`{place}` must be {what}"))
-        };
         let items: Vec<Box<RawValue>> = serde_json::from_str(self.take(name)?.get())
-            .map_err(|_| not_a(name.to_owned(), "a list of JSON objects"))?;
+            .map_err(|_| Problem::must(name, "be a list of JSON objects"))?;
         let items = items.iter().enumerate().map(|(place, item)| {
             serde_json::from_str(item.get())
-                .map_err(|_| not_a(format!("{name}[{place}]"), "a JSON object"))
+                .map_err(|_| Problem::must(&format!("{name}[{place}]"), "be a JSON object"))
         });
         items.collect()
     }
 
-    /// Removes what may be null, which is an inner `None`; `None` if it is not given. `rule` stands
-    /// after "must be".
+    /// Removes what may be null. `rule` stands after "must be".
     pub(super) fn take_or_null<T>(
         &mut self,
         name: &'static str,
         rule: &str,
         read: impl FnOnce(&RawValue) -> Option<T>,
-    ) -> Result<Option<Option<T>>, Problem> {
+    ) -> Given<T> {
         let Some(raw) = self.take_if_given(name)? else { return Ok(None) };
         if raw.get() == "null" {
             return Ok(Some(None));
         }
-        let refused =
-            || Problem::invalid_request(name, format!("`{name}` must be {rule}, or null"));
+        let refused = || Problem::must(name, format!("be {rule}, or null"));
         read(&raw).map(|value| Some(Some(value))).ok_or_else(refused)
     }
 
     /// Removes an object whose members can be anything; `None` as in [`Fields::take_or_null`].
-    pub(super) fn take_object_or_null(
-        &mut self,
-        name: &'static str,
-    ) -> Result<Option<Option<Map<String, Value>>>, Problem> {
+    pub(super) fn take_object_or_null(&mut self, name: &'static str) -> Given<Map<String, Value>> {
         let rule = "a JSON object in which nothing is given twice, of whole numbers within 64 \
                     bits, without the character NUL, and at most 16 levels deep";
         self.take_or_null(name, rule, |raw| match anything(raw, LEVELS_MAX)? {
@@ -119,9 +112,7 @@ impl Fields {
     }
 
     fn take_if_given(&mut self, name: &'static str) -> Result<Option<Box<RawValue>>, Problem> {
-        let Some(at) = self.0.iter().position(|(key, _)| key == name) else {
-            return Ok(None);
-        };
+        let Some(at) = self.0.iter().position(|(key, _)| key == name) else { return Ok(None) };
         let (_, value) = self.0.swap_remove(at);
         match self.0.iter().any(|(key, _)| key == name) {
             true => Err(Problem::invalid_request(name, format!("`{name}` is given twice"))),
@@ -194,13 +185,20 @@ fn anything(raw: &RawValue, levels: usize) -> Option<Value> {
     }
 }
 
+pub(super) type Instant = DateTime<Utc>;
+
+pub(super) fn read_instant(name: &'static str, text: &str) -> Result<Instant, Problem> {
+    timestamp::parse(text).ok_or_else(|| {
+        let rule = "be an instant with its offset from UTC, such as 2026-03-01T12:00:00Z or \
+                    2026-03-01T13:00:00+01:00";
+        Problem::must(name, rule)
+    })
+}
+
 fn read_label(name: &'static str, text: String) -> Result<String, Problem> {
     match is_printable(&text) {
         true => Ok(text),
-        false => {
-            let rule = format!("`{name}` must be 1 to 255 printable ASCII characters");
-            Err(Problem::invalid_request(name, rule))
-        }
+        false => Err(Problem::must(name, "be 1 to 255 printable ASCII characters")),
     }
 }
 
@@ -219,14 +217,11 @@ impl<'a> Query<'a> {
         name: &'static str,
         range: std::ops::RangeInclusive<i64>,
     ) -> Result<Option<i64>, Problem> {
-        let Some(text) = self.take(name)? else {
-            return Ok(None);
-        };
+        let Some(text) = self.take(name)? else { return Ok(None) };
         let number = text.parse().ok().filter(|number| range.contains(number));
         number.map(Some).ok_or_else(|| {
             let (least, most) = (range.start(), range.end());
-            let rule = format!("`{name}` must be a whole number from {least} to {most}");
-            Problem::invalid_request(name, rule)
+            Problem::must(name, format!("be a whole number from {least} to {most}"))
         })
     }
 
@@ -238,7 +233,7 @@ impl<'a> Query<'a> {
     /// Removes `true` or `false`; `None` if it is not given or empty.
     pub(super) fn take_flag(&mut self, name: &'static str) -> Result<Option<bool>, Problem> {
         let flag = self.take(name)?.map(str::parse).transpose();
-        flag.map_err(|_| Problem::invalid_request(name, format!("`{name}` must be true or false")))
+        flag.map_err(|_| Problem::must(name, "be true or false"))
     }
 
     /// Removes a label of the client's own, as in a body: an empty one is refused.
@@ -275,10 +270,10 @@ fn decoded(name: &'static str, text: &str) -> Result<String, Problem> {
     let text = text.replace('+', " ");
     let text = percent_encoding::percent_decode_str(&text)
         .decode_utf8()
-        .map_err(|_| Problem::invalid_request(name, format!("`{name}` must be text in UTF-8")))?;
+        .map_err(|_| Problem::must(name, "be text in UTF-8"))?;
     // PostgreSQL's type `text` cannot hold this character.
     match text.contains('\0') {
-        true => Err(Problem::invalid_request(name, format!("`{name}` must not contain NUL"))),
+        true => Err(Problem::must(name, "not contain NUL")),
         false => Ok(text.into_owned()),
     }
 }

@@ -6,43 +6,42 @@ use log::info;
 
 use super::Asked;
 use super::call::Call;
-use super::command::{read_name, refuse_preconditions};
-use super::handlers::{Api, Fault};
+use super::command::{Command, read_name, refuse_preconditions};
+use super::cron::refusal;
+use super::handlers::{Api, Replied};
 use super::input::{Fields, Query};
 use super::problem::Problem;
 use super::reply::Reply;
-use super::settings::take_settings;
-use crate::cron::{ActionResult, Author, Difference, JobSet, Name, SetResult, SettingsChange};
+use super::settings::{take_settings, whole};
+use crate::cron::{Author, Difference, JobSet, Name, SetResult, SettingsChange};
 
 const JOBS_MAX: usize = 1_000;
 
-/// What `PUT /api/cron/jobs` asks for. Pure.
-///
-/// # Errors
-/// A [`Problem`] of status 400, which names the field where the body is JSON, or of status 412.
-pub(super) fn read_job_set(call: &Call) -> Result<JobSet, Problem> {
-    refuse_preconditions(call)?;
-    let mut query = Query::parse(call.query());
-    let dry_run = query.take_flag("dryRun")?.unwrap_or_default();
-    let prune = query.take_flag("prune")?.unwrap_or_default();
-    query.end()?;
-    let mut fields = Fields::parse(call)?;
-    let jobs = fields.take_objects("jobs")?;
-    fields.end()?;
-    // An empty set would delete every job, where others are pruned.
-    if !(1..=JOBS_MAX).contains(&jobs.len()) {
-        let rule = format!("`jobs` must have 1 to {JOBS_MAX} jobs");
-        return Err(Problem::invalid_request("jobs", rule));
-    }
-    let mut names = BTreeSet::new();
-    let jobs = jobs.into_iter().enumerate().map(|(place, job)| {
-        let job = read_one(job).and_then(|(name, settings)| match names.insert(name.clone()) {
-            true => Ok((name, settings)),
-            false => Err(Problem::invalid_request("name", "a job before has this `name`, too")),
+impl Command {
+    pub(super) fn put_jobs(call: &Call, _: &str) -> Result<Command, Problem> {
+        refuse_preconditions(call)?;
+        let mut query = Query::parse(call.query());
+        let dry_run = query.take_flag("dryRun")?.unwrap_or_default();
+        let prune = query.take_flag("prune")?.unwrap_or_default();
+        query.end()?;
+        let mut fields = Fields::parse(call)?;
+        let jobs = fields.take_objects("jobs")?;
+        fields.end()?;
+        // An empty set would delete every job, where others are pruned.
+        if !(1..=JOBS_MAX).contains(&jobs.len()) {
+            return Err(Problem::must("jobs", format!("have 1 to {JOBS_MAX} jobs")));
+        }
+        let mut names = BTreeSet::new();
+        let jobs = jobs.into_iter().enumerate().map(|(place, job)| {
+            let job = read_one(job).and_then(|(name, settings)| match names.insert(name.clone()) {
+                true => Ok((name, settings)),
+                false => Err(Problem::invalid_request("name", "a job before has this `name`, too")),
+            });
+            job.map_err(|problem| problem.within(&format!("jobs[{place}]")))
         });
-        job.map_err(|problem| problem.within(&format!("jobs[{place}]")))
-    });
-    Ok(JobSet { jobs: jobs.collect::<Result<_, Problem>>()?, prune, dry_run })
+        let jobs = jobs.collect::<Result<_, Problem>>()?;
+        Ok(Command::ApplyJobs(JobSet { jobs, prune, dry_run }))
+    }
 }
 
 fn read_one(mut fields: Fields) -> Result<(Name, SettingsChange), Problem> {
@@ -50,13 +49,11 @@ fn read_one(mut fields: Fields) -> Result<(Name, SettingsChange), Problem> {
     let name = read_name("name", &name)?;
     let settings = take_settings(&mut fields)?;
     fields.end()?;
-    settings.function.as_ref().ok_or_else(|| Problem::missing("function"))?;
-    settings.schedule.as_ref().ok_or_else(|| Problem::missing("schedule"))?;
-    Ok((name, SettingsChange { is_whole: true, ..settings }))
+    Ok((name, whole(settings)?))
 }
 
 impl Api {
-    pub(super) fn apply_jobs(&self, asked: &Asked<'_>, set: &JobSet) -> Result<Reply, Fault> {
+    pub(super) fn apply_jobs(&self, asked: &Asked<'_>, set: &JobSet) -> Replied {
         let (request_id, by) = (&asked.call.request_id, asked.call.by());
         let author = Author { token: asked.call.actor.as_deref(), request_id };
         match self.jobs.apply(asked.deadline, set, author)? {
@@ -77,17 +74,5 @@ impl Api {
                 })
             }
         }
-    }
-}
-
-/// Why this job of a set cannot be made so, or deleted.
-fn refusal(name: &str, why: ActionResult) -> Problem {
-    match why {
-        ActionResult::Running => Problem::job_running(name),
-        ActionResult::GroupRunning => Problem::group_running(name),
-        ActionResult::WrongArguments(rule) => Problem::invalid_request("arguments", rule),
-        ActionResult::NoInstant => Problem::no_instant(),
-        // No set asks for anything else.
-        _ => Problem::internal(),
     }
 }

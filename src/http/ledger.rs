@@ -2,14 +2,13 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, Utc};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::Asked;
 use super::call::Call;
 use super::command::{Command, read_id, take_limit};
-use super::handlers::{Api, Fault};
-use super::input::Query;
+use super::handlers::{Api, Replied};
+use super::input::{Instant, Query, read_instant};
 use super::media::Media;
 use super::problem::Problem;
 use super::reply::Reply;
@@ -59,34 +58,20 @@ impl Command {
 }
 
 /// From an instant on, and up to one: each may be left out.
-type Span = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+type Span = (Option<Instant>, Option<Instant>);
 
 /// Removes the instants `from` and `to`, which must not be the wrong way round.
 pub(super) fn take_span(query: &mut Query<'_>) -> Result<Span, Problem> {
     let span = (take_instant(query, "from")?, take_instant(query, "to")?);
     match span {
-        (Some(from), Some(to)) if from > to => {
-            Err(Problem::invalid_request("from", "`from` must not be later than `to`"))
-        }
+        (Some(from), Some(to)) if from > to => Err(Problem::must("from", "not be later than `to`")),
         span => Ok(span),
     }
 }
 
 /// Removes an instant; `None` if it is not given or empty.
-fn take_instant(
-    query: &mut Query<'_>,
-    name: &'static str,
-) -> Result<Option<DateTime<Utc>>, Problem> {
-    let Some(text) = query.take_text(name)? else {
-        return Ok(None);
-    };
-    timestamp::parse(&text).map(Some).ok_or_else(|| {
-        let rule = format!(
-            "`{name}` must be an instant with its offset from UTC, such as 2026-03-01T12:00:00Z \
-             or 2026-03-01T13:00:00+01:00"
-        );
-        Problem::invalid_request(name, rule)
-    })
+fn take_instant(query: &mut Query<'_>, name: &'static str) -> Result<Option<Instant>, Problem> {
+    query.take_text(name)?.map(|text| read_instant(name, &text)).transpose()
 }
 
 impl Api {
@@ -95,7 +80,7 @@ impl Api {
         asked: &Asked<'_>,
         selection: &Selection,
         media: Media,
-    ) -> Result<Reply, Fault> {
+    ) -> Replied {
         let page = balance::list(&self.db, asked.deadline, selection)?;
         let page = page.ok_or_else(|| Problem::user_not_found(selection.user_id))?;
         let reply = match media {
@@ -108,21 +93,13 @@ impl Api {
         })
     }
 
-    pub(super) fn read_balance(
-        &self,
-        asked: &Asked<'_>,
-        user_id: i64,
-        as_of: AsOf,
-    ) -> Result<Reply, Fault> {
+    pub(super) fn read_balance(&self, asked: &Asked<'_>, user_id: i64, as_of: AsOf) -> Replied {
         let problem = match balance::read_as_of(&self.db, asked.deadline, user_id, as_of)? {
             Reading::Balance(balance) => return Ok(Reply::json(200, &balance)),
             Reading::NoSuchUser => Problem::user_not_found(user_id),
             Reading::NoChangeYet => Problem::no_change_yet(user_id),
             Reading::NoSuchNumber { changes } => Problem::no_such_number(user_id, changes),
-            Reading::NotYet => {
-                let rule = "`at` must not be later than the database's clock";
-                Problem::invalid_request("at", rule)
-            }
+            Reading::NotYet => Problem::must("at", "not be later than the database's clock"),
         };
         Err(problem.into())
     }

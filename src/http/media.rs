@@ -21,7 +21,7 @@ impl Media {
             None => Ok(Media::accepted(call.accept.as_deref().unwrap_or_default())),
             Some("json") => Ok(Media::Json),
             Some("csv") => Ok(Media::Csv),
-            Some(_) => Err(Problem::invalid_request("format", "`format` must be json or csv")),
+            Some(_) => Err(Problem::must("format", "be json or csv")),
         }
     }
 

@@ -14,29 +14,26 @@ pub(super) const DOCUMENT: &str = include_str!("openapi.json");
 
 /// `GET /`: shows the jobs, their runs, and balances, and keeps them up to date.
 pub(super) static DASHBOARD: LazyLock<Page> = LazyLock::new(|| {
-    Page::new(include_str!("page/dashboard.html"))
-        .with_style(concat!(include_str!("page/common.css"), include_str!("page/dashboard.css")))
-        .with_script(concat!(
-            include_str!("page/common.js"),
-            include_str!("page/jobs.js"),
-            include_str!("page/timeline.js"),
-            include_str!("page/history.js"),
-            include_str!("page/balance.js"),
-            include_str!("page/dashboard.js"),
-        ))
+    let script = concat!(
+        include_str!("page/common.js"),
+        include_str!("page/jobs.js"),
+        include_str!("page/timeline.js"),
+        include_str!("page/history.js"),
+        include_str!("page/balance.js"),
+        include_str!("page/dashboard.js"),
+    );
+    Page::new(include_str!("page/dashboard.html"), include_str!("page/dashboard.css"), script)
 });
 
 /// `GET /api-docs`: documents the HTTP interface, and lets people try requests.
 pub(super) static DOCUMENTATION: LazyLock<Page> = LazyLock::new(|| {
-    Page::new(include_str!("page/docs.html"))
-        .with_style(concat!(include_str!("page/common.css"), include_str!("page/docs.css")))
-        .with_script(concat!(
-            include_str!("page/common.js"),
-            include_str!("page/openapi.js"),
-            include_str!("page/try.js"),
-            include_str!("page/docs.js"),
-        ))
-        .with_document(DOCUMENT)
+    let script = concat!(
+        include_str!("page/common.js"),
+        include_str!("page/openapi.js"),
+        include_str!("page/try.js"),
+        include_str!("page/docs.js"),
+    );
+    Page::new(include_str!("page/docs.html"), include_str!("page/docs.css"), script)
 });
 
 /// A page that never changes, and its Content-Security-Policy.
@@ -50,30 +47,21 @@ const SCRIPT: &str = "<script type=\"module\"></script>";
 const DATA: &str = "<script type=\"application/json\" id=\"document\"></script>";
 
 impl Page {
-    /// The page may send requests to this server, and load nothing.
-    fn new(html: &str) -> Page {
-        let policy = "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; \
-                      form-action 'none'; frame-ancestors 'none'";
-        Page { html: html.to_owned(), policy: policy.to_owned() }
-    }
-
-    fn with_style(self, style: &str) -> Page {
-        let policy = format!("{}; style-src '{}'", self.policy, checksum(style));
-        Page { html: filled(&self.html, STYLE, style), policy }
-    }
-
-    fn with_script(self, script: &str) -> Page {
-        let policy = format!("{}; script-src '{}'", self.policy, checksum(script));
-        Page { html: filled(&self.html, SCRIPT, script), policy }
-    }
-
-    /// Embeds JSON. The policy need not allow it, because a browser does not run it. `<` is escaped
-    /// so that no text in it ends the element. JSON text has no line ends within strings, so the
-    /// indentation can be left out.
-    fn with_document(self, json: &str) -> Page {
-        let json: String = json.lines().map(str::trim_start).collect();
-        let html = filled(&self.html, DATA, &json.replace('<', "\\u003c"));
-        Page { html, ..self }
+    /// The page may send requests to this server, and load nothing. Where it has a place for the
+    /// interface's document, it gets that as JSON, which the policy need not allow, because a
+    /// browser does not run it. There `<` is escaped, so that no text ends the element, and the
+    /// indentation is left out, because no string of JSON holds a line's end.
+    fn new(html: &str, style: &str, script: &str) -> Page {
+        let style = [include_str!("page/common.css"), style].concat();
+        let policy = format!(
+            "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action \
+             'none'; frame-ancestors 'none'; style-src '{}'; script-src '{}'",
+            checksum(&style),
+            checksum(script)
+        );
+        let html = filled(&filled(html, STYLE, &style), SCRIPT, script);
+        let json: String = DOCUMENT.lines().map(str::trim_start).collect();
+        Page { html: filled(&html, DATA, &json.replace('<', "\\u003c")), policy }
     }
 
     pub(super) fn reply(&'static self) -> Reply {

@@ -6,12 +6,11 @@ use serde::Serialize;
 use super::Asked;
 use super::call::Call;
 use super::command::{Command, refuse_preconditions};
-use super::handlers::{Api, Fault};
-use super::input::{Fields, Query};
+use super::handlers::{Api, Replied};
+use super::input::{Fields, Query, read_instant};
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::cron::{NewPause, Pause};
-use crate::timestamp;
 
 /// The answer to each of these requests: the pause that holds now.
 #[derive(Serialize)]
@@ -32,17 +31,10 @@ impl Command {
             || reason.chars().count() > REASON_CHARS_MAX
             || reason.contains('\0')
         {
-            let rule = "`reason` must say why, in 1 to 1000 characters without NUL";
-            return Err(Problem::invalid_request("reason", rule));
+            return Err(Problem::must("reason", "say why, in 1 to 1000 characters without NUL"));
         }
-        let instant = |text: String| {
-            timestamp::parse(&text).ok_or_else(|| {
-                let rule = "`until` must be an instant with its offset from UTC, such as \
-                            2026-03-01T12:00:00Z or 2026-03-01T13:00:00+01:00";
-                Problem::invalid_request("until", rule)
-            })
-        };
-        Ok(Command::Pause(NewPause { reason, until: until.map(instant).transpose()? }))
+        let until = until.map(|text| read_instant("until", &text)).transpose()?;
+        Ok(Command::Pause(NewPause { reason, until }))
     }
 
     pub(super) fn resume(call: &Call, _: &str) -> Result<Command, Problem> {
@@ -55,7 +47,7 @@ impl Command {
 }
 
 impl Api {
-    pub(super) fn pause(&self, asked: &Asked<'_>, new: &NewPause) -> Result<Reply, Fault> {
+    pub(super) fn pause(&self, asked: &Asked<'_>, new: &NewPause) -> Replied {
         let call = asked.call;
         let Some(pause) = self.jobs.pause(asked.deadline, new, call.actor.as_deref())? else {
             let rule = "`until` has passed already, by the database's clock";
@@ -66,14 +58,14 @@ impl Api {
         Ok(Reply::json(200, &Paused { pause: Some(pause) }))
     }
 
-    pub(super) fn resume(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
+    pub(super) fn resume(&self, asked: &Asked<'_>) -> Replied {
         self.jobs.resume(asked.deadline)?;
         let (request_id, by) = (&asked.call.request_id, asked.call.by());
         info!("event=all_resumed request_id={request_id}{by}");
         Ok(Reply::json(200, &Paused { pause: None }))
     }
 
-    pub(super) fn read_pause(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
+    pub(super) fn read_pause(&self, asked: &Asked<'_>) -> Replied {
         Ok(Reply::json(200, &Paused { pause: self.jobs.paused(asked.deadline)? }))
     }
 }

@@ -1,6 +1,10 @@
 //! All error answers: `application/problem+json` (RFC 9457), with a `code` for programs to act on.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
 use serde::Serialize;
+use serde_json::Value;
 
 use super::reply::{Reply, phrase};
 use crate::config::Scope;
@@ -22,19 +26,10 @@ struct Document {
     detail: String,
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
-    #[serde(rename = "userId", skip_serializing_if = "Option::is_none")]
-    user_id: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    balance: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    amount: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    jobs: Option<Vec<UnhealthyJob>>,
+    /// What only some problems have, such as the balance that does not cover an amount.
+    #[serde(flatten)]
+    others: BTreeMap<&'static str, Value>,
 }
 
 impl Problem {
@@ -54,16 +49,29 @@ impl Problem {
         Problem { header: Some((name, value.into())), ..self }
     }
 
-    /// Names the user that the problem is about.
-    pub(super) fn of_user(mut self, user_id: i64) -> Problem {
-        self.document.user_id = Some(user_id);
+    fn with(mut self, name: &'static str, member: impl Into<Value>) -> Problem {
+        self.document.others.insert(name, member.into());
         self
     }
 
+    /// Names the user that the problem is about.
+    pub(super) fn of_user(self, user_id: i64) -> Problem {
+        self.with("userId", user_id)
+    }
+
     /// Says where the field is: within this one.
-    pub(super) fn within(mut self, place: &str) -> Problem {
-        let field = self.document.field.take();
-        self.document.field = field.map(|field| format!("{place}.{field}"));
+    pub(super) fn within(self, place: &str) -> Problem {
+        match self.document.others.get("field").and_then(Value::as_str) {
+            Some(field) => {
+                let field = format!("{place}.{field}");
+                self.with("field", field)
+            }
+            None => self,
+        }
+    }
+
+    fn with_outcome(mut self, outcome: &'static str) -> Problem {
+        self.document.outcome = Some(outcome);
         self
     }
 
@@ -72,9 +80,12 @@ impl Problem {
     }
 
     pub(super) fn invalid_request(field: &str, detail: impl Into<String>) -> Problem {
-        let mut problem = Problem::new(400, "invalid_request", detail);
-        problem.document.field = Some(field.to_owned());
-        problem
+        Problem::new(400, "invalid_request", detail).with("field", field)
+    }
+
+    /// `rule` stands after "must".
+    pub(super) fn must(field: &str, rule: impl Display) -> Problem {
+        Problem::invalid_request(field, format!("`{field}` must {rule}"))
     }
 
     pub(super) fn missing(field: &'static str) -> Problem {
@@ -85,6 +96,10 @@ impl Problem {
         let rule = "`schedule` names no instant from now on; a job that was to run once needs a \
                     new one to run again";
         Problem::invalid_request("schedule", rule)
+    }
+
+    pub(super) fn malformed_length() -> Problem {
+        Problem::must("Content-Length", "be one whole number")
     }
 
     /// No token was sent, or one that is not known; `why` may say which.
@@ -101,117 +116,12 @@ impl Problem {
     pub(super) fn forbidden(scope: Scope) -> Problem {
         let scope = scope.name();
         let detail = format!("this token lacks the scope `{scope}`, which this request needs");
-        let mut problem = Problem::new(403, "forbidden", detail);
-        problem.document.scope = Some(scope);
-        problem
-    }
-
-    pub(super) fn cross_site_request() -> Problem {
-        let detail = "a page of another site may not change anything here";
-        Problem::new(403, "cross_site_request", detail)
-    }
-
-    pub(super) fn not_found() -> Problem {
-        Problem::new(404, "not_found", "there is nothing at this path")
-    }
-
-    pub(super) fn user_not_found(user_id: i64) -> Problem {
-        let detail = format!("there is no user {user_id}");
-        Problem::new(404, "user_not_found", detail)
-    }
-
-    pub(super) fn no_change_yet(user_id: i64) -> Problem {
-        let detail = format!("the user {user_id} had no change up to that instant");
-        Problem::new(404, "user_not_found", detail)
-    }
-
-    pub(super) fn no_such_number(user_id: i64, changes: i64) -> Problem {
-        let detail = format!("there is no such change: the user {user_id} has had {changes}");
-        Problem::new(404, "not_found", detail)
-    }
-
-    pub(super) fn external_id_taken(user_id: i64) -> Problem {
-        let detail = format!("the user {user_id} has this external id");
-        Problem::new(409, "external_id_taken", detail).of_user(user_id)
-    }
-
-    pub(super) fn run_not_found(run_id: i64) -> Problem {
-        let detail = format!("there is no run {run_id}: there never was, or it is too old");
-        Problem::new(404, "not_found", detail)
-    }
-
-    pub(super) fn job_not_found(name: &str) -> Problem {
-        Problem::new(404, "job_not_found", format!("there is no job {name:?}"))
-    }
-
-    pub(super) fn job_running(name: &str) -> Problem {
-        Problem::new(409, "job_running", format!("the job {name:?} is running"))
-    }
-
-    pub(super) fn group_running(name: &str) -> Problem {
-        let detail = format!(
-            "the job {name:?} is running, and so is another job of that group; change its group \
-             once one of them has ended"
-        );
-        Problem::new(409, "job_running", detail)
-    }
-
-    pub(super) fn job_not_running(name: &str, run_id: i64) -> Problem {
-        let detail = format!("the run {run_id} is not open, or is not one of the job {name:?}");
-        Problem::new(409, "job_not_running", detail)
-    }
-
-    pub(super) fn job_paused(detail: String) -> Problem {
-        Problem::new(409, "job_paused", detail)
+        Problem::new(403, "forbidden", detail).with("scope", scope)
     }
 
     pub(super) fn method_not_allowed(allowed: &str) -> Problem {
         let detail = format!("this path takes {allowed}");
         Problem::new(405, "method_not_allowed", detail).with_header("Allow", allowed)
-    }
-
-    pub(super) fn insufficient_funds(balance: i64, amount: i64) -> Problem {
-        let detail = format!("the balance is {balance}: it does not cover the change of {amount}");
-        let mut problem = Problem::new(409, "insufficient_funds", detail);
-        problem.document.balance = Some(balance);
-        problem.document.amount = Some(amount);
-        problem
-    }
-
-    pub(super) fn amount_out_of_range(amount: i64) -> Problem {
-        let detail = format!("a change of {amount} would take the balance beyond 64 bits");
-        let mut problem = Problem::new(409, "amount_out_of_range", detail);
-        problem.document.amount = Some(amount);
-        problem
-    }
-
-    /// The request is not valid HTTP, or a proxy may read it differently than we do.
-    pub(super) fn malformed(detail: &'static str) -> Problem {
-        Problem::new(400, "invalid_request", detail)
-    }
-
-    pub(super) fn malformed_length() -> Problem {
-        let rule = "`Content-Length` must be one whole number";
-        Problem::invalid_request("Content-Length", rule)
-    }
-
-    pub(super) fn incomplete_body() -> Problem {
-        let detail = "the body ended early, or did not go on for 30 seconds";
-        Problem::new(408, "request_timeout", detail)
-    }
-
-    pub(super) fn no_request() -> Problem {
-        let detail = "no complete request of HTTP/1.1 arrived within 75 seconds";
-        Problem::new(408, "request_timeout", detail)
-    }
-
-    pub(super) fn body_too_large(bytes_max: usize) -> Problem {
-        let detail = format!("a body may have at most {bytes_max} bytes");
-        Problem::new(413, "body_too_large", detail)
-    }
-
-    pub(super) fn precondition_failed(detail: &str) -> Problem {
-        Problem::new(412, "precondition_failed", detail)
     }
 
     pub(super) fn unsupported_encoding() -> Problem {
@@ -220,28 +130,27 @@ impl Problem {
         problem.with_header("Accept-Encoding", "identity")
     }
 
-    pub(super) fn key_reused(stands_for: &str) -> Problem {
-        let detail = format!("this Idempotency-Key stands for {stands_for}");
-        Problem::new(422, "idempotency_key_reused", detail)
+    pub(super) fn external_id_taken(user_id: i64) -> Problem {
+        let detail = format!("the user {user_id} has this external id");
+        Problem::new(409, "external_id_taken", detail).of_user(user_id)
     }
 
-    pub(super) fn unbalanced(sum: i128) -> Problem {
-        let detail = format!("the amounts add up to {sum}, and `balanced` demands 0");
-        Problem::new(422, "unbalanced", detail)
+    pub(super) fn insufficient_funds(balance: i64, amount: i64) -> Problem {
+        let detail = format!("the balance is {balance}: it does not cover the change of {amount}");
+        let problem = Problem::new(409, "insufficient_funds", detail).with("balance", balance);
+        problem.with("amount", amount)
     }
 
-    pub(super) fn internal() -> Problem {
-        let detail = "something went wrong here; the log has it under this X-Request-Id";
-        Problem::new(500, "internal", detail)
+    pub(super) fn amount_out_of_range(amount: i64) -> Problem {
+        let detail = format!("a change of {amount} would take the balance beyond 64 bits");
+        Problem::new(409, "amount_out_of_range", detail).with("amount", amount)
     }
 
     /// The database refuses the statement, and would refuse it again.
     pub(super) fn refused_for_good() -> Problem {
         let detail = "the database refuses this, and will again; nothing was changed, and the log \
                       has the reason under this X-Request-Id";
-        let mut problem = Problem::new(500, "internal", detail);
-        problem.document.outcome = Some("not_applied");
-        problem
+        Problem::new(500, "internal", detail).with_outcome("not_applied")
     }
 
     /// `effect` speaks of this request only, not of earlier ones with the same Idempotency-Key.
@@ -256,8 +165,7 @@ impl Problem {
                  been applied; keep the Idempotency-Key and try again",
             ),
         };
-        let mut problem = Problem::new(503, "database_unavailable", detail);
-        problem.document.outcome = Some(outcome);
+        let problem = Problem::new(503, "database_unavailable", detail).with_outcome(outcome);
         problem.with_header("Retry-After", "1")
     }
 
@@ -269,9 +177,8 @@ impl Problem {
     /// The first of the jobs that should be looked at.
     pub(super) fn jobs_unhealthy(detail: String, first: Vec<UnhealthyJob>) -> Problem {
         let problem = Problem::new(503, "jobs_unhealthy", detail);
-        let mut problem = problem.with_header("Retry-After", "30");
-        problem.document.jobs = Some(first);
-        problem
+        let first = serde_json::to_value(first).unwrap_or_default();
+        problem.with_header("Retry-After", "30").with("jobs", first)
     }
 
     #[cfg(test)]
@@ -281,8 +188,57 @@ impl Problem {
 
     #[cfg(test)]
     pub(super) fn field(&self) -> Option<String> {
-        self.document.field.clone()
+        self.document.others.get("field").and_then(Value::as_str).map(str::to_owned)
     }
+}
+
+/// Makes a function of each row: its arguments, its status and code, and the sentence that they
+/// stand in.
+macro_rules! problems {
+    ($($name:ident($($given:ident: $type:ty),*) =>
+        $status:literal $code:literal, $detail:literal;)*) => {
+        impl Problem {
+            $(pub(super) fn $name($($given: $type),*) -> Problem {
+                Problem::new($status, $code, format!($detail))
+            })*
+        }
+    };
+}
+
+// `malformed`: the request is not valid HTTP, or a proxy may read it differently than we do.
+problems! {
+    malformed(detail: &str) => 400 "invalid_request", "{detail}";
+    cross_site_request() => 403 "cross_site_request",
+        "a page of another site may not change anything here";
+    not_found() => 404 "not_found", "there is nothing at this path";
+    user_not_found(user_id: i64) => 404 "user_not_found", "there is no user {user_id}";
+    no_change_yet(user_id: i64) => 404 "user_not_found",
+        "the user {user_id} had no change up to that instant";
+    no_such_number(user_id: i64, changes: i64) => 404 "not_found",
+        "there is no such change: the user {user_id} has had {changes}";
+    run_not_found(run_id: i64) => 404 "not_found",
+        "there is no run {run_id}: there never was, or it is too old";
+    job_not_found(name: &str) => 404 "job_not_found", "there is no job {name:?}";
+    incomplete_body() => 408 "request_timeout",
+        "the body ended early, or did not go on for 30 seconds";
+    no_request() => 408 "request_timeout",
+        "no complete request of HTTP/1.1 arrived within 75 seconds";
+    job_running(name: &str) => 409 "job_running", "the job {name:?} is running";
+    group_running(name: &str) => 409 "job_running",
+        "the job {name:?} is running, and so is another job of that group; change its group once \
+         one of them has ended";
+    job_not_running(name: &str, run_id: i64) => 409 "job_not_running",
+        "the run {run_id} is not open, or is not one of the job {name:?}";
+    job_paused(detail: String) => 409 "job_paused", "{detail}";
+    precondition_failed(detail: &str) => 412 "precondition_failed", "{detail}";
+    body_too_large(bytes_max: usize) => 413 "body_too_large",
+        "a body may have at most {bytes_max} bytes";
+    key_reused(stands_for: &str) => 422 "idempotency_key_reused",
+        "this Idempotency-Key stands for {stands_for}";
+    unbalanced(sum: i128) => 422 "unbalanced",
+        "the amounts add up to {sum}, and `balanced` demands 0";
+    internal() => 500 "internal",
+        "something went wrong here; the log has it under this X-Request-Id";
 }
 
 impl From<Problem> for Reply {

@@ -1,22 +1,14 @@
 //! What is asked of runs and their logs, and the answers.
 
-use serde::Serialize;
-
 use super::Asked;
 use super::call::Call;
 use super::command::{Command, read_id, take_limit};
-use super::handlers::{Api, Fault, next_page};
+use super::handlers::{Api, Replied, page};
 use super::input::Query;
 use super::ledger::take_span;
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::cron::{Filter, FinishedRun, Outcome};
-
-#[derive(Serialize)]
-struct RunList {
-    runs: Vec<FinishedRun>,
-    next: Option<i64>,
-}
+use crate::cron::{Filter, Outcome};
 
 impl Command {
     pub(super) fn cron_history(call: &Call, _: &str) -> Result<Command, Problem> {
@@ -35,7 +27,7 @@ impl Command {
         query.end()?;
         // The range has just been checked.
         let after = i32::try_from(after).unwrap_or(i32::MAX);
-        Ok(Command::ReadLog { run_id: read_id(id)?, after, limit })
+        Ok(Command::ReadLog(read_id(id)?, after, limit))
     }
 }
 
@@ -58,20 +50,18 @@ pub fn read_run_filter(call: &Call) -> Result<Filter, Problem> {
     query.end()?;
     let outcomes = Outcome::ALL.map(Outcome::name);
     if filter.outcome.as_deref().is_some_and(|outcome| !outcomes.contains(&outcome)) {
-        let rule = format!("`outcome` must be one of {}", outcomes.join(", "));
-        return Err(Problem::invalid_request("outcome", rule));
+        return Err(Problem::must("outcome", format!("be one of {}", outcomes.join(", "))));
     }
     Ok(filter)
 }
 
 impl Api {
-    pub(super) fn cron_history(&self, asked: &Asked<'_>, filter: &Filter) -> Result<Reply, Fault> {
-        let mut runs = self.jobs.runs(asked.deadline, filter)?;
-        let next = next_page(&mut runs, filter.limit, |run| run.run_id);
-        Ok(Reply::json(200, &RunList { runs, next }))
+    pub(super) fn cron_history(&self, asked: &Asked<'_>, filter: &Filter) -> Replied {
+        let runs = self.jobs.runs(asked.deadline, filter)?;
+        Ok(page("runs", runs, filter.limit, |run| run.end.run_id))
     }
 
-    pub(super) fn read_run(&self, asked: &Asked<'_>, run_id: i64) -> Result<Reply, Fault> {
+    pub(super) fn read_run(&self, asked: &Asked<'_>, run_id: i64) -> Replied {
         let run = self.jobs.run(asked.deadline, run_id)?;
         let run = run.ok_or_else(|| Problem::run_not_found(run_id))?;
         Ok(Reply::json(200, &run))
@@ -83,7 +73,7 @@ impl Api {
         run_id: i64,
         after: i32,
         limit: i64,
-    ) -> Result<Reply, Fault> {
+    ) -> Replied {
         let log = self.jobs.log(asked.deadline, run_id, after, limit)?;
         let log = log.ok_or_else(|| Problem::run_not_found(run_id))?;
         Ok(Reply::json(200, &log))

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Asked;
 use super::call::Call;
 use super::command::{Command, existing, read_schedule, refuse_preconditions};
-use super::handlers::{Api, Fault};
+use super::handlers::{Api, Replied};
 use super::input::{Fields, Query};
 use super::problem::Problem;
 use super::reply::Reply;
@@ -53,23 +53,14 @@ impl Command {
 }
 
 impl Api {
-    pub(super) fn read_next(
-        &self,
-        asked: &Asked<'_>,
-        name: &Name,
-        count: usize,
-    ) -> Result<Reply, Fault> {
+    pub(super) fn read_next(&self, asked: &Asked<'_>, name: &Name, count: usize) -> Replied {
         let upcoming = self.jobs.upcoming_of(asked.deadline, name, count)?;
         let name = name.as_str();
         let (enabled, upcoming) = upcoming.ok_or_else(|| Problem::job_not_found(name))?;
         Ok(Reply::json(200, &NextOfJob { name, enabled, upcoming }))
     }
 
-    pub(super) fn check_schedule(
-        &self,
-        asked: &Asked<'_>,
-        schedule: &Schedule,
-    ) -> Result<Reply, Fault> {
+    pub(super) fn check_schedule(&self, asked: &Asked<'_>, schedule: &Schedule) -> Replied {
         let upcoming = self.jobs.upcoming(asked.deadline, schedule, INSTANTS)?;
         match upcoming.next.is_empty() {
             true => Err(Problem::no_instant().into()),
@@ -77,7 +68,7 @@ impl Api {
         }
     }
 
-    pub(super) fn jobs_health(&self, asked: &Asked<'_>) -> Result<Reply, Fault> {
+    pub(super) fn jobs_health(&self, asked: &Asked<'_>) -> Replied {
         let JobsHealth { enabled, paused, unhealthy, first } = self.jobs.health(asked.deadline)?;
         match unhealthy {
             0 => Ok(Reply::json(200, &JobsAreWell { ok: true, enabled, paused })),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Asked;
 use super::call::Call;
 use super::command::read_key;
-use super::handlers::{Api, Fault, marked};
+use super::handlers::{Api, Replied, marked};
 use super::input::Fields;
 use super::problem::Problem;
 use super::reply::Reply;
@@ -37,8 +37,7 @@ pub fn read_set(call: &Call) -> Result<ChangeSet, Problem> {
     ChangeSet::new(changes, balanced, key, reference).map_err(|fault| match fault {
         SetFault::Count => {
             let (least, most) = (SET_CHANGES.start(), SET_CHANGES.end());
-            let rule = format!("`changes` must have {least} to {most} changes");
-            Problem::invalid_request("changes", rule)
+            Problem::must("changes", format!("have {least} to {most} changes"))
         }
         SetFault::ZeroAmount(place) => {
             Problem::invalid_request(&format!("changes[{place}].amount"), "`amount` must not be 0")
@@ -58,7 +57,7 @@ fn read_one(mut fields: Fields) -> Result<(i64, i64), Problem> {
 }
 
 impl Api {
-    pub(super) fn change_all(&self, asked: &Asked<'_>, set: &ChangeSet) -> Result<Reply, Fault> {
+    pub(super) fn change_all(&self, asked: &Asked<'_>, set: &ChangeSet) -> Replied {
         let answer =
             balance::apply_all(&self.db, asked.deadline, set, self.recorded_actor(asked.call))?;
         Ok(marked(reply(answer.outcome), answer.replayed))

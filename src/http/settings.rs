@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::call::Call;
 use super::command::{read_name, read_schedule};
-use super::input::Fields;
+use super::input::{Fields, Given};
 use super::problem::Problem;
 use crate::cron::{Arguments, CatchUp, Name, SettingsChange};
 
@@ -47,23 +47,24 @@ pub(super) fn take_settings(fields: &mut Fields) -> Result<SettingsChange, Probl
     })
 }
 
+/// The change as one of all settings, which need a function and a schedule.
+pub(super) fn whole(change: SettingsChange) -> Result<SettingsChange, Problem> {
+    change.function.as_ref().ok_or_else(|| Problem::missing("function"))?;
+    change.schedule.as_ref().ok_or_else(|| Problem::missing("schedule"))?;
+    Ok(SettingsChange { is_whole: true, ..change })
+}
+
 /// Removes what the function is given; `null` is an object without members.
 fn take_arguments(fields: &mut Fields) -> Result<Option<Arguments>, Problem> {
     let name = "arguments";
     let Some(members) = fields.take_object_or_null(name)? else { return Ok(None) };
-    let arguments = Arguments::of(&members.unwrap_or_default()).ok_or_else(|| {
-        let rule = format!("`{name}` must have at most {} bytes", Arguments::BYTES_MAX);
-        Problem::invalid_request(name, rule)
-    })?;
-    Ok(Some(arguments))
+    let rule = || format!("have at most {} bytes", Arguments::BYTES_MAX);
+    let arguments = Arguments::of(&members.unwrap_or_default());
+    arguments.map(Some).ok_or_else(|| Problem::must(name, rule()))
 }
 
 /// Removes words for people, in any language.
-fn take_words(
-    fields: &mut Fields,
-    name: &'static str,
-    length_max: usize,
-) -> Result<Option<Option<String>>, Problem> {
+fn take_words(fields: &mut Fields, name: &'static str, length_max: usize) -> Given<String> {
     let rule = format!("1 to {length_max} printable characters");
     fields.take_or_null(name, &rule, |raw| {
         let text: String = serde_json::from_str(raw.get()).ok()?;
@@ -72,12 +73,7 @@ fn take_words(
     })
 }
 
-fn take_number(
-    fields: &mut Fields,
-    name: &'static str,
-    least: i32,
-    most: i32,
-) -> Result<Option<Option<i32>>, Problem> {
+fn take_number(fields: &mut Fields, name: &'static str, least: i32, most: i32) -> Given<i32> {
     let rule = format!("a whole number from {least} to {most}");
     fields.take_or_null(name, &rule, |raw| {
         let number = serde_json::from_str(raw.get()).ok()?;
@@ -91,7 +87,7 @@ fn take_catch_up(fields: &mut Fields) -> Result<Option<CatchUp>, Problem> {
     Ok(given.map(Option::unwrap_or_default))
 }
 
-fn take_group(fields: &mut Fields) -> Result<Option<Option<Name>>, Problem> {
+fn take_group(fields: &mut Fields) -> Given<Name> {
     let rule = "1 to 63 small letters, digits and hyphens, no hyphen first";
     fields.take_or_null("group", rule, |raw| {
         let text: String = serde_json::from_str(raw.get()).ok()?;

@@ -1,22 +1,14 @@
 //! Handlers for users.
 
-use serde::Serialize;
-
 use super::Asked;
-use super::handlers::{Api, Fault, marked, next_page};
+use super::handlers::{Api, Replied, marked, page};
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::users::{self, Creation, NewUser, Selection, User};
 
-#[derive(Serialize)]
-struct UserList {
-    users: Vec<User>,
-    next: Option<i64>,
-}
-
 impl Api {
     /// A repeated key gets the first answer again: the same user, with the opening balance.
-    pub(super) fn create_user(&self, asked: &Asked<'_>, user: &NewUser) -> Result<Reply, Fault> {
+    pub(super) fn create_user(&self, asked: &Asked<'_>, user: &NewUser) -> Replied {
         let created = |user: User| {
             let location = format!("/api/users/{}", user.user_id);
             Reply::json(201, &user).with_header("Location", location)
@@ -31,20 +23,13 @@ impl Api {
         }
     }
 
-    pub(super) fn read_user(&self, asked: &Asked<'_>, user_id: i64) -> Result<Reply, Fault> {
-        match users::read(&self.db, asked.deadline, user_id)? {
-            Some(user) => Ok(Reply::json(200, &user)),
-            None => Err(Problem::user_not_found(user_id).into()),
-        }
+    pub(super) fn read_user(&self, asked: &Asked<'_>, user_id: i64) -> Replied {
+        let user = users::read(&self.db, asked.deadline, user_id)?;
+        Ok(Reply::json(200, &user.ok_or_else(|| Problem::user_not_found(user_id))?))
     }
 
-    pub(super) fn list_users(
-        &self,
-        asked: &Asked<'_>,
-        selection: &Selection,
-    ) -> Result<Reply, Fault> {
-        let mut users = users::list(&self.db, asked.deadline, selection)?;
-        let next = next_page(&mut users, selection.limit, |user| user.user_id);
-        Ok(Reply::json(200, &UserList { users, next }))
+    pub(super) fn list_users(&self, asked: &Asked<'_>, selection: &Selection) -> Replied {
+        let users = users::list(&self.db, asked.deadline, selection)?;
+        Ok(page("users", users, selection.limit, |user| user.user_id))
     }
 }

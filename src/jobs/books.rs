@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Pace;
+use super::{Pace, Params};
 use crate::cron::Failure;
 
 const USERS_A_STEP: i64 = 200;
@@ -13,8 +13,6 @@ const CHANGES_SUMMED_AT_ONCE: i64 = 100;
 /// The pause between two steps over many rows, so that requests come first.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 const RANKS: usize = 10;
-
-type Params<'a> = &'a [&'a (dyn postgres::types::ToSql + Sync)];
 
 const LAST_USER: &str = "select coalesce(max(id), 0) from users";
 
@@ -136,9 +134,7 @@ pub(super) fn reconcile(pace: &Pace<'_>) -> Result<String, Failure> {
         sum_the_rest(pace, &mut at)?;
         let params: Params<'_> = &[&at.user_id, &users_a_step, &CHANGES_SUMMED_AT_ONCE];
         let page = pace.context.step(|session| session.query_one(RECONCILE, params))?;
-        let Some(last) = page.get("last") else {
-            break;
-        };
+        let Some(last) = page.get("last") else { break };
         at.user_id = last;
         at.users += page.get::<_, i64>("users");
         at.wrong += page.get::<_, i64>("wrong");
@@ -209,9 +205,7 @@ pub(super) fn audit(pace: &Pace<'_>) -> Result<String, Failure> {
     loop {
         let params: Params<'_> = &[&at.user_id, &at.number, &at.balance, &CHANGES_A_STEP];
         let page = pace.context.step(|session| session.query_opt(AUDIT, params))?;
-        let Some(page) = page else {
-            break;
-        };
+        let Some(page) = page else { break };
         let wrong: i64 = page.get("wrong");
         at.before_wrong = at.before_wrong.or((wrong > 0).then_some((at.user_id, at.number)));
         (at.user_id, at.number) = (page.get("user_id"), page.get("id"));
@@ -240,9 +234,7 @@ fn begin<T: Default + DeserializeOwned>(
     pace: &Pace<'_>,
     place: impl Fn(&T) -> String,
 ) -> (T, String) {
-    let Some(at) = pace.context.last_checkpoint() else {
-        return (T::default(), String::new());
-    };
+    let Some(at) = pace.context.last_checkpoint() else { return (T::default(), String::new()) };
     let place = place(&at);
     pace.context.say(&format!("this run goes on after {place}"));
     (at, format!("; this run went on after {place}"))
@@ -269,9 +261,7 @@ pub(super) fn rank(pace: &Pace<'_>) -> Result<String, Failure> {
         let rows = pace
             .context
             .step(|session| session.query(LARGEST, &[&after, &CHANGES_A_STEP, &limit]))?;
-        let Some(first) = rows.first() else {
-            break;
-        };
+        let Some(first) = rows.first() else { break };
         after = first.get("last");
         largest.extend(rows.iter().map(|row| (row.get("balance"), row.get("id"))));
         largest.sort_by_key(|(balance, id)| (std::cmp::Reverse(*balance), *id));

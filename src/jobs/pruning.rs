@@ -1,8 +1,6 @@
 //! Jobs that delete rows that are no longer needed, a thousand in each step.
 
-use postgres::types::ToSql;
-
-use super::Pace;
+use super::{Pace, Params};
 use crate::cron::Failure;
 
 const ROWS_A_STEP: i64 = 1_000;
@@ -109,11 +107,7 @@ pub(super) fn runs(pace: &Pace<'_>, days: u32) -> Result<String, Failure> {
     Ok(format!("runs older than {days} days that were deleted: {gone}"))
 }
 
-fn in_steps(
-    pace: &Pace<'_>,
-    sql: &'static str,
-    params: &[&(dyn ToSql + Sync)],
-) -> Result<i64, Failure> {
+fn in_steps(pace: &Pace<'_>, sql: &'static str, params: Params<'_>) -> Result<i64, Failure> {
     let mut gone = 0;
     loop {
         let now_gone: i64 =

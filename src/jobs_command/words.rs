@@ -8,38 +8,18 @@ use super::usage::{USAGES, help, names};
 /// What is asked for, validated.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// Text for standard output, and nothing else.
+    // Text for standard output, and nothing else.
     Help(String),
-    List {
-        json: bool,
-    },
-    Show {
-        name: String,
-        json: bool,
-    },
-    Run {
-        name: String,
-    },
-    /// Without a run: the one that is open.
-    Stop {
-        name: String,
-        run: Option<i64>,
-    },
-    Pause {
-        reason: String,
-        until: Option<String>,
-    },
+    List { json: bool },
+    Show { name: String, json: bool },
+    Run { name: String },
+    // Without a run: the one that is open.
+    Stop { name: String, run: Option<i64> },
+    Pause { reason: String, until: Option<String> },
     Resume,
-    /// To pause or resume one job.
-    Enable {
-        name: String,
-        enabled: bool,
-    },
-    Apply {
-        file: String,
-        dry_run: bool,
-        prune: bool,
-    },
+    // To pause or resume one job.
+    Enable { name: String, enabled: bool },
+    Apply { file: String, dry_run: bool, prune: bool },
 }
 
 /// The reason that is recorded if none is given.

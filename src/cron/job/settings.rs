@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::cron::name::Name;
 use crate::cron::schedule::Schedule;
+use crate::db::from_row;
 
 /// What people have set of a job, as the database keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,20 +92,13 @@ pub struct SettingsChange {
 impl Settings {
     /// The settings in a row of `cron_jobs`, whose columns have their own names.
     pub(crate) fn of(row: &Row) -> Settings {
-        Settings {
-            function: row.get("function"),
+        from_row!(row => Settings {
+            function, schedule, enabled, description, owner, max_seconds, retries,
+            retry_after_seconds, start_within_seconds;
             arguments: Arguments(row.get("arguments")),
-            schedule: row.get("schedule"),
-            enabled: row.get("enabled"),
-            description: row.get("description"),
-            owner: row.get("owner"),
-            max_seconds: row.get("max_seconds"),
-            retries: row.get("retries"),
-            retry_after_seconds: row.get("retry_after_seconds"),
-            start_within_seconds: row.get("start_within_seconds"),
             catch_up: CatchUp::named(row.get("catch_up")).unwrap_or_default(),
             group: row.get("job_group"),
-        }
+        })
     }
 
     /// The values for the columns `function`, `arguments`, `schedule`, `enabled`, `description`,
@@ -151,25 +145,24 @@ impl Default for Settings {
 impl SettingsChange {
     /// The settings of a job that has these ones before the change.
     pub fn applied_to(&self, before: &Settings) -> Settings {
-        fn set<T: Clone>(old: &mut T, new: &Option<T>) {
-            new.iter().for_each(|new| old.clone_from(new));
+        let old = if self.is_whole { Settings::default() } else { before.clone() };
+        let new = self.clone();
+        let text = |name: Name| name.as_str().to_owned();
+        let schedule = new.schedule.map(|schedule| schedule.text().to_owned());
+        Settings {
+            function: new.function.map_or(old.function, text),
+            arguments: new.arguments.unwrap_or(old.arguments),
+            schedule: schedule.unwrap_or(old.schedule),
+            enabled: new.enabled.unwrap_or(old.enabled),
+            description: new.description.unwrap_or(old.description),
+            owner: new.owner.unwrap_or(old.owner),
+            max_seconds: new.max_seconds.unwrap_or(old.max_seconds),
+            retries: new.retries.unwrap_or(old.retries),
+            retry_after_seconds: new.retry_after_seconds.unwrap_or(old.retry_after_seconds),
+            start_within_seconds: new.start_within_seconds.unwrap_or(old.start_within_seconds),
+            catch_up: new.catch_up.unwrap_or(old.catch_up),
+            group: new.group.map_or(old.group, |group| group.map(text)),
         }
-        let text = |name: &Name| name.as_str().to_owned();
-        let mut settings = if self.is_whole { Settings::default() } else { before.clone() };
-        set(&mut settings.function, &self.function.as_ref().map(text));
-        set(&mut settings.arguments, &self.arguments);
-        let schedule = self.schedule.as_ref().map(|schedule| schedule.text().to_owned());
-        set(&mut settings.schedule, &schedule);
-        set(&mut settings.enabled, &self.enabled);
-        set(&mut settings.description, &self.description);
-        set(&mut settings.owner, &self.owner);
-        set(&mut settings.max_seconds, &self.max_seconds);
-        set(&mut settings.retries, &self.retries);
-        set(&mut settings.retry_after_seconds, &self.retry_after_seconds);
-        set(&mut settings.start_within_seconds, &self.start_within_seconds);
-        set(&mut settings.catch_up, &self.catch_up);
-        set(&mut settings.group, &self.group.as_ref().map(|group| group.as_ref().map(text)));
-        settings
     }
 }
 

@@ -8,7 +8,7 @@ use postgres::error::SqlState;
 
 use super::{Answer, Leases, Orphan, Start};
 use crate::cron::job::settings::Arguments;
-use crate::db::Session;
+use crate::db::{Params, Session, from_row};
 use crate::random;
 
 /// A job that this process has claimed, and the run that the claim opened.
@@ -123,7 +123,7 @@ impl Leases {
     ) -> Answer<Option<Claimed>> {
         let (handicap, term) = (handicap.as_secs_f64(), self.term.as_secs_f64());
         let holder = format!("{}#{:016x}", self.server, random::bits());
-        let params: &[&(dyn postgres::types::ToSql + Sync)] =
+        let params: Params<'_> =
             &[&self.functions, &handicap, &holder, &self.server, &term, &held, &refused];
         match session.query_opt(CLAIM, params) {
             Ok(row) => Ok(row.map(|row| claimed(&row, holder))),
@@ -137,23 +137,16 @@ fn claimed(row: &Row, holder: String) -> Claimed {
     let job: String = row.get("name");
     let orphan = |(run_id, server)| Orphan { job: job.clone(), run_id, server, is_stopped: false };
     let closed = row.get::<_, Option<i64>>("closed_id").zip(row.get("closed_server"));
-    Claimed {
+    from_row!(row => Claimed {
+        function, token, run_id, schedule, slot, checkpoint, is_requested, attempt;
         job_id: row.get("id"),
-        function: row.get("function"),
         arguments: Arguments::kept(row.get("arguments")),
-        token: row.get("token"),
         holder,
-        run_id: row.get("run_id"),
-        schedule: row.get("schedule"),
-        slot: row.get("slot"),
-        checkpoint: row.get("checkpoint"),
-        is_requested: row.get("is_requested"),
-        attempt: row.get("attempt"),
         time_max: row.get::<_, Option<i32>>("max_seconds").map(seconds),
         start: Start::of(row),
         taken_from: closed.map(orphan),
         job,
-    }
+    })
 }
 
 /// The table has no number of seconds below 0.

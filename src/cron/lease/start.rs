@@ -6,6 +6,7 @@ use postgres::Row;
 
 use super::Claimed;
 use crate::cron::schedule::Schedule;
+use crate::db::from_row;
 use crate::timestamp;
 
 /// How a run was started, and what its job says about late starts.
@@ -29,14 +30,11 @@ pub(in crate::cron) struct Start {
 impl Start {
     pub(super) fn of(row: &Row) -> Start {
         let within: Option<i32> = row.get("start_within_seconds");
-        Start {
+        from_row!(row => Start { is_first, is_past_deadline, catches_up;
             at: row.get("judged_at"),
             late_seconds: row.get("late"),
-            is_first: row.get("is_first"),
             within: within.map(|seconds| TimeDelta::seconds(seconds.into())),
-            is_past_deadline: row.get("is_past_deadline"),
-            catches_up: row.get("catches_up"),
-        }
+        })
     }
 
     /// The first slot that is still to be run instead of a missed one: the first that is within the

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Answer, Claimed, Leases};
 use crate::cron::said::Line;
-use crate::db::Session;
+use crate::db::{Params, Session};
 
 /// What the history of a run lacks.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ impl Leases {
         };
         let (sayers, numbers, ages, texts): (Vec<_>, Vec<_>, Vec<_>, Vec<_>) =
             lines.map(said).collect();
-        let params: &[&(dyn postgres::types::ToSql + Sync)] =
+        let params: Params<'_> =
             &[&runs, &tokens, &holders, &done, &bytes, &first, &sayers, &numbers, &ages, &texts];
         let rows = session.query(TELL, params)?;
         Ok(rows.iter().map(|row| row.get("run_id")).collect())

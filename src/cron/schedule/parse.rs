@@ -65,13 +65,12 @@ pub(super) fn parse(words: &[&str]) -> Result<(Form, String), InvalidSchedule> {
 fn parse_instant(text: &str) -> Result<DateTime<Utc>, InvalidSchedule> {
     let at = DateTime::parse_from_rfc3339(text).ok();
     let at = at.and_then(|at| DateTime::from_timestamp_micros(at.timestamp_micros()));
-    let none = || {
-        refused(format!(
+    at.ok_or_else(|| {
+        InvalidSchedule(format!(
             "`at` takes one instant with its offset from UTC, such as `at 2027-01-31T22:00:00Z` or \
              `at 2027-01-31T23:00:00+01:00`; `{text}` is none"
         ))
-    };
-    at.map_or_else(none, Ok)
+    })
 }
 
 fn parse_cron(words: &[&str]) -> Result<(Form, String), InvalidSchedule> {
@@ -87,23 +86,20 @@ fn parse_cron(words: &[&str]) -> Result<(Form, String), InvalidSchedule> {
     }
     let text = fields.join(" ");
     let patterns = patterns(fields).filter(|patterns| patterns.iter().any(has_instants));
-    let patterns = patterns.map_or_else(
-        || refused(format!("a cron expression has to match some day; `{text}` never matches")),
-        Ok,
-    )?;
+    let never = || format!("a cron expression has to match some day; `{text}` never matches");
+    let patterns = patterns.ok_or_else(|| InvalidSchedule(never()))?;
     let name = zone.iana_name().unwrap_or_default();
     let text = if words.len() == 5 { text } else { format!("{text} {name}") };
     Ok((Form::Cron { patterns, zone }, text))
 }
 
 fn find_zone(name: &str) -> Result<TimeZone, InvalidSchedule> {
-    let none = || {
-        refused(format!(
+    zone(name).ok_or_else(|| {
+        InvalidSchedule(format!(
             "the sixth word of a cron expression is the IANA name of a zone, such as \
              America/Los_Angeles; `{name}` is none"
         ))
-    };
-    zone(name).map_or_else(none, Ok)
+    })
 }
 
 /// What somebody may have meant, and how it is written here.

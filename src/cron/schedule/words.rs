@@ -4,24 +4,11 @@
 //! texts that match the same have the same words. Croner's own description does not serve: it calls
 //! `0-30/10` every 10 minutes, and knows no zone.
 
+use chrono::Month;
 use croner::{Cron, CronComponent, CronPattern};
 
 use super::{Form, Schedule, interval};
 
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
 const WEEKDAYS: [&str; 7] =
     ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
@@ -93,7 +80,7 @@ fn times(pattern: &CronPattern) -> String {
 /// With a day field that begins with `*` a day has to match both fields, otherwise one of them.
 fn days(patterns: &[Cron]) -> String {
     let pattern = &patterns[0].pattern;
-    let months = runs(&pattern.months.values(), |month| MONTHS[usize::from(month) - 1].to_owned());
+    let months = runs(&pattern.months.values(), month_name);
     let (of, within) = match is_whole(&pattern.months) {
         true => (" of every month".to_owned(), String::new()),
         false => {
@@ -135,6 +122,11 @@ fn days_of_month(patterns: &[Cron]) -> String {
         }
     }
     list(items, "and")
+}
+
+fn month_name(number: u16) -> String {
+    let month = u8::try_from(number).ok().and_then(|number| Month::try_from(number).ok());
+    month.map(|month| month.name().to_owned()).unwrap_or_default()
 }
 
 fn weekdays(pattern: &CronPattern, each: &str, or: &str, within: &str, of: &str) -> String {

@@ -1,33 +1,12 @@
 //! The last run of a job, as the list of jobs shows it.
 
-use chrono::{DateTime, Utc};
 use postgres::Row;
-use serde::Serialize;
 
 use super::to_millis;
-use crate::timestamp;
+use crate::cron::run::RunEnd;
 
-/// How the last run of a job ended.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LastRun {
-    /// The id of the run, as the history shows it.
-    pub run_id: i64,
-    /// The name of the replica that ran it; none if its slot was missed.
-    pub server: Option<String>,
-    /// As [`super::Outcome::name`] writes it.
-    pub outcome: String,
-    /// When a replica claimed the job.
-    #[serde(serialize_with = "timestamp::as_text")]
-    pub started_at: DateTime<Utc>,
-    /// When the end was written.
-    #[serde(serialize_with = "timestamp::as_text")]
-    pub finished_at: DateTime<Utc>,
-    /// From `started_at` to `finished_at`, rounded to milliseconds.
-    pub duration_seconds: f64,
-    /// The function's result, or why the run did not succeed.
-    pub detail: Option<String>,
-}
+/// The last run of a job that has ended.
+pub type LastRun = RunEnd;
 
 impl LastRun {
     pub(super) fn of(row: &Row) -> Option<LastRun> {
