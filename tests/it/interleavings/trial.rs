@@ -59,6 +59,9 @@ impl Trial {
                     let database = Postgres::shared().migrated();
                     database.connect().batch_execute(self.set_up).expect("the set-up");
                     while let Some(pair) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        // Each permutation deletes what the one before has made, and what is
+                        // dead would slow all later ones down.
+                        database.connect().batch_execute("vacuum").expect("no dead rows");
                         let found = self.try_pair(tester, &database, pair);
                         findings.lock().note(self, pair, found);
                     }
