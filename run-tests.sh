@@ -73,12 +73,14 @@ begin_building() {
 
 finish_building() {
     cargo test --workspace --locked --no-run || return
-    wait "${building[@]}" || return
+    local pid
+    for pid in "${building[@]}"; do wait "$pid" || return; done
     building=()
 }
 
 finish() {
-    ((${#building[@]} == 0)) || kill "${building[@]}" 2>/dev/null || true
+    # Each is the leader of a group, in which its compilers are, too.
+    ((${#building[@]} == 0)) || kill -- "${building[@]/#/-}" 2>/dev/null || true
     stop_installing
 }
 
