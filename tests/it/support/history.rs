@@ -43,7 +43,8 @@ impl History {
     }
 
     /// Reads the states of these users wherever it is told, before the clients begin and when all
-    /// have ended; not again where it was not told, since that may last as long as the patience.
+    /// have ended; where it was not told only after all others, since that may last as long as
+    /// the patience.
     pub(crate) fn read(&self, addrs: &[SocketAddr], users: &[i64]) {
         let mut turns: VecDeque<SocketAddr> = addrs.iter().copied().collect();
         for user_id in users {
@@ -55,8 +56,10 @@ impl History {
                 let answer = answer.ok().flatten();
                 self.note(0, begun, (&head, &[], ""), answer.as_ref());
                 let is_told = answer.is_some_and(|answer| answer.status == 200);
-                if is_told || turns.is_empty() {
+                if is_told {
                     turns.push_back(addr);
+                } else if turns.is_empty() {
+                    turns.extend(addrs);
                 }
                 is_told
             });

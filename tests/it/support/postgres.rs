@@ -216,14 +216,14 @@ impl Database {
 
     /// One row, by SQL, over a connection that is kept where the server has not ended it.
     pub(crate) fn row(&self, sql: &str) -> Row {
-        let kept = self.kept.lock().take();
-        let kept = kept.and_then(|mut client| Some((client.query_one(sql, &[]).ok()?, client)));
-        let (row, client) = kept.unwrap_or_else(|| {
-            let mut client = self.connect();
-            (client.query_one(sql, &[]).expect(sql), client)
+        let mut client = self.kept.lock().take().unwrap_or_else(|| self.connect());
+        let row = client.query_one(sql, &[]).or_else(|error| {
+            assert!(client.is_closed(), "{sql}: {error}");
+            client = self.connect();
+            client.query_one(sql, &[])
         });
         *self.kept.lock() = Some(client);
-        row
+        row.expect(sql)
     }
 
     /// Fails unless every balance is the sum of its user's changes, which are numbered 1, 2, 3 …
