@@ -137,6 +137,9 @@ pub(super) fn applied(document: &Value) -> String {
     for name in &deleted {
         text.push_str(&format!("{would}deleted: {}\n", plain(name)));
     }
+    for name in list_of(&document["over"]) {
+        text.push_str(&format!("{would}disabled, since its schedule is over: {name}\n"));
+    }
     let counts = [created.len(), changed.len(), deleted.len()];
     let [created, changed, deleted] = counts;
     let unchanged = &document["unchanged"];

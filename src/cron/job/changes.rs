@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use postgres::Row;
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::Jobs;
 use super::settings::Settings;
@@ -24,10 +25,10 @@ pub struct JobChange {
     pub by: Option<String>,
     /// The id of the request; none where the job was disabled after the last slot of its schedule.
     pub request_id: Option<String>,
-    /// The settings before.
-    pub before: Option<Settings>,
+    /// The settings before, as [`Settings`] are written if this build knows all that is in them.
+    pub before: Option<Box<RawValue>>,
     /// The settings after.
-    pub after: Option<Settings>,
+    pub after: Option<Box<RawValue>>,
 }
 
 /// Reads a page of changes, and one more if another page follows. A row without an id says that
@@ -66,7 +67,7 @@ impl Jobs {
 }
 
 fn change(row: &Row) -> Option<JobChange> {
-    let settings = |text: Option<&str>| text.and_then(|text| serde_json::from_str(text).ok());
+    let settings = |text: Option<String>| text.and_then(settings);
     Some(JobChange {
         id: row.get::<_, Option<_>>("id")?,
         at: row.get("changed_at"),
@@ -75,4 +76,10 @@ fn change(row: &Row) -> Option<JobChange> {
         before: settings(row.get("before")),
         after: settings(row.get("after")),
     })
+}
+
+/// The database has its own order of the members, and its own spacing.
+fn settings(text: String) -> Option<Box<RawValue>> {
+    let known = serde_json::from_str::<Settings>(&text).and_then(|it| to_raw_value(&it));
+    known.or_else(|_| RawValue::from_string(text)).ok()
 }

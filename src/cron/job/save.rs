@@ -11,7 +11,7 @@ use crate::cron::functions::Functions;
 use crate::cron::name::Name;
 use crate::cron::precondition::Precondition;
 use crate::cron::schedule::Schedule;
-use crate::db::{Deadline, Error, Session};
+use crate::db::{Deadline, Error, FromDatabase, Session};
 
 /// The job, if there is one, and the database's clock, from which new slots are computed.
 const CURRENT: &str = "\
@@ -66,7 +66,7 @@ pub(super) struct Save<'a> {
 }
 
 /// None when somebody else has changed or created the job since it was read.
-pub(super) type Saved = Result<Option<ActionResult>, postgres::Error>;
+pub(super) type Saved = FromDatabase<Option<ActionResult>>;
 
 impl Jobs {
     /// Tries again whenever somebody else has changed the job since it was read.
@@ -83,9 +83,10 @@ impl Jobs {
             loop {
                 let current =
                     session.query_one(CURRENT, &[&name.as_str(), &precondition.tags()])?;
-                let saved = match current.get("id") {
-                    Some(id) => save.apply(session, id, &current)?,
-                    None => save.create(session, current.get("now"))?,
+                let now = current.get("now");
+                let saved = match current.get::<_, Option<i64>>("id") {
+                    Some(_) => save.apply(session, &current, now)?,
+                    None => save.create(session, now)?,
                 };
                 if let Some(saved) = saved {
                     return Ok(saved);
@@ -119,7 +120,7 @@ impl Save<'_> {
         Ok(created.map(|_| ActionResult::Created))
     }
 
-    pub(super) fn apply(&self, session: &mut Session, id: i64, row: &Row) -> Saved {
+    pub(super) fn apply(&self, session: &mut Session, row: &Row, now: DateTime<Utc>) -> Saved {
         if !row.get::<_, bool>("meets") {
             return Ok(Some(ActionResult::PreconditionFailed));
         }
@@ -134,17 +135,18 @@ impl Save<'_> {
             return Ok(Some(ActionResult::WrongArguments(rule)));
         }
         let next = match &self.change.schedule {
-            Some(schedule) if new.schedule != old.schedule => Some(schedule.first(row.get("now"))),
+            Some(schedule) if new.schedule != old.schedule => Some(schedule.first(now)),
             _ if new.enabled && !old.enabled => {
                 let schedule = Schedule::parse_kept(&new.schedule).ok();
-                Some(schedule.and_then(|schedule| schedule.next(row.get("slot"), row.get("now"))))
+                Some(schedule.and_then(|schedule| schedule.next(row.get("slot"), now)))
             }
             _ => None,
         };
         if new.enabled && next == Some(None) {
             return Ok(Some(ActionResult::NoInstant));
         }
-        let (tag, before): (&str, &str) = (row.get("settings_tag"), row.get("before"));
+        let (id, tag, before): (i64, &str, &str) =
+            (row.get("id"), row.get("settings_tag"), row.get("before"));
         let Author { token, request_id } = self.author;
         let others: [&(dyn ToSql + Sync); 6] =
             [&id, &tag, &next.flatten(), &token, &request_id, &before];

@@ -17,14 +17,14 @@ use super::{ActionResult, Author, DELETE, Jobs, orphan};
 use crate::cron::lease::Orphan;
 use crate::cron::name::Name;
 use crate::cron::precondition::Precondition;
-use crate::db::{Deadline, Error, Session};
+use crate::db::{Deadline, Error, FromDatabase, Session};
 
 /// What jobs there shall be.
 #[derive(Clone, Debug)]
 pub struct JobSet {
     /// Each job and all its settings; no name twice. Where nothing is said of `enabled`, a new job
-    /// is enabled, and any other stays as it is. A job whose schedule names no further instant is
-    /// disabled.
+    /// is enabled, and any other stays as it is. A job that is not enabled stays so if its schedule
+    /// names no further instant; a new one is disabled then.
     pub jobs: Vec<(Name, SettingsChange)>,
     /// Whether jobs that are not in the set are deleted.
     pub prune: bool,
@@ -46,6 +46,9 @@ pub struct Difference {
     pub deleted: Vec<String>,
     /// How many jobs of the set were as it says, and were not touched.
     pub unchanged: usize,
+    /// Those that are disabled although the set wants them enabled: their schedules name no instant
+    /// from now on.
+    pub over: Vec<String>,
     /// Of a set that was only tried: those of `deleted` that run, so that it would be refused.
     pub running: Vec<String>,
 }
@@ -76,7 +79,7 @@ pub enum SetResult {
 }
 
 /// What was tried once; None when somebody else has changed a job meanwhile.
-type Tried = Result<Option<SetResult>, postgres::Error>;
+type Tried = FromDatabase<Option<SetResult>>;
 
 /// The number of the advisory lock of sets, of which one is applied after the other: "job sets" in
 /// ASCII.
@@ -85,7 +88,7 @@ const LOCK_NUMBER: i64 = 0x6a6f_6220_7365_7473;
 const LOCK_SETS: &str = "select clock_timestamp() as now from pg_advisory_xact_lock($1)";
 /// The jobs of these names, or all, with what `CURRENT` reads of one.
 const CURRENT_SET: &str = "\
-select clock_timestamp() as now, id, name, function, arguments, schedule, enabled, description,
+select id, name, function, arguments, schedule, enabled, description,
     owner, max_seconds, retries, retry_after_seconds, start_within_seconds, catch_up, job_group,
     slot, job_settings(job)::text as before, settings_tag(job) as settings_tag, true as meets
 from cron_jobs job where $2 or name = any ($1)";
@@ -142,7 +145,11 @@ impl<'a> Plan<'a> {
         let mut plan = Plan { created: Vec::new(), changed: Vec::new(), deleted, difference };
         for (place, (name, change)) in set.jobs.iter().enumerate() {
             let row = plan.deleted.remove(name.as_str());
-            let enabled = enabled(change, row, now);
+            let mut enabled = change.enabled.or_else(|| row.map(|row| row.get("enabled")));
+            if enabled != Some(false) && is_over(change, row, now) {
+                plan.difference.over.push(name.as_str().to_owned());
+                enabled = Some(false);
+            }
             let change = SettingsChange { enabled, ..change.clone() };
             let Some(row) = row else {
                 plan.created.push((place, name, change));
@@ -164,17 +171,11 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether a job of the set shall be enabled; none where that is the default. A job whose schedule
-/// names no further instant is disabled, as it is after its last run: a file with a job that was to
-/// run once can be applied again after that run.
-fn enabled(change: &SettingsChange, row: Option<&Row>, now: DateTime<Utc>) -> Option<bool> {
-    let old = row.map(Settings::of);
-    let is_over = change.schedule.as_ref().is_some_and(|schedule| {
-        let goes_on =
-            old.as_ref().is_some_and(|old| old.enabled && old.schedule == schedule.text());
-        schedule.first(now).is_none() && !goes_on
-    });
-    if is_over { Some(false) } else { change.enabled.or(old.map(|old| old.enabled)) }
+/// Whether the job is new or disabled, and the schedule names no further instant: after its last
+/// run a job stays, disabled, and so may its file.
+fn is_over(change: &SettingsChange, row: Option<&Row>, now: DateTime<Utc>) -> bool {
+    row.is_none_or(|row| !row.get::<_, bool>("enabled"))
+        && change.schedule.as_ref().is_some_and(|schedule| schedule.first(now).is_none())
 }
 
 /// The names of the settings that the change makes other ones.
@@ -210,7 +211,7 @@ impl Apply<'_> {
         let ids: Vec<i64> = changed.chain(plan.deleted.values()).map(|row| row.get("id")).collect();
         session.query(LOCK_JOBS, &[&ids])?;
         for (place, name, change, row) in plan.changed {
-            match self.save(name, &change).apply(session, row.get("id"), row)? {
+            match self.save(name, &change).apply(session, row, now)? {
                 Some(ActionResult::Changed) => {}
                 Some(why) => return refused(name.as_str(), Some(place), why),
                 None => return Ok(None),

@@ -13,7 +13,7 @@ use crate::db::from_row;
 
 /// What people have set of a job, as the database keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Settings {
     /// The name of the function that the job calls.
     pub function: String,
