@@ -37,7 +37,7 @@ pub use session::{Manager, Params, Session};
 pub use target::Target;
 
 /// What the database has answered, or the driver's error.
-pub type Answer<T> = Result<T, postgres::Error>;
+pub type FromDatabase<T> = Result<T, postgres::Error>;
 
 /// Makes a value of a row: of the columns that have the names of fields, and of what else is given.
 macro_rules! from_row {
@@ -153,7 +153,7 @@ impl Db {
     pub fn run<T>(
         &self,
         deadline: &Deadline,
-        work: impl FnMut(&mut Session) -> Answer<T>,
+        work: impl FnMut(&mut Session) -> FromDatabase<T>,
     ) -> Result<T, Error> {
         self.connection(deadline)?.run(deadline, work)
     }
@@ -223,7 +223,7 @@ impl Connection<'_> {
     pub fn run<T>(
         &mut self,
         deadline: &Deadline,
-        mut work: impl FnMut(&mut Session) -> Answer<T>,
+        mut work: impl FnMut(&mut Session) -> FromDatabase<T>,
     ) -> Result<T, Error> {
         let mut refusals = 0;
         loop {

@@ -80,7 +80,7 @@ fn carry_out(order: &Order, service: &Service) -> Result<String, String> {
             }
             service.ask("POST", "/api/cron/pause", &pause.to_string())?;
             let end = until.as_deref().unwrap_or("somebody resumes them");
-            let how = "what runs goes on; to end it: balanced jobs resume --all";
+            let how = "what runs goes on; to end the pause: balanced jobs resume --all";
             Ok(format!("all jobs are paused until {end}; {how}\n"))
         }
         Order::Resume => {

@@ -4,7 +4,7 @@ use postgres::error::SqlState;
 use serde::Serialize;
 
 use crate::balance::IdempotencyKey;
-use crate::db::{Answer, Db, Deadline, Error, Session, from_row};
+use crate::db::{Db, Deadline, Error, FromDatabase, Session, from_row};
 
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -135,7 +135,11 @@ pub fn create(
     })
 }
 
-fn create_once(session: &mut Session, new: &NewUser, actor: Option<&str>) -> Answer<Creation> {
+fn create_once(
+    session: &mut Session,
+    new: &NewUser,
+    actor: Option<&str>,
+) -> FromDatabase<Creation> {
     let NewUser { balance, external_id, key } = new;
     let key = key.as_ref().map(IdempotencyKey::as_str);
     let row = session.query_one(CREATE_ONCE, &[balance, &actor, external_id, &key])?;

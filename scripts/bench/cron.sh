@@ -215,7 +215,7 @@ make_history() { # RUNS
             progress, finished_at, outcome, detail)
         select job.id, job.name, job.function, n, 'replica-' || n % 5 + 1, at, at, 1,
             at + interval '2 seconds', case when n % 100 = 0 then 'failed' else 'succeeded' end,
-            '0 keys older than 24 hours deleted'
+            'keys older than 24 hours that were deleted: 0'
         from generate_series(1, $1 / 10) n
         cross join lateral (select now() - interval '14 days' * n / ($1 / 10.0 + 1) as at) as slot
         cross join (select id, name, function from cron_jobs where name not like 'bench-%') as job

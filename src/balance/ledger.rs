@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use postgres::Row;
 use serde::Serialize;
 
-use crate::db::{Answer, Db, Deadline, Error, Session, from_row};
+use crate::db::{Db, Deadline, Error, FromDatabase, Session, from_row};
 use crate::timestamp;
 
 /// One row of the ledger: a change that was applied.
@@ -191,7 +191,11 @@ pub fn list(
 
 /// The number of the last change before an instant; 0 if there is none. The driver cuts an instant
 /// off after the microseconds, which are all that the database knows.
-fn find_before(session: &mut Session, user_id: i64, instant: DateTime<Utc>) -> Answer<Option<i64>> {
+fn find_before(
+    session: &mut Session,
+    user_id: i64,
+    instant: DateTime<Utc>,
+) -> FromDatabase<Option<i64>> {
     let just_before = instant - TimeDelta::nanoseconds(1);
     let row = session.query_opt(FIND, &[&user_id, &just_before])?;
     Ok(row.map(|row| row.get("number")))

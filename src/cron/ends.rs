@@ -44,6 +44,13 @@ const LOCKED_MAX: Duration = Duration::from_secs(1);
 const REFUSALS_MAX: u32 = 240;
 const REFUSALS_OF_A_LASTING_ONE: u32 = 12;
 
+impl Ending {
+    fn new(run: Arc<Running>, end: End) -> Ending {
+        let now = Instant::now();
+        Ending { run, end, refusals: 0, is_counted: false, told: false, since: now, try_at: now }
+    }
+}
+
 impl Ends {
     pub(super) fn new(replica: Arc<Replica>) -> Ends {
         Ends { replica, all: Vec::new() }
@@ -64,9 +71,7 @@ impl Ends {
     ) -> bool {
         let held = self.replica.held.count();
         for (run, end) in self.replica.held.take_ended() {
-            let (is_counted, told, now) = (false, false, Instant::now());
-            let mut ending =
-                Ending { run, end, refusals: 0, is_counted, told, since: now, try_at: now };
+            let mut ending = Ending::new(run, end);
             self.count_a_loss(&mut ending, false);
             self.all.push(ending);
         }

@@ -11,7 +11,7 @@ use super::functions::Functions;
 use super::job::settings::Arguments;
 use super::lease::{Claimed, End, Leases, Orphan, Outcome};
 use super::running::{Reason, Running};
-use crate::db::{Answer, Db, Deadline, Session};
+use crate::db::{Db, Deadline, FromDatabase, Session};
 
 /// Why a function did not complete its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +131,10 @@ impl Context {
     ///
     /// # Errors
     /// [`Failure::Cancelled`], or [`Failure::Failed`] when the database refuses the step.
-    pub fn step<T>(&self, mut work: impl FnMut(&mut Session) -> Answer<T>) -> Result<T, Failure> {
+    pub fn step<T>(
+        &self,
+        mut work: impl FnMut(&mut Session) -> FromDatabase<T>,
+    ) -> Result<T, Failure> {
         let mut told = false;
         loop {
             self.check()?;

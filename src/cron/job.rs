@@ -2,7 +2,7 @@
 //!
 //! Nothing here affects a run that is going on: a change takes effect with the job's next slot.
 //! Whoever creates, changes or deletes a job leaves a row in `cron_job_changes`, by the same
-//! statement.
+//! statement; so does the end of a run after which the job is disabled.
 
 mod changes;
 mod save;

@@ -39,7 +39,7 @@ pub(super) use end::{End, Ended, Written};
 pub(super) use start::Start;
 pub(super) use tell::News;
 
-use crate::db::{Answer, Session};
+use crate::db::{FromDatabase, Session};
 use crate::metrics::Metrics;
 
 /// Writes the leases of one replica.
@@ -108,7 +108,7 @@ from own left join renewed on renewed.id = own.id";
 impl Leases {
     /// Holds the lease of a run until the transaction ends. False when the lease has run out, but
     /// can still be renewed; none when the job is not this process's own any more.
-    pub(super) fn hold(session: &mut Session, run: &Claimed) -> Answer<Option<bool>> {
+    pub(super) fn hold(session: &mut Session, run: &Claimed) -> FromDatabase<Option<bool>> {
         let row = session.query_opt(HOLD, &[&run.job_id, &run.token, &run.holder])?;
         Ok(row.map(|row| row.get("is_alive")))
     }
@@ -121,7 +121,7 @@ impl Leases {
         session: &mut Session,
         runs: &[&Claimed],
         checkpoints: &[Option<Arc<str>>],
-    ) -> Answer<BTreeMap<i64, Renewal>> {
+    ) -> FromDatabase<BTreeMap<i64, Renewal>> {
         let sign = |run: &&Claimed| (run.job_id, run.token, run.holder.clone());
         let (jobs, tokens, holders): (Vec<_>, Vec<_>, Vec<_>) = runs.iter().map(sign).collect();
         let checkpoints: Vec<Option<&str>> = checkpoints.iter().map(Option::as_deref).collect();

@@ -6,7 +6,6 @@ mod tries;
 
 use chrono::{DateTime, Utc};
 use postgres::Row;
-use postgres::types::ToSql;
 use serde::Serialize;
 
 use super::job::Jobs;
@@ -14,7 +13,7 @@ use super::job::settings::Settings;
 use super::name::Name;
 use super::pause::{self, Pause};
 use super::schedule::Schedule;
-use crate::db::{Deadline, Error};
+use crate::db::{Deadline, Error, Params};
 use crate::timestamp;
 pub use last_run::LastRun;
 pub use tries::{Tries, WaitsFor};
@@ -212,7 +211,7 @@ impl Jobs {
         &self,
         deadline: &Deadline,
         sql: &'static str,
-        params: &[&(dyn ToSql + Sync)],
+        params: Params<'_>,
     ) -> Result<Status, Error> {
         self.db.run(deadline, |session| {
             let rows = session.query(sql, params)?;

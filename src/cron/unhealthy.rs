@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::job::Jobs;
-use crate::db::{Deadline, Error};
+use crate::db::{Deadline, Error, Params};
 
 /// The health of all enabled jobs at one instant.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl Jobs {
     /// # Errors
     /// When the database is away, refuses the query, or does not answer by the deadline.
     pub fn health(&self, deadline: &Deadline) -> Result<JobsHealth, Error> {
-        let params: &[&(dyn postgres::types::ToSql + Sync)] = &[&LATE_SECONDS, &UNHEALTHY_MAX];
+        let params: Params<'_> = &[&LATE_SECONDS, &UNHEALTHY_MAX];
         let rows = self.db.run(deadline, |session| session.query(UNHEALTHY, params))?;
         let unhealthy = |row: &postgres::Row| {
             let name = row.get::<_, Option<String>>("name")?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Answer;
+use super::FromDatabase;
 use super::error::Error;
 use super::limits::Limits;
 use super::session::Session;
@@ -29,7 +29,10 @@ impl Dedicated {
     /// # Errors
     /// [`Effect::NotApplied`](super::Effect::NotApplied) if no connection could be opened or the
     /// database refused the work; else [`Effect::Unknown`](super::Effect::Unknown).
-    pub fn run<T>(&mut self, work: impl FnOnce(&mut Session) -> Answer<T>) -> Result<T, Error> {
+    pub fn run<T>(
+        &mut self,
+        work: impl FnOnce(&mut Session) -> FromDatabase<T>,
+    ) -> Result<T, Error> {
         // A connection opened before a host was left may lead to that host, if `cut` missed it.
         let left = |session: &mut Session| self.target.primaries.has_left_since(session.opened());
         self.session.take_if(left);

@@ -20,7 +20,7 @@ use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::Answer;
+use super::FromDatabase;
 use super::cut::{self, Place};
 use super::error::{Error, system_error};
 use crate::random;
@@ -194,7 +194,7 @@ impl Host {
 
     /// With sslmode=prefer, a server that offers TLS and then fails at it is tried again without
     /// TLS, as libpq does; the driver does not do this.
-    fn connect_to(&self, located: postgres::Config, pinned: &str) -> Answer<Client> {
+    fn connect_to(&self, located: postgres::Config, pinned: &str) -> FromDatabase<Client> {
         let connect = |parameters: postgres::Config| {
             PostgresConnectionManager::new(parameters, self.tls.clone()).connect()
         };

@@ -11,7 +11,7 @@ use postgres::types::ToSql;
 use postgres::{Client, Row, SimpleQueryMessage, Statement};
 use r2d2::ManageConnection;
 
-use super::Answer;
+use super::FromDatabase;
 use super::error::Error;
 use super::limits::{Limits, set_mark};
 use super::target::Target;
@@ -87,7 +87,7 @@ impl Session {
     ///
     /// # Errors
     /// Those of the database and the driver.
-    pub fn query(&mut self, sql: &'static str, params: Params<'_>) -> Answer<Vec<Row>> {
+    pub fn query(&mut self, sql: &'static str, params: Params<'_>) -> FromDatabase<Vec<Row>> {
         let statement = self.prepared(sql)?;
         self.client.query(&statement, params)
     }
@@ -96,7 +96,11 @@ impl Session {
     ///
     /// # Errors
     /// Those of the database and the driver.
-    pub fn query_opt(&mut self, sql: &'static str, params: Params<'_>) -> Answer<Option<Row>> {
+    pub fn query_opt(
+        &mut self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> FromDatabase<Option<Row>> {
         let statement = self.prepared(sql)?;
         self.client.query_opt(&statement, params)
     }
@@ -105,7 +109,7 @@ impl Session {
     ///
     /// # Errors
     /// Those of the database and the driver.
-    pub fn query_one(&mut self, sql: &'static str, params: Params<'_>) -> Answer<Row> {
+    pub fn query_one(&mut self, sql: &'static str, params: Params<'_>) -> FromDatabase<Row> {
         let statement = self.prepared(sql)?;
         self.client.query_one(&statement, params)
     }
@@ -115,7 +119,7 @@ impl Session {
     ///
     /// # Errors
     /// Those of the database and the driver.
-    pub fn ask_once(&mut self, sql: &'static str) -> Answer<bool> {
+    pub fn ask_once(&mut self, sql: &'static str) -> FromDatabase<bool> {
         if let Some((_, answer)) = self.answers.iter().find(|(asked, _)| std::ptr::eq(*asked, sql))
         {
             return Ok(*answer);
@@ -130,7 +134,10 @@ impl Session {
     ///
     /// # Errors
     /// That of `work`, or those of the database and the driver at the begin and the commit.
-    pub fn transaction<T>(&mut self, work: impl FnOnce(&mut Session) -> Answer<T>) -> Answer<T> {
+    pub fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&mut Session) -> FromDatabase<T>,
+    ) -> FromDatabase<T> {
         self.transaction_if(|_| true, work)
     }
 
@@ -141,8 +148,8 @@ impl Session {
     pub fn transaction_if<T>(
         &mut self,
         stays: impl FnOnce(&T) -> bool,
-        work: impl FnOnce(&mut Session) -> Answer<T>,
-    ) -> Answer<T> {
+        work: impl FnOnce(&mut Session) -> FromDatabase<T>,
+    ) -> FromDatabase<T> {
         self.client.batch_execute("begin")?;
         let forgotten = std::mem::replace(&mut self.forgotten, true);
         let done = work(self);
@@ -154,7 +161,7 @@ impl Session {
     }
 
     /// The driver keeps no prepared statements: it would prepare the same text each time.
-    fn prepared(&mut self, sql: &'static str) -> Answer<Statement> {
+    fn prepared(&mut self, sql: &'static str) -> FromDatabase<Statement> {
         if let Some((_, statement)) =
             self.statements.iter().find(|(text, _)| std::ptr::eq(*text, sql))
         {

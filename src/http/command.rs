@@ -50,8 +50,15 @@ pub enum Command {
     CronHistory(Filter),
     /// One run, open or ended.
     ReadRun(i64),
-    /// Lines of the log of the run with this id: those with larger numbers, and how many.
-    ReadLog(i64, i32, i64),
+    /// Lines of the log of a run.
+    ReadLog {
+        /// The id of the run.
+        run_id: i64,
+        /// Only lines with a larger number than this.
+        after: i32,
+        /// The most lines of a page.
+        limit: i64,
+    },
     /// One job.
     ReadJob(Name),
     /// A part of the list of a job's changes: those with smaller ids, and how many.

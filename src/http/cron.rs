@@ -105,7 +105,7 @@ pub(super) fn refusal(job: &str, result: ActionResult) -> Problem {
             "the job {job:?} is paused; enable it first (`balanced jobs resume {job}`)"
         )),
         ActionResult::Over => Problem::job_paused(format!(
-            "the job {job:?} was to run once, and that is over; it runs again with a new `schedule`"
+            "the schedule of the job {job:?} names no instant from now on; give it another one"
         )),
         ActionResult::NoInstant => Problem::no_instant(),
         ActionResult::WrongArguments(rule) => Problem::invalid_request("arguments", rule),

@@ -81,7 +81,9 @@ impl Api {
             Command::CronStatus(filter) => self.cron_status(asked, filter),
             Command::CronHistory(filter) => self.cron_history(asked, filter),
             Command::ReadRun(run_id) => self.read_run(asked, *run_id),
-            Command::ReadLog(run, after, limit) => self.read_log(asked, *run, *after, *limit),
+            Command::ReadLog { run_id, after, limit } => {
+                self.read_log(asked, *run_id, *after, *limit)
+            }
             Command::ReadJob(name) => self.read_job(asked, name),
             Command::JobChanges(name, before, limit) => {
                 self.job_changes(asked, name, *before, *limit)

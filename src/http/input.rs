@@ -185,9 +185,7 @@ fn anything(raw: &RawValue, levels: usize) -> Option<Value> {
     }
 }
 
-pub(super) type Instant = DateTime<Utc>;
-
-pub(super) fn read_instant(name: &'static str, text: &str) -> Result<Instant, Problem> {
+pub(super) fn read_instant(name: &'static str, text: &str) -> Result<DateTime<Utc>, Problem> {
     timestamp::parse(text).ok_or_else(|| {
         let rule = "be an instant with its offset from UTC, such as 2026-03-01T12:00:00Z or \
                     2026-03-01T13:00:00+01:00";

@@ -1,5 +1,6 @@
 //! What is asked of the ledger, and the answers: lists of changes, and balances of now and then.
 
+use chrono::{DateTime, Utc};
 use std::fmt::Write;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -8,7 +9,7 @@ use super::Asked;
 use super::call::Call;
 use super::command::{Command, read_id, take_limit};
 use super::handlers::{Api, Replied};
-use super::input::{Instant, Query, read_instant};
+use super::input::{Query, read_instant};
 use super::media::Media;
 use super::problem::Problem;
 use super::reply::Reply;
@@ -58,7 +59,7 @@ impl Command {
 }
 
 /// From an instant on, and up to one: each may be left out.
-type Span = (Option<Instant>, Option<Instant>);
+type Span = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
 
 /// Removes the instants `from` and `to`, which must not be the wrong way round.
 pub(super) fn take_span(query: &mut Query<'_>) -> Result<Span, Problem> {
@@ -70,7 +71,10 @@ pub(super) fn take_span(query: &mut Query<'_>) -> Result<Span, Problem> {
 }
 
 /// Removes an instant; `None` if it is not given or empty.
-fn take_instant(query: &mut Query<'_>, name: &'static str) -> Result<Option<Instant>, Problem> {
+fn take_instant(
+    query: &mut Query<'_>,
+    name: &'static str,
+) -> Result<Option<DateTime<Utc>>, Problem> {
     query.take_text(name)?.map(|text| read_instant(name, &text)).transpose()
 }
 

@@ -93,9 +93,10 @@ impl Problem {
     }
 
     pub(super) fn no_instant() -> Problem {
-        let rule = "`schedule` names no instant from now on; a job that was to run once needs a \
-                    new one to run again";
-        Problem::invalid_request("schedule", rule)
+        Problem::invalid_request(
+            "schedule",
+            "`schedule` names no instant from now on; give another one",
+        )
     }
 
     pub(super) fn malformed_length() -> Problem {

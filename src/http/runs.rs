@@ -27,7 +27,7 @@ impl Command {
         query.end()?;
         // The range has just been checked.
         let after = i32::try_from(after).unwrap_or(i32::MAX);
-        Ok(Command::ReadLog(read_id(id)?, after, limit))
+        Ok(Command::ReadLog { run_id: read_id(id)?, after, limit })
     }
 }
 

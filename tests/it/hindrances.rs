@@ -81,7 +81,7 @@ fn a_job_that_is_due_tells_what_it_waits_for() {
 
     let (code, told, _) = run(&replicas[0], &["pause", "--all"]);
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.ends_with("to end it: balanced jobs resume --all\n"), "{told}");
+    assert!(told.ends_with("to end the pause: balanced jobs resume --all\n"), "{told}");
     assert_eq!(waits_for(&replicas, "second"), json!({"reason": "pause"}));
     assert_eq!(waits_for(&replicas, "first"), Value::Null, "it goes on");
     let later = "update cron_jobs set locked_until = now() + interval '1 h' where name = 'second'";
@@ -122,12 +122,11 @@ fn a_job_that_was_to_run_once_tells_that_it_needs_a_new_schedule() {
     let refused = post(other.addr, "/api/cron/jobs/once/run", "");
     assert_eq!((refused.status, refused.code().as_str()), (409, "job_paused"));
     let (code, _, err) = run(&one, &["run", "once"]);
-    let why = "balanced: the job \"once\" was to run once, and that is over; it runs again with a \
-               new `schedule`\n";
+    let why = "balanced: the schedule of the job \"once\" names no instant from now on; give it \
+               another one\n";
     assert_eq!((code, err.as_str()), (Some(1), why));
     let (code, _, err) = run(&one, &["resume", "once"]);
-    let why = "balanced: `schedule` names no instant from now on; a job that was to run once needs \
-               a new one to run again\n";
+    let why = "balanced: `schedule` names no instant from now on; give another one\n";
     assert_eq!((code, err.as_str()), (Some(1), why));
     let later = r#"{"schedule":"at 2127-01-01T00:00:00Z"}"#;
     assert_eq!(ask(one.addr, "PATCH /api/cron/jobs/once", &[], later).status, 200);

@@ -88,7 +88,7 @@ fn each_command_is_one_request_with_the_token() {
             "pause --all --reason deploy --until 2027-01-31T22:00:00Z",
             "POST /api/cron/pause",
             at,
-            "all jobs are paused until 2027-01-31T22:00:00.000000Z; what runs goes on; to end it: ",
+            "all jobs are paused until 2027-01-31T22:00:00.000000Z; what runs goes on; to end ",
         ),
         ("resume --all", "POST /api/cron/resume", "", "the pause of all jobs has ended\n"),
         ("pause a", "PATCH /api/cron/jobs/a", r#"{"enabled":false}"#, "a is paused\n"),

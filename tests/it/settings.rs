@@ -303,6 +303,11 @@ fn arguments_that_a_function_does_not_take_are_a_failed_run() {
     let local = Local::start(database.url());
     let listed = get(local.addr, "/api/cron/jobs/endless");
     assert!(String::from_utf8_lossy(&listed.body).contains(r#""arguments":{"n":1e400}"#));
+    let owned = ask(local.addr, "PATCH /api/cron/jobs/endless", &[], r#"{"owner":"somebody"}"#);
+    assert_eq!(owned.status, 200);
+    let changes = get(local.addr, "/api/cron/jobs/endless/changes");
+    let changes = String::from_utf8_lossy(&changes.body);
+    assert!(!changes.contains(r#""before":null"#), "it was not created: {changes}");
 }
 
 /// The holder is killed after the change: whoever takes over runs the slot with the new arguments.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use postgres::Row;
 use postgres::error::SqlState;
 
-use super::{Answer, Leases, Orphan, Start};
+use super::{FromDatabase, Leases, Orphan, Start};
 use crate::cron::job::settings::Arguments;
 use crate::db::{Params, Session, from_row};
 use crate::random;
@@ -120,7 +120,7 @@ impl Leases {
         handicap: Duration,
         held: &[i64],
         refused: i64,
-    ) -> Answer<Option<Claimed>> {
+    ) -> FromDatabase<Option<Claimed>> {
         let (handicap, term) = (handicap.as_secs_f64(), self.term.as_secs_f64());
         let holder = format!("{}#{:016x}", self.server, random::bits());
         let params: Params<'_> =

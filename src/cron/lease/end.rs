@@ -3,9 +3,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use log::{error, info};
 
-use super::{Answer, Claimed, Leases};
+use super::{Claimed, FromDatabase, Leases};
 use crate::cron::schedule::Schedule;
-use crate::db::Session;
+use crate::db::{Params, Session};
 
 /// How a run ended, and so whether its slot is run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,14 +129,14 @@ impl Leases {
         end: &End,
         checkpoint: Option<&str>,
         now: DateTime<Utc>,
-    ) -> Answer<Ended> {
+    ) -> FromDatabase<Ended> {
         let (mut schedule, mut now, mut outcome) = (run.schedule.clone(), now, end.outcome);
         for _ in 0..TRIES {
             // An unfinished run's slot is due again at once.
             let again = matches!(outcome, Outcome::Cancelled | Outcome::Abandoned);
             let slot = if again { None } else { next(run, outcome, &schedule, now) };
             let is_last = !again && slot.is_none();
-            let params: &[&(dyn postgres::types::ToSql + Sync)] = &[
+            let params: Params<'_> = &[
                 &run.job_id,
                 &run.token,
                 &run.holder,

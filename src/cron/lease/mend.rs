@@ -5,7 +5,7 @@ use std::time::Instant;
 use chrono::{DateTime, TimeDelta, Utc};
 use postgres::Row;
 
-use super::{Answer, Leases};
+use super::{FromDatabase, Leases};
 use crate::cron::schedule::Schedule;
 use crate::db::Session;
 
@@ -72,7 +72,7 @@ returning cron_jobs.id";
 
 impl Leases {
     /// Corrects some of the rows that were written in the future; writes no slot after `until`.
-    pub(in crate::cron) fn mend(session: &mut Session, until: Instant) -> Answer<Mended> {
+    pub(in crate::cron) fn mend(session: &mut Session, until: Instant) -> FromDatabase<Mended> {
         let rows = session.query(MEND, &[&LOOK_MAX])?;
         let (ids, written, slots): (Vec<_>, Vec<_>, Vec<_>) =
             rows.iter().filter_map(waiting).collect();

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::clock::{Clock, Jump};
 use super::end::{next_slot, tell_last};
-use super::{Answer, Leases, Orphan};
+use super::{FromDatabase, Leases, Orphan};
 use crate::cron::pause::{self, Pause};
-use crate::db::Session;
+use crate::db::{Params, Session};
 
 /// What a poll has found in the database.
 #[derive(Debug)]
@@ -201,10 +201,10 @@ impl Leases {
         &self,
         session: &mut Session,
         clock: &mut Option<Clock>,
-    ) -> Answer<Offers> {
+    ) -> FromDatabase<Offers> {
         let (age_max, sent) = (self.offer_age_max.as_secs_f64(), Instant::now());
         let (ages, expected) = clock.as_ref().map(|clock| clock.marks(sent)).unwrap_or_default();
-        let params: &[&(dyn postgres::types::ToSql + Sync)] =
+        let params: Params<'_> =
             &[&self.functions, &age_max, &EARLIER_OFFERS_COUNTED_MAX, &ages, &expected, &PIECE_MAX];
         let row = session.query_one(OFFER, params)?;
         let (at, known) = (row.get("at"), Instant::now());
@@ -228,7 +228,10 @@ impl Leases {
 
     /// Closes the run that a dead replica left open of a job that may never be taken over. None
     /// when there was none to close, or when the schedule was changed meanwhile.
-    pub(in crate::cron) fn free(session: &mut Session, job_id: i64) -> Answer<Option<Orphan>> {
+    pub(in crate::cron) fn free(
+        session: &mut Session,
+        job_id: i64,
+    ) -> FromDatabase<Option<Orphan>> {
         let Some(orphan) = session.query_opt(ORPHAN, &[&job_id])? else {
             return Ok(None);
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::{Answer, Claimed, Leases};
+use super::{Claimed, FromDatabase, Leases};
 use crate::cron::said::Line;
 use crate::db::{Params, Session};
 
@@ -60,7 +60,7 @@ impl Leases {
     pub(in crate::cron) fn tell(
         session: &mut Session,
         all: &[(&Claimed, &News)],
-    ) -> Answer<BTreeSet<i64>> {
+    ) -> FromDatabase<BTreeSet<i64>> {
         let now = Instant::now();
         let runs: Vec<i64> = all.iter().map(|(run, _)| run.run_id).collect();
         let tokens: Vec<i64> = all.iter().map(|(run, _)| run.token).collect();

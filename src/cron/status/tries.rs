@@ -71,7 +71,7 @@ pub(super) fn next_attempt_at(row: &Row) -> Option<DateTime<Utc>> {
 }
 
 fn waits_for(row: &Row, function_known: bool) -> Option<WaitsFor> {
-    if !["due", "stalled"].contains(&row.get("state")) {
+    if !row.get::<_, bool>("enabled") || !["due", "stalled"].contains(&row.get("state")) {
         return None;
     }
     let is_paused = row.get::<_, Option<&str>>("reason").is_some();
