@@ -183,20 +183,19 @@ mod tests {
     #[test]
     fn what_is_pinned_stays_its_own_when_its_number_passes_to_another() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (client, server, _, socket) = connection_to(&listener);
-        let pinned = socket.pin().expect("a descriptor");
-        let number = server.as_raw_fd();
-        drop((client, server));
-        let mut others = Vec::new();
-        let (mut client, mut server) = loop {
-            // Other tests of this process take descriptor numbers, too.
-            let (client, server, ..) = connection_to(&listener);
-            if server.as_raw_fd() == number {
-                break (client, server);
-            }
-            assert!(others.len() < 1_000, "the number does not come back");
-            others.push((client, server));
+        let passed_on = || {
+            let (client, server, _, socket) = connection_to(&listener);
+            let pinned = socket.pin().expect("a descriptor");
+            let number = server.as_raw_fd();
+            drop((client, server));
+            let mut others = (0..10).map(|_| connection_to(&listener)).collect::<Vec<_>>();
+            let same = others.iter().position(|(_, server, ..)| server.as_raw_fd() == number)?;
+            let (client, server, ..) = others.swap_remove(same);
+            Some((pinned, socket, client, server))
         };
+        // Another test of this process may take the number, and keep it for long.
+        let (pinned, socket, mut client, mut server) =
+            (0..100).find_map(|_| passed_on()).expect("a number that comes back");
         client.write_all(b"a request").unwrap();
         pinned.discard(1 << 20);
         pinned.send(b"the first one's answer", true);
