@@ -28,7 +28,8 @@
 //! `jobs` ▶ `cron`; `migrate`, `cron`, `balance`, `users` ▶ `db`; `db` ▶ `config`; `users` ▶
 //! `balance`; `cron` ▶ `metrics`; `balance`, `cron`, `http` ▶ `timestamp`; `db`, `cron`, `http` ▶
 //! `random`; `migrate`, `db`, `cron`, `http` ▶ `shutdown`. A test holds the code to this
-//! (`tests/it/tidy.rs`).
+//! (`tests/it/tidy.rs`). The program adds its commands: `jobs_command` asks a running service over
+//! HTTP, and `token` makes a token.
 //!
 //! # Laws
 //!
