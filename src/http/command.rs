@@ -5,6 +5,7 @@ use super::call::Call;
 use super::input::{Fields, Query};
 use super::lanes::Lane;
 use super::media::Media;
+use super::page::Page;
 use super::problem::Problem;
 use super::sets::read_set;
 use super::settings::{read_job_change, whole};
@@ -24,12 +25,8 @@ pub enum Command {
     Ready,
     /// What it counts.
     Metrics,
-    /// The page for people.
-    Dashboard,
-    /// The description of the interface, for people.
-    Documentation,
-    /// The same for programs.
-    Document,
+    /// What never changes: a page for people, or the description of the interface.
+    Page(&'static Page),
     /// To change a balance.
     ChangeBalance(Change),
     /// To change several users' balances, all or none.

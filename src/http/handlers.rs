@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::access::Access;
 use super::call::Call;
 use super::command::Command;
-use super::page::{DASHBOARD, DOCUMENT, DOCUMENTATION};
 use super::problem::Problem;
 use super::readiness::{HealthBody, Readiness};
 use super::reply::Reply;
@@ -68,9 +67,7 @@ impl Api {
                 Err(reason) => Err(Problem::not_ready(&reason).into()),
             },
             Command::Metrics => self.metrics_text(asked.call),
-            Command::Dashboard => Ok(DASHBOARD.reply()),
-            Command::Documentation => Ok(DOCUMENTATION.reply()),
-            Command::Document => Ok(Reply::constant("application/json", DOCUMENT)),
+            Command::Page(page) => Ok(page.reply(asked.call)),
             Command::ChangeBalance(change) => self.change_balance(asked, change),
             Command::ChangeAll(set) => self.change_all(asked, set),
             Command::CreateUser(user) => self.create_user(asked, user),

@@ -1,5 +1,8 @@
 //! The HTML pages. Each is one answer that contains its style, script and data, so that a browser
 //! shows it without a second request and never contacts another site.
+//!
+//! The live pages draw themselves with Preact and htm, which stand in `page/vendor` as npm has
+//! them: what moves every second keeps its focus and its place without code of ours.
 
 use std::sync::LazyLock;
 
@@ -7,46 +10,79 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
+use super::call::Call;
 use super::reply::Reply;
 
 /// The description of the HTTP interface, in OpenAPI 3.1.
 pub(super) const DOCUMENT: &str = include_str!("openapi.json");
 
-/// `GET /`: shows the jobs, their runs, and balances, and keeps them up to date.
+/// A script of several files, in this order.
+macro_rules! script {
+    ($($file:literal),+) => { concat!($(include_str!(concat!("page/", $file))),+) };
+}
+
+/// The same for a live page, behind what all of them need.
+macro_rules! live {
+    ($($file:literal),+) => {
+        script!("vendor/preact.min.js", "vendor/htm.umd.js", "common.js", "words.js", "live.js", $($file),+)
+    };
+}
+
+/// `GET /`: the jobs, their runs, and balances, live.
 pub(super) static DASHBOARD: LazyLock<Page> = LazyLock::new(|| {
-    let script = concat!(
-        include_str!("page/common.js"),
-        include_str!("page/jobs.js"),
-        include_str!("page/timeline.js"),
-        include_str!("page/history.js"),
-        include_str!("page/balance.js"),
-        include_str!("page/dashboard.js"),
-    );
-    Page::new(include_str!("page/dashboard.html"), include_str!("page/dashboard.css"), script)
+    let script =
+        live!("actions.js", "jobs.js", "timeline.js", "history.js", "user.js", "dashboard.js");
+    Page::live(".", include_str!("page/dashboard.css"), script)
+});
+
+/// `GET /jobs/{name}`: one job, with its settings, runs and changes.
+pub(super) static JOB: LazyLock<Page> = LazyLock::new(|| {
+    let script = live!("actions.js", "history.js", "log.js", "job.js");
+    Page::live("..", include_str!("page/job.css"), script)
+});
+
+/// `GET /runs/{id}`: one run, with its log.
+pub(super) static RUN: LazyLock<Page> = LazyLock::new(|| {
+    Page::live("..", include_str!("page/job.css"), live!("actions.js", "log.js", "run.js"))
+});
+
+/// `GET /users/{id}`: one user's balance and changes.
+pub(super) static USER: LazyLock<Page> = LazyLock::new(|| {
+    Page::live("..", include_str!("page/dashboard.css"), live!("user.js", "changes.js"))
 });
 
 /// `GET /api-docs`: documents the HTTP interface, and lets people try requests.
 pub(super) static DOCUMENTATION: LazyLock<Page> = LazyLock::new(|| {
-    let script = concat!(
-        include_str!("page/common.js"),
-        include_str!("page/openapi.js"),
-        include_str!("page/try.js"),
-        include_str!("page/docs.js"),
-    );
+    let script = script!("common.js", "openapi.js", "try.js", "docs.js");
     Page::new(include_str!("page/docs.html"), include_str!("page/docs.css"), script)
 });
 
-/// A page that never changes, and its Content-Security-Policy.
-pub(super) struct Page {
-    html: String,
-    policy: String,
+/// `GET /openapi.json`.
+pub(super) static OPENAPI: LazyLock<Page> =
+    LazyLock::new(|| Page::of("application/json", DOCUMENT.to_owned(), None));
+
+/// An answer that is the same for as long as the process lives.
+#[derive(Debug)]
+pub struct Page {
+    media: &'static str,
+    body: String,
+    policy: Option<String>,
+    /// The `ETag`, with its quotes: a browser that has the page already gets a short answer.
+    tag: String,
 }
 
 const STYLE: &str = "<style></style>";
-const SCRIPT: &str = "<script type=\"module\"></script>";
+const SCRIPT: &str = "<script></script>";
 const DATA: &str = "<script type=\"application/json\" id=\"document\"></script>";
 
 impl Page {
+    /// A page that draws itself; `root` is the way from it to the dashboard, as a relative address.
+    fn live(root: &str, style: &str, script: &str) -> Page {
+        let html = include_str!("page/page.html")
+            .replace("data-root=\".\"", &format!("data-root=\"{root}\""));
+        Page::new(&html, &[include_str!("page/live.css"), style].concat(), script)
+    }
+
     /// The page may send requests to this server, and load nothing. Where it has a place for the
     /// interface's document, it gets that as JSON, which the policy need not allow, because a
     /// browser does not run it. There `<` is escaped, so that no text ends the element, and the
@@ -61,11 +97,29 @@ impl Page {
         );
         let html = filled(&filled(html, STYLE, &style), SCRIPT, script);
         let json: String = DOCUMENT.lines().map(str::trim_start).collect();
-        Page { html: filled(&html, DATA, &json.replace('<', "\\u003c")), policy }
+        let html = filled(&html, DATA, &json.replace('<', "\\u003c"));
+        Page::of("text/html; charset=utf-8", html, Some(policy))
     }
 
-    pub(super) fn reply(&'static self) -> Reply {
-        Reply::constant("text/html; charset=utf-8", &self.html).with_policy(&self.policy)
+    fn of(media: &'static str, body: String, policy: Option<String>) -> Page {
+        let tag = format!("\"{}\"", STANDARD.encode(&Sha256::digest(&body)[..12]));
+        Page { media, body, policy, tag }
+    }
+
+    pub(super) fn reply(&'static self, call: &Call) -> Reply {
+        let reply = match self.is_known(call) {
+            true => Reply::not_modified(),
+            false => Reply::constant(self.media, &self.body),
+        };
+        let reply = reply.cached("no-cache").with_header("ETag", &self.tag);
+        self.policy.iter().fold(reply, |reply, policy| reply.with_policy(policy))
+    }
+
+    /// Whether the client has this very page. A proxy that compresses it makes its tag a weak one
+    /// (RFC 9110, 8.8.1), so tags are compared weakly.
+    fn is_known(&self, call: &Call) -> bool {
+        let tags = call.if_none_match.as_deref().unwrap_or_default().split(',').map(str::trim);
+        tags.map(|tag| tag.trim_start_matches("W/")).any(|tag| tag == self.tag || tag == "*")
     }
 }
 
@@ -85,21 +139,24 @@ fn checksum(content: &str) -> String {
 mod tests {
     use super::*;
 
-    const BYTES_MAX: usize = 180_000;
+    /// Without the interface's document, which is data of one page.
+    const BYTES_MAX: usize = 100_000;
 
     #[test]
     fn every_page_is_whole_small_and_asks_nobody_else() {
-        for page in [&*DASHBOARD, &*DOCUMENTATION] {
-            let html = &page.html;
+        for page in [&*DASHBOARD, &*JOB, &*RUN, &*USER, &*DOCUMENTATION] {
+            let html = &page.body;
             for empty in [STYLE, SCRIPT, DATA] {
                 assert!(!html.contains(empty), "{empty} was not filled");
             }
-            assert!(html.len() < BYTES_MAX, "{} bytes", html.len());
+            let data = html.find("id=\"document\"").map_or(0, |_| DOCUMENT.len());
+            assert!(html.len() < BYTES_MAX + data, "{} bytes", html.len());
             for elsewhere in ["<link rel=\"stylesheet\"", " src=", "@import", "url(", "//cdn"] {
                 assert!(!html.contains(elsewhere), "{elsewhere}");
             }
             assert_eq!(html.matches("</script>").count(), html.matches("<script").count());
-            assert_eq!(page.policy.matches("'sha256-").count(), 2, "{}", page.policy);
+            let policy = page.policy.as_deref().unwrap_or_default();
+            assert_eq!(policy.matches("'sha256-").count(), 2, "{policy}");
         }
     }
 
@@ -107,5 +164,22 @@ mod tests {
     fn a_checksum_is_as_browsers_compute_it() {
         let known = "sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=";
         assert_eq!(checksum("abc"), known);
+    }
+
+    /// As npm has them: preact 10.29.8 and htm 3.1.1.
+    #[test]
+    fn the_libraries_are_as_they_were_published() {
+        for (file, published) in [
+            (
+                include_str!("page/vendor/preact.min.js"),
+                "sha256-JaoAl4/vluT9ACDMcjpBw7Gh6BycCH7/Jqd+B6SGfo4=",
+            ),
+            (
+                include_str!("page/vendor/htm.umd.js"),
+                "sha256-ejF3bgS9Sv3g1DCBd9JvN3cW/PfkvXC+WQdG1qpZTwg=",
+            ),
+        ] {
+            assert_eq!(checksum(file), published);
+        }
     }
 }

@@ -15,6 +15,7 @@ pub struct Reply {
     status: u16,
     content_type: &'static str,
     policy: &'static str,
+    cache: &'static str,
     headers: Vec<(&'static str, String)>,
     body: Cow<'static, [u8]>,
     outcome: &'static str,
@@ -24,7 +25,6 @@ pub struct Reply {
 /// frame. OWASP's REST Security Cheat Sheet asks for it and for the fields below.
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 const PROTECTION: &str = "\
-Cache-Control: no-store\r\n\
 X-Content-Type-Options: nosniff\r\n\
 X-Frame-Options: DENY\r\n\
 Referrer-Policy: no-referrer\r\n\
@@ -61,8 +61,14 @@ impl Reply {
         Reply::new(204, "", Cow::default())
     }
 
+    /// Makes an answer of status 304: the client has what it asks for.
+    pub fn not_modified() -> Reply {
+        Reply::new(304, "", Cow::default())
+    }
+
     fn new(status: u16, content_type: &'static str, body: Cow<'static, [u8]>) -> Reply {
-        Reply { status, content_type, policy: POLICY, headers: Vec::new(), body, outcome: "" }
+        let (headers, outcome) = (Vec::new(), "");
+        Reply { status, content_type, policy: POLICY, cache: "no-store", headers, body, outcome }
     }
 
     /// Replaces the media type.
@@ -73,6 +79,11 @@ impl Reply {
     /// Replaces the `Content-Security-Policy`; a page needs one of its own.
     pub fn with_policy(self, policy: &'static str) -> Reply {
         Reply { policy, ..self }
+    }
+
+    /// Replaces the `Cache-Control`, which lets nobody keep the answer.
+    pub fn cached(self, cache: &'static str) -> Reply {
+        Reply { cache, ..self }
     }
 
     /// Adds one more header field, even if there is one of this name already.
@@ -123,8 +134,9 @@ impl Reply {
     /// All header lines except `Date` and `Connection`, each with its line end.
     pub(super) fn fields(&self, envelope: &Envelope<'_>) -> String {
         let mut fields = match self.status {
-            // An answer without a body must not give a length either (RFC 9110, 8.6).
-            204 => String::new(),
+            // An answer without a body must not give a length either (RFC 9110, 8.6), nor one of
+            // status 304 another than that of what the client has.
+            204 | 304 => String::new(),
             _ => format!(
                 "Content-Type: {}\r\nContent-Length: {}\r\n",
                 self.content_type,
@@ -132,7 +144,15 @@ impl Reply {
             ),
         };
         let Envelope { request_id, served_by, .. } = envelope;
-        fields.extend([PROTECTION, "Content-Security-Policy: ", self.policy, "\r\n"]);
+        fields.extend([
+            "Cache-Control: ",
+            self.cache,
+            "\r\n",
+            PROTECTION,
+            "Content-Security-Policy: ",
+            self.policy,
+            "\r\n",
+        ]);
         fields.extend(["X-Request-Id: ", request_id, "\r\nX-Served-By: ", served_by, "\r\n"]);
         for (name, value) in &self.headers {
             fields.extend([name, ": ", value, "\r\n"]);
@@ -148,6 +168,7 @@ pub(super) fn phrase(status: u16) -> &'static str {
         201 => "Created",
         202 => "Accepted",
         204 => "No Content",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -187,7 +208,9 @@ mod tests {
             assert!(whole.contains(&format!("\r\n{line}\r\n")), "{line}: {whole}");
         }
         assert!(!whole.contains("Connection"), "{whole}");
-        let protected = format!("\r\n{PROTECTION}Content-Security-Policy: {POLICY}\r\n");
+        let protected = format!(
+            "\r\nCache-Control: no-store\r\n{PROTECTION}Content-Security-Policy: {POLICY}\r\n"
+        );
         assert!(whole.contains(&protected), "{whole}");
         let head = text(envelope("Connection: close\r\n", true));
         assert!(head.contains("\r\nContent-Length: 1\r\n"), "{head}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::call::{BODY_BYTES_MAX, Call};
 use super::command::Command;
+use super::page;
 use super::problem::Problem;
 use crate::config::Scope;
 
@@ -54,7 +55,7 @@ const JOBS: Option<Scope> = Some(Scope::Jobs);
 const RUN: Option<Scope> = Some(Scope::Run);
 
 /// All routes, the busiest first.
-pub static ROUTES: [Route; 31] = [
+pub static ROUTES: [Route; 34] = [
     route("POST", "/api/balance", Database, BALANCE, Command::change_balance),
     route("POST", "/api/changes", Database, BALANCE, Command::change_all).with_body_of(8_192),
     route("GET", "/health/live", Memory, None, |_, _| Ok(Command::Live)),
@@ -84,9 +85,12 @@ pub static ROUTES: [Route; 31] = [
     route("GET", "/api/cron/pause", Database, READ, Command::read_pause),
     route("GET", "/api/cron/jobs/{name}/next", Database, READ, Command::read_next),
     route("POST", "/api/cron/schedules/check", Database, READ, Command::check_schedule),
-    route("GET", "/", Memory, None, |_, _| Ok(Command::Dashboard)),
-    route("GET", "/api-docs", Memory, None, |_, _| Ok(Command::Documentation)),
-    route("GET", "/openapi.json", Memory, None, |_, _| Ok(Command::Document)),
+    route("GET", "/", Memory, None, |_, _| Ok(Command::Page(&page::DASHBOARD))),
+    route("GET", "/jobs/{name}", Memory, None, |_, _| Ok(Command::Page(&page::JOB))),
+    route("GET", "/runs/{id}", Memory, None, |_, _| Ok(Command::Page(&page::RUN))),
+    route("GET", "/users/{id}", Memory, None, |_, _| Ok(Command::Page(&page::USER))),
+    route("GET", "/api-docs", Memory, None, |_, _| Ok(Command::Page(&page::DOCUMENTATION))),
+    route("GET", "/openapi.json", Memory, None, |_, _| Ok(Command::Page(&page::OPENAPI))),
 ];
 /// Second names.
 const ALIASES: [(&str, &str); 2] =

@@ -1,4 +1,7 @@
-// What all pages stand on: elements, requests, and words for times.
+// What all pages stand on: elements, requests, and the token.
+
+/** The way from this page to the dashboard, as a relative address: a proxy may add a path. */
+const ROOT = document.documentElement.dataset.root ?? ".";
 
 const byId = (id) => document.getElementById(id);
 
@@ -33,7 +36,8 @@ const PATIENCE_MS = 40_000;
 /** The server's own refusal: a document of RFC 9457. */
 class Refused extends Error {
     constructor(status, problem) {
-        super(problem.detail || `the answer was ${status}`);
+        const words = problem.detail || `the answer was ${status}`;
+        super(words[0].toUpperCase() + words.slice(1));
         this.status = status;
         this.problem = problem;
     }
@@ -56,7 +60,7 @@ async function send(method, path, { body, headers = {}, patience = PATIENCE_MS }
         return { response, text: await response.text() };
     } catch (error) {
         const late = error.name === "TimeoutError";
-        throw new Lost(late ? `no answer within ${patience / 1000} s` : "no connection");
+        throw new Lost(late ? `No answer within ${patience / 1000} s` : "No connection");
     }
 }
 
@@ -64,7 +68,9 @@ async function send(method, path, { body, headers = {}, patience = PATIENCE_MS }
 async function ask(method, path, { headers, ...options } = {}) {
     for (;;) {
         const token = sessionStorage.getItem(TOKEN);
-        const { response, text } = await send(method, path, { ...options, headers: { ...headers, ...tokenHeaders() } });
+        const { response, text } = await send(method, `${ROOT}/${path}`, {
+            ...options, headers: { ...headers, ...tokenHeaders() },
+        });
         if (response.ok) return text ? parseExactly(text) : null;
         let problem = {};
         try {
@@ -100,7 +106,8 @@ async function haveAnotherToken(method, token, { status, problem, message }) {
     if (status !== 401 && !(reads && problem.code === "forbidden")) return false;
     if (sessionStorage.getItem(TOKEN) !== token) return true;
     if (reads && declined === token) return false;
-    asking ??= askForToken(message).finally(() => { asking = null; });
+    const reason = status === 401 && token ? "That token was not accepted" : message;
+    asking ??= askForToken(reason).finally(() => { asking = null; });
     const given = await asking;
     if (!given) declined = token;
     return given;
@@ -131,8 +138,8 @@ function askForToken(reason) {
 
 /** A link carries no token: with one, what it leads to is asked for here, and shown as a text. */
 async function followWithToken(event) {
-    const { href } = event.target;
-    if (!sessionStorage.getItem(TOKEN)) return;
+    const href = event.target.closest("a[href$=metrics]")?.href;
+    if (!href || !sessionStorage.getItem(TOKEN)) return;
     event.preventDefault();
     try {
         const { text } = await send("GET", href, { headers: tokenHeaders() });
@@ -142,32 +149,4 @@ async function followWithToken(event) {
     }
 }
 
-document.querySelector("a[href=metrics]").addEventListener("click", followWithToken);
-
-// --- words ---------------------------------------------------------------------------------------
-
-/** Minutes and seconds, or hours and minutes: 2:05, 3 h 10 min. */
-function span(seconds) {
-    const whole = Math.max(0, Math.floor(seconds));
-    if (whole >= 86_400) return `${Math.floor(whole / 86_400)} d ${Math.floor(whole / 3_600) % 24} h`;
-    if (whole >= 3_600) return `${Math.floor(whole / 3_600)} h ${Math.floor(whole / 60) % 60} min`;
-    return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
-}
-
-// Not `hour12: false`: with it some browsers begin a day at 24:00, and hours may have one digit.
-const MINUTE = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
-const SECOND = { ...MINUTE, second: "2-digit" };
-const DAY = { month: "short", day: "numeric" };
-const MINUTES = new Intl.DateTimeFormat([], MINUTE);
-const SECONDS = new Intl.DateTimeFormat([], SECOND);
-const DAY_MINUTES = new Intl.DateTimeFormat([], { ...DAY, ...MINUTE });
-const WHOLE = new Intl.DateTimeFormat([], { year: "numeric", ...DAY, ...SECOND, timeZoneName: "short" });
-
-const timeOfDay = (instant) => SECONDS.format(new Date(instant));
-const dayAndTime = (instant) => WHOLE.format(new Date(instant));
-
-/** The time of day; with the day where `now` is another. */
-function sinceToday(instant, now) {
-    const [then, today] = [new Date(instant), new Date(now)];
-    return (then.toDateString() === today.toDateString() ? SECONDS : DAY_MINUTES).format(then);
-}
+document.addEventListener("click", followWithToken);

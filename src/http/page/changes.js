@@ -1,0 +1,1 @@
+live({ title: `User ${address.last()}`, heading: `User ${address.last()}`, refresh: () => readStatus(), view: () => null });

@@ -1,0 +1,1 @@
+live({ title: address.last(), heading: address.last(), refresh: () => readStatus(), view: () => null });
