@@ -58,3 +58,13 @@ function sinceToday(instant, now) {
     const [then, today] = [new Date(instant), new Date(now)];
     return format.day.format(then) === format.day.format(today) ? format.second.format(then) : format.dayMinute.format(then);
 }
+
+/** An instant as a field for a day and a time has it, in the zone that is shown; and the way back. */
+function toField(at) {
+    const then = new Date(at);
+    if (isNaN(then)) return "";
+    const offset = zone === "UTC" ? 0 : then.getTimezoneOffset() * 60_000;
+    return new Date(then - offset).toISOString().slice(0, 16);
+}
+
+const fromField = (text) => text && new Date(zone === "UTC" ? `${text}Z` : text).toISOString();
