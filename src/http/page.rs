@@ -31,13 +31,13 @@ macro_rules! live {
 /// `GET /`: the jobs, their runs, and balances, live.
 pub(super) static DASHBOARD: LazyLock<Page> = LazyLock::new(|| {
     let script =
-        live!("actions.js", "jobs.js", "timeline.js", "history.js", "user.js", "dashboard.js");
+        live!("actions.js", "edit.js", "jobs.js", "timeline.js", "history.js", "user.js", "dashboard.js");
     Page::live(".", include_str!("page/dashboard.css"), script)
 });
 
 /// `GET /jobs/{name}`: one job, with its settings, runs and changes.
 pub(super) static JOB: LazyLock<Page> = LazyLock::new(|| {
-    let script = live!("actions.js", "history.js", "log.js", "job.js");
+    let script = live!("actions.js", "edit.js", "history.js", "log.js", "job.js");
     Page::live("..", include_str!("page/job.css"), script)
 });
 
