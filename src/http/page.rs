@@ -32,6 +32,7 @@ macro_rules! live {
 pub(super) static DASHBOARD: LazyLock<Page> = LazyLock::new(|| {
     let script = live!(
         "actions.js",
+        "edit.js",
         "jobs.js",
         "lanes.js",
         "timeline.js",
@@ -44,7 +45,7 @@ pub(super) static DASHBOARD: LazyLock<Page> = LazyLock::new(|| {
 
 /// `GET /jobs/{name}`: one job, with its settings, runs and changes.
 pub(super) static JOB: LazyLock<Page> = LazyLock::new(|| {
-    let script = live!("actions.js", "history.js", "log.js", "job.js");
+    let script = live!("actions.js", "edit.js", "history.js", "log.js", "job.js");
     Page::live("..", include_str!("page/job.css"), script)
 });
 

@@ -84,17 +84,23 @@ function Said({ id, role = "status" }) {
     return html`<p id=${id} class=${`said ${kind}`} role=${role}>${inlineCode(text)}</p>`;
 }
 
+const SENDING = "Sending …";
+
+const sentenceOf = (error) => `${error.message}.`.replace(/\.\.$/, ".");
+
 /**
  * Sends a change, says at a place what becomes of it, and reads the page anew. `done` is a text, or
- * makes one of the answer; `failed` may know better words than the server's. True if it was done.
+ * makes one of the answer; `failed` may know better words than the server's. True if it was done;
+ * nothing is done while another change of that place is under way.
  */
-async function act(place, { method = "POST", path, body, done, failed = () => null }) {
-    sayAt(place, "", "Sending …");
+async function act(place, { method = "POST", path, headers, body, json = JSON.stringify(body), done, failed = () => null }) {
+    if (saidAt[place]?.text === SENDING) return false;
+    sayAt(place, "", SENDING);
     try {
-        const answer = await ask(method, path, body === undefined ? {} : { body: JSON.stringify(body) });
+        const answer = await ask(method, path, { body: json, headers });
         sayAt(place, "fine", typeof done === "function" ? done(answer) : done);
     } catch (error) {
-        sayAt(place, "alarm", failed(error) ?? `${error.message}.`.replace(/\.\.$/, "."));
+        sayAt(place, "alarm", failed(error) ?? sentenceOf(error));
         return false;
     }
     // What was done is done, also where its effect cannot be seen yet.
