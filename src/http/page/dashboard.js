@@ -21,7 +21,7 @@ async function refresh() {
 live({
     refresh,
     dialogs: Dialogs,
-    resume: () => html`<${PauseAllButton} />`,
+    resume: ResumeAllButton,
     skips: [["jobs", "To the jobs"], ["servers", "To the servers"], ["history", "To the history"], ["user", "To the balance"]],
     view: () => html`<${Jobs} /><${Servers} />
         <div class="columns">

@@ -36,7 +36,7 @@ async function readHistory({ job = null } = {}) {
     const filter = historyFilter(job), before = address.get("before");
     const known = isShown(filter, before), seen = lastRuns();
     const isNews = seen !== historySeen || performance.now() - historyReadAt > HISTORY_MS;
-    if (known && !(isNews && inSight("history"))) return;
+    if (known && !(isNews && inSight("history-rows"))) return;
     try {
         const page = await read(`api/cron/history?${filter}${!known && before ? `&before=${before}` : ""}`);
         // Meanwhile somebody has asked for another.
@@ -53,7 +53,7 @@ async function readHistory({ job = null } = {}) {
 function showHistory(page) {
     if (page.filter !== historyShown.filter) [starts, newestSeen] = [[""], null];
     const index = starts.indexOf(page.before);
-    starts = [...(index < 0 ? [page.before] : starts.slice(0, index + 1)), ...(page.next ? [page.next] : [])];
+    starts = [...(index < 0 ? [page.before] : starts.slice(0, index + 1)), ...(page.next ? [String(page.next)] : [])];
     historyShown = page;
     if (!page.before) [newestSeen, newer] = [page.runs[0]?.runId ?? 0, 0];
 }
@@ -90,8 +90,8 @@ function History({ job = null }) {
         name, ref: fromAddress(name), onchange: ({ target }) => address.set({ [name]: target.value.trim(), before: "" }),
     });
     const instant = (name) => ({
-        name, type: "datetime-local", ref: fromAddress(name, toField),
-        onchange: ({ target }) => address.set({ [name]: fromField(target.value), before: "" }),
+        name, type: "datetime-local", ref: fromAddress(name, fieldOf),
+        onchange: ({ target }) => address.set({ [name]: instantOf(target.value), before: "" }),
     });
     const newest = newer ? `${newer < runs.length ? "" : "at least "}${counted(newer, "newer run")}` : "Newest";
     return html`
@@ -120,7 +120,7 @@ function History({ job = null }) {
         </table>
         <div class="fields">
             <button type="button" id="newer" disabled=${index < 1} onclick=${() => turnTo(starts[index - 1], job)}>Newer</button>
-            <button type="button" id="older" disabled=${!next} onclick=${() => turnTo(next, job)}>Older</button>
+            <button type="button" id="older" disabled=${!next} onclick=${() => turnTo(String(next), job)}>Older</button>
             <span id="history-page" class="quiet">${starts[0] ? `before run ${before}` : `page ${index + 1}`}</span>
         </div>`;
 }

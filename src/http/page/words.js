@@ -59,12 +59,13 @@ function sinceToday(instant, now) {
     return format.day.format(then) === format.day.format(today) ? format.second.format(then) : format.dayMinute.format(then);
 }
 
-/** An instant as a field for a day and a time has it, in the zone that is shown; and the way back. */
-function toField(at) {
-    const then = new Date(at);
-    if (isNaN(then)) return "";
-    const offset = zone === "UTC" ? 0 : then.getTimezoneOffset() * 60_000;
-    return new Date(then - offset).toISOString().slice(0, 16);
-}
+// --- instants that are typed: a field has no zone, so its text is in the zone that is shown -----------
 
-const fromField = (text) => text && new Date(zone === "UTC" ? `${text}Z` : text).toISOString();
+const instantOf = (text) => text && new Date(zone === "UTC" ? `${text}Z` : text).toISOString();
+
+function fieldOf(instant) {
+    const at = new Date(instant);
+    if (Number.isNaN(at.getTime())) return "";
+    if (zone !== "UTC") at.setMinutes(at.getMinutes() - at.getTimezoneOffset());
+    return at.toISOString().slice(0, 19);
+}
