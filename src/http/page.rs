@@ -30,8 +30,15 @@ macro_rules! live {
 
 /// `GET /`: the jobs, their runs, and balances, live.
 pub(super) static DASHBOARD: LazyLock<Page> = LazyLock::new(|| {
-    let script =
-        live!("actions.js", "edit.js", "jobs.js", "timeline.js", "history.js", "user.js", "dashboard.js");
+    let script = live!(
+        "actions.js",
+        "edit.js",
+        "jobs.js",
+        "timeline.js",
+        "history.js",
+        "user.js",
+        "dashboard.js"
+    );
     Page::live(".", include_str!("page/dashboard.css"), script)
 });
 
