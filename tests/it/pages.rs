@@ -7,6 +7,8 @@ use crate::openapi::operations;
 use crate::support::{Browser, Database, Postgres, Process, Screen, free_addr, from_npm, post};
 use crate::tokens::TokenFile;
 
+mod job;
+
 const SOON: Duration = Duration::from_secs(30);
 const BALANCE: &str = "select balance from users where id = 1";
 
