@@ -30,14 +30,23 @@ macro_rules! live {
 
 /// `GET /`: the jobs, their runs, and balances, live.
 pub(super) static DASHBOARD: LazyLock<Page> = LazyLock::new(|| {
-    let script =
-        live!("actions.js", "jobs.js", "timeline.js", "history.js", "user.js", "dashboard.js");
-    Page::live(".", include_str!("page/dashboard.css"), script)
+    let script = live!(
+        "actions.js",
+        "edit.js",
+        "jobs.js",
+        "lanes.js",
+        "timeline.js",
+        "history.js",
+        "user.js",
+        "dashboard.js"
+    );
+    let style = concat!(include_str!("page/dashboard.css"), include_str!("page/user.css"));
+    Page::live(".", style, script)
 });
 
 /// `GET /jobs/{name}`: one job, with its settings, runs and changes.
 pub(super) static JOB: LazyLock<Page> = LazyLock::new(|| {
-    let script = live!("actions.js", "history.js", "log.js", "job.js");
+    let script = live!("actions.js", "edit.js", "history.js", "log.js", "job.js");
     Page::live("..", include_str!("page/job.css"), script)
 });
 
@@ -48,7 +57,7 @@ pub(super) static RUN: LazyLock<Page> = LazyLock::new(|| {
 
 /// `GET /users/{id}`: one user's balance and changes.
 pub(super) static USER: LazyLock<Page> = LazyLock::new(|| {
-    Page::live("..", include_str!("page/dashboard.css"), live!("user.js", "changes.js"))
+    Page::live("..", include_str!("page/user.css"), live!("user.js", "changes.js"))
 });
 
 /// `GET /api-docs`: documents the HTTP interface, and lets people try requests.

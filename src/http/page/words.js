@@ -58,3 +58,14 @@ function sinceToday(instant, now) {
     const [then, today] = [new Date(instant), new Date(now)];
     return format.day.format(then) === format.day.format(today) ? format.second.format(then) : format.dayMinute.format(then);
 }
+
+// --- instants that are typed: a field has no zone, so its text is in the zone that is shown -----------
+
+const instantOf = (text) => text && new Date(zone === "UTC" ? `${text}Z` : text).toISOString();
+
+function fieldOf(instant) {
+    const at = new Date(instant);
+    if (Number.isNaN(at.getTime())) return "";
+    if (zone !== "UTC") at.setMinutes(at.getMinutes() - at.getTimezoneOffset());
+    return at.toISOString().slice(0, 19);
+}
