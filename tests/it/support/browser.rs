@@ -156,7 +156,18 @@ impl Browser {
     }
 
     fn emulate(&self, what: &str, parameters: &Value) {
-        let command = format!("Emulation.{what}");
+        self.order(&format!("Emulation.{what}"), parameters);
+    }
+
+    /// Saves what a page gives as a file, in a folder that ends with the browser.
+    pub(crate) fn save_files(&self) -> PathBuf {
+        let folder = self.profile.join("saved");
+        let parameters = json!({"behavior": "allow", "downloadPath": folder});
+        self.order("Browser.setDownloadBehavior", &parameters);
+        folder
+    }
+
+    fn order(&self, command: &str, parameters: &Value) {
         self.post("goog/cdp/execute", &json!({"cmd": command, "params": parameters}));
     }
 
