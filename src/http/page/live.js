@@ -63,6 +63,12 @@ const address = {
 
 addEventListener("popstate", () => pollNow());
 
+/** A `ref` that puts what the address says into a field, unless it has said so before: then somebody may be typing. */
+const fromAddress = (name, shape = (value) => value) => (field) => {
+    const value = shape(address.get(name));
+    if (field && field.told !== value) field.value = field.told = value;
+};
+
 // --- what is said of an action -------------------------------------------------------------------
 
 const saidAt = {};
@@ -78,17 +84,23 @@ function Said({ id, role = "status" }) {
     return html`<p id=${id} class=${`said ${kind}`} role=${role}>${inlineCode(text)}</p>`;
 }
 
+const SENDING = "Sending …";
+
+const sentenceOf = (error) => `${error.message}.`.replace(/\.\.$/, ".");
+
 /**
  * Sends a change, says at a place what becomes of it, and reads the page anew. `done` is a text, or
- * makes one of the answer; `failed` may know better words than the server's. True if it was done.
+ * makes one of the answer; `failed` may know better words than the server's. True if it was done;
+ * nothing is done while another change of that place is under way.
  */
-async function act(place, { method = "POST", path, body, done, failed = () => null }) {
-    sayAt(place, "", "Sending …");
+async function act(place, { method = "POST", path, headers, body, json = JSON.stringify(body), done, failed = () => null }) {
+    if (saidAt[place]?.text === SENDING) return false;
+    sayAt(place, "", SENDING);
     try {
-        const answer = await ask(method, path, body === undefined ? {} : { body: JSON.stringify(body) });
+        const answer = await ask(method, path, { body: json, headers });
         sayAt(place, "fine", typeof done === "function" ? done(answer) : done);
     } catch (error) {
-        sayAt(place, "alarm", failed(error) ?? `${error.message}.`.replace(/\.\.$/, "."));
+        sayAt(place, "alarm", failed(error) ?? sentenceOf(error));
         return false;
     }
     // What was done is done, also where its effect cannot be seen yet.
@@ -128,6 +140,9 @@ async function readStatus(question = () => read("api/cron/status?limit=1")) {
     [statusShown, shown, shownAt] = [asked, status, performance.now()];
 }
 
+/** What the tab's title needs; the jobs stay those that are drawn. */
+const askForCounts = async () => ({ ...await read("api/cron/status?limit=1"), jobs: shown.jobs, next: shown.next });
+
 let polling = null, again = false, timer;
 
 /** Reads the page's data now; if that is under way, once more after it. */
@@ -144,7 +159,7 @@ async function poll() {
         again = false;
         const begun = performance.now();
         try {
-            await (document.hidden && loaded ? readStatus() : page.refresh());
+            await (document.hidden && loaded ? readStatus(askForCounts) : page.refresh());
             [lostSince, lostError, loaded] = [null, null, true];
             pause = Math.max(page.every ?? POLL_MS, POLL_TIMES_SLOWER * (performance.now() - begun));
         } catch (error) {
@@ -200,6 +215,9 @@ function conditionsOf(job) {
 }
 
 const Conditions = ({ job }) => conditionsOf(job).map((name) => html` <b class=${`condition ${name}`}>${name}</b>`);
+
+/** A cell of a table that becomes cards where it is narrow. */
+const Cell = ({ label, children }) => html`<td role="cell" data-label=${label}>${children}</td>`;
 
 const jobAddress = (name) => `${ROOT}/jobs/${encodeURIComponent(name)}`;
 const runAddress = (runId) => `${ROOT}/runs/${runId}`;
