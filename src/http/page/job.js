@@ -128,7 +128,7 @@ const NoJob = () => html`<section class="card">
     <p id="no-job">There is no job ${JOB.name}. <a href=${`${ROOT}/`}>All jobs</a></p><${Said} id="jobs-said" /></section>`;
 
 live({
-    title: JOB.name, heading: JOB.name, dialogs: Dialogs, resume: PauseAllButton,
+    title: JOB.name, heading: JOB.name, dialogs: Dialogs, resume: ResumeAllButton,
     skips: [["runs", "To the runs"]],
     refresh: () => Promise.all([readStatus(), readJob(), readHistory({ job: JOB.name })]),
     view: () => html`
