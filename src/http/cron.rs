@@ -7,7 +7,9 @@ use super::Asked;
 use super::handlers::{Api, Replied, next_page, page, unavailable};
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::cron::{Action, ActionResult, Author, Job, JobFilter, Name, Precondition, Status};
+use crate::cron::{
+    Action, ActionResult, Author, Described, Job, JobFilter, Name, Precondition, Status,
+};
 use crate::db::Effect;
 
 #[derive(Serialize)]
@@ -17,7 +19,16 @@ struct JobList {
     next: Option<String>,
 }
 
+#[derive(Serialize)]
+struct FunctionList<'a> {
+    functions: Vec<Described<'a>>,
+}
+
 impl Api {
+    pub(super) fn list_functions(&self) -> Reply {
+        Reply::json(200, &FunctionList { functions: self.jobs.functions().list() })
+    }
+
     pub(super) fn cron_status(&self, asked: &Asked<'_>, filter: &JobFilter) -> Replied {
         let mut status = self.jobs.status(asked.deadline, filter)?;
         let limit = filter.limit.unwrap_or(i64::MAX);
