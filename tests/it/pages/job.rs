@@ -41,6 +41,7 @@ fn a_job_is_made_changed_and_deleted_in_dialogs() {
     let replica = replica(&database, "replica-7", any(), &[]);
     browser.open(replica.addr, "/");
     press(&browser, "main", "New job");
+    browser.wait_for(1, "#edit[open]");
     browser.fill("#edit-name", "nightly");
     browser.choose("#edit-function", "count-primes");
     browser.fill("#edit-schedule", "every tuesday");
@@ -60,10 +61,11 @@ fn a_job_is_made_changed_and_deleted_in_dialogs() {
     press(&browser, "#edit", "Make it");
     told(&browser, "nightly is made.");
     browser.wait_for(0, "dialog");
-    let made = "{\"below\": 700} 0 3 * * 2 Europe/Berlin 600";
+    let made = "{\"below\":700} 0 3 * * 2 Europe/Berlin 600";
     assert_eq!(settings(&database, "nightly"), made);
 
     press(&browser, "main", "New job");
+    browser.wait_for(1, "#edit[open]");
     browser.fill("#edit-name", "nightly");
     browser.choose("#edit-function", "estimate-pi");
     browser.fill("#edit-schedule", "every 1h");
@@ -87,7 +89,7 @@ fn a_job_is_made_changed_and_deleted_in_dialogs() {
     browser.wait_for(1, "#edit .said.fine");
     press(&browser, "#edit", "Save");
     told(&browser, "nightly is changed.");
-    let both = "{\"below\": 700} every 7h Warms a processor 600";
+    let both = "{\"below\":700} every 7h Warms a processor 600";
     assert_eq!(settings(&database, "nightly"), both);
 
     act(&browser, "nightly", "Delete");
@@ -118,6 +120,7 @@ fn a_run_is_watched_and_stopped_on_pages_that_have_addresses() {
     told(&browser, "pi is paused. Resume it first.");
     browser.run("document.activeElement.closest('[popover]').hidePopover()");
     act(&browser, "pi", "Resume");
+    browser.wait_for(1, "#state .sign.waiting");
     told(&browser, "pi is resumed.");
     act(&browser, "pi", "Run now");
     told(&browser, "pi will start within seconds.");
