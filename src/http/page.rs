@@ -97,7 +97,8 @@ impl Page {
     /// browser does not run it. There `<` is escaped, so that no text ends the element, and the
     /// indentation is left out, because no string of JSON holds a line's end.
     fn new(html: &str, style: &str, script: &str) -> Page {
-        let style = [include_str!("page/common.css"), style].concat();
+        let style = compact(&[include_str!("page/common.css"), style].concat());
+        let script = &compact(script);
         let policy = format!(
             "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action \
              'none'; frame-ancestors 'none'; style-src '{}'; script-src '{}'",
@@ -130,6 +131,20 @@ impl Page {
         let tags = call.if_none_match.as_deref().unwrap_or_default().split(',').map(str::trim);
         tags.map(|tag| tag.trim_start_matches("W/")).any(|tag| tag == self.tag || tag == "*")
     }
+}
+
+/// A style or a script without indentation, and without comments that have their lines to themselves.
+fn compact(source: &str) -> String {
+    let mut kept = String::with_capacity(source.len());
+    let mut in_comment = false;
+    for line in source.lines().map(str::trim_start) {
+        in_comment |= line.starts_with("/*");
+        if !in_comment && !line.is_empty() && !line.starts_with("//") {
+            kept.extend([line, "\n"]);
+        }
+        in_comment &= !line.ends_with("*/");
+    }
+    kept
 }
 
 /// Puts `content` into the empty `element` of `html`.
@@ -167,6 +182,12 @@ mod tests {
             let policy = page.policy.as_deref().unwrap_or_default();
             assert_eq!(policy.matches("'sha256-").count(), 2, "{policy}");
         }
+    }
+
+    #[test]
+    fn comments_and_indentation_are_left_out() {
+        let source = "// One\n/** Two:\n * more. */\n    let a = b\n        * c; // three\n\n/* x */\nd();\n";
+        assert_eq!(compact(source), "let a = b\n* c; // three\nd();\n");
     }
 
     #[test]

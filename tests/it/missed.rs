@@ -14,15 +14,25 @@ const SUCCEEDED: &str = "select count(*) from cron_runs where outcome = 'succeed
 const FUTURE: &str = "select count(*) from cron_jobs where holder is null and enabled
     and locked_until = slot and slot > now() and slot < now() + interval '61 s'";
 
-/// A job whose slot of a thousand minutes ago is the first that nobody ran.
+/// A job whose slot of a thousand minutes ago is the first that nobody ran. The next is 20 s or more
+/// from now: an interval's is counted from this instant, and a cron expression's minute has begun
+/// less than 40 s ago.
 fn database(schedule: &str, settings: &str) -> Database {
     let database = Postgres::shared().migrated().without_jobs();
     database.add_job("quick", schedule);
+    let by_the_minute = schedule.contains('*');
+    let slot = if by_the_minute { "date_trunc('minute', now())" } else { "now()" };
     let missed = format!(
-        "update cron_jobs set slot = date_trunc('minute', now()) - interval '1000 min', \
-         locked_until = date_trunc('minute', now()) - interval '1000 min', {settings}"
+        "update cron_jobs set slot = {slot} - interval '1000 min', \
+         locked_until = {slot} - interval '1000 min', {settings}"
     );
-    database.connect().batch_execute(&missed).expect("settings");
+    let mut client = database.connect();
+    if by_the_minute {
+        let next = "select pg_sleep(60.1 - second) \
+                    from extract(second from now()) second where second > 40";
+        client.batch_execute(next).expect("a minute that has begun");
+    }
+    client.batch_execute(&missed).expect("settings");
     database
 }
 
@@ -96,16 +106,8 @@ fn what_is_in_time_is_not_missed() {
         ("start_within_seconds = 60, slot = now() - interval '40 s'", 1),
         ("catch_up = 'none', slot = now() - interval '40 s'", 1),
         ("start_within_seconds = 60, requested_at = now() - interval '1 h'", 1),
-        (
-            "catch_up = 'none', attempt = 1, tried_at = date_trunc('minute', now()) \
-          - interval '1000 min'",
-            1,
-        ),
-        (
-            "start_within_seconds = 60, attempt = 2, tried_at = date_trunc('minute', now()) \
-          - interval '1000 min'",
-            2,
-        ),
+        ("catch_up = 'none', attempt = 1, tried_at = slot", 1),
+        ("start_within_seconds = 60, attempt = 2, tried_at = slot", 2),
     ] {
         let settings = settings.replace("slot = now()", "locked_until = now(), slot = now()");
         let database = database("every 1m", "enabled = true");

@@ -55,6 +55,7 @@ const address = {
         }
         const target = query.size ? `?${query}` : location.pathname;
         history[replace ? "replaceState" : "pushState"](null, "", target);
+        draw();
         pollNow();
     },
     /** The last part of the path, which names what the page is of. */
@@ -207,7 +208,7 @@ document.addEventListener("click", ({ target }) => target.closest?.("time")?.cla
 /** What is wrong with a job, or soon may be. */
 function conditionsOf(job) {
     return ["failing", "overdue", "missed", "retrying"].filter((name) => ({
-        failing: job.failing,
+        failing: job.enabled && job.failing,
         overdue: job.overdue,
         missed: job.enabled && job.lastRun?.outcome === "missed",
         retrying: job.attempt > 1,
