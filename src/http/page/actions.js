@@ -167,9 +167,10 @@ const deleteJob = (job) => openDialog({
 /** How long a pause lasts that ends by itself, in minutes. */
 const PAUSES = { 15: "for 15 minutes", 60: "for 1 hour", 240: "for 4 hours" };
 
-/** In the banner of a pause and elsewhere. */
-const PauseAllButton = () => html`<button type="button" onclick=${shown?.pause ? resumeAll : pauseAll}>
-    ${shown?.pause ? "Resume" : "Pause"} all jobs</button>`;
+const PauseAllButton = () => !shown?.pause && html`<button type="button" onclick=${pauseAll}>Pause all jobs</button>`;
+
+/** In the banner of the pause. */
+const ResumeAllButton = () => html`<button type="button" onclick=${resumeAll}>Resume all jobs</button>`;
 
 const resumeAll = () => act("jobs-said", { path: "api/cron/resume", done: "The pause is over: jobs run again." });
 

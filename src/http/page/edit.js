@@ -96,14 +96,18 @@ function checkSchedule(schedule) {
     const asked = ++checksAsked, dialog = opened;
     clearTimeout(checkTimer);
     checkTimer = setTimeout(async () => {
-        const request = { body: JSON.stringify({ schedule }), patience: POLL_PATIENCE_MS };
-        const checked = schedule && await ask("POST", "api/cron/schedules/check", request).catch((error) => ({ error }));
+        const checked = schedule && await readMeaning(schedule, dialog).catch((error) => ({ error }));
         // A newer text was typed before this one's answer.
         if (asked !== checksAsked) return;
         dialog.checked = checked;
         draw();
     }, TYPED_MS);
 }
+
+/** What is set already keeps its grid; another interval begins one. */
+const readMeaning = (schedule, { job, before }) => (job && schedule === before.values.schedule
+    ? read(`${jobPath(job)}/next?count=5`)
+    : ask("POST", "api/cron/schedules/check", { body: JSON.stringify({ schedule }), patience: POLL_PATIENCE_MS }));
 
 /** In words, and its next runs; or why it is no schedule. */
 const Meaning = ({ of: { error, words, next = [] } = {} }) => html`<div class="meaning" id="meaning">

@@ -63,8 +63,9 @@ function JobState() {
             "Open run": html`<a href=${runAddress(runId)}>Run ${runId}</a> on ${job.server}, for ${span(secondsSince(job.startedAt))}`,
             Progress: html`<${Progress} of=${job.progress} />`,
         },
-        "Last run": lastRun ? html`<${Sign} of=${lastRun.outcome} /> <a href=${runAddress(lastRun.runId)}>run
-            ${lastRun.runId}</a> <${When} at=${lastRun.finishedAt} />${lastRun.detail && `: ${lastRun.detail}`}` : "none yet",
+        "Last run": lastRun ? html`<${Sign} of=${lastRun.outcome} /> 
+            <a href=${runAddress(lastRun.runId)}>${`run ${lastRun.runId}`}</a> ${" "}
+            <${When} at=${lastRun.finishedAt} />${lastRun.detail && `: ${lastRun.detail}`}` : "none yet",
         "Next run": html`<${Until} at=${nextRunAt} />`,
     };
     return html`<section class="card" id="state" aria-labelledby="state-title">
@@ -128,7 +129,7 @@ const NoJob = () => html`<section class="card">
     <p id="no-job">There is no job ${JOB.name}. <a href=${`${ROOT}/`}>All jobs</a></p><${Said} id="jobs-said" /></section>`;
 
 live({
-    title: JOB.name, heading: JOB.name, dialogs: Dialogs, resume: PauseAllButton,
+    title: JOB.name, heading: JOB.name, dialogs: Dialogs, resume: ResumeAllButton,
     skips: [["runs", "To the runs"]],
     refresh: () => Promise.all([readStatus(), readJob(), readHistory({ job: JOB.name })]),
     view: () => html`

@@ -47,7 +47,7 @@ function RunFacts() {
 }
 
 live({
-    title: `Run ${RUN_ID}`, heading: `Run ${RUN_ID}`, dialogs: Dialogs, resume: PauseAllButton,
+    title: `Run ${RUN_ID}`, heading: `Run ${RUN_ID}`, dialogs: Dialogs, resume: ResumeAllButton,
     refresh: () => Promise.all([readStatus(), readRun()]),
     view: () => (noRun
         ? html`<section class="card"><p id="no-run">${noRun} <a href=${`${ROOT}/`}>All jobs</a></p></section>`
