@@ -100,7 +100,8 @@ pub struct RunLine {
 const RUN: &str = "\
 select run.id as run_id, run.job, run.function, nullif(run.server, '') as server, run.outcome,
     run.attempt, run.scheduled_at, run.started_at, run.finished_at, run.detail, run.progress,
-    (job.stop_run = run.id) is true as stop_requested, run.checkpoint_bytes, log.lines, log.lines_dropped,
+    (job.stop_run = run.id) is true as stop_requested, run.checkpoint_bytes, log.lines,
+    log.lines_dropped,
     case
         when run.finished_at is not null then 'ended'
         when job.locked_until >= clock_timestamp() then 'running'
