@@ -90,6 +90,11 @@ fn a_job_is_paused_run_and_given_another_schedule_from_the_page() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
+/// What is out of sight is not read anew.
+fn look_at(browser: &Browser, selector: &str) {
+    browser.run(&format!("document.querySelector({selector:?}).scrollIntoView()"));
+}
+
 /// Two clicks before any answer can be there.
 fn twice(browser: &Browser, selector: &str) {
     let one = format!("document.querySelector({selector:?}).click()");
