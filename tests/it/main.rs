@@ -20,6 +20,7 @@ mod faults;
 mod fence;
 mod few_connections;
 mod fields;
+mod firefox;
 mod framing;
 mod front;
 mod groups;
