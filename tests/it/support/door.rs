@@ -50,16 +50,18 @@ impl Door {
             std::env::temp_dir().join(name)
         };
         let files = [file("cfg"), file("log")];
-        let (mut servers, mut tracking) = (String::new(), String::new());
+        let (mut servers, mut short, mut long) = (String::new(), String::new(), String::new());
         for (index, replica) in replicas.iter().enumerate() {
             let server = format!("    server replica-{index} {replica}");
             servers.push_str(&format!("{server}\n"));
-            tracking
-                .push_str(&format!("{server} no-check track replicas/replica-{index} maxconn 8\n"));
+            let tracking = format!("{server} no-check track replicas/replica-{index} maxconn");
+            short.push_str(&format!("{tracking} 32\n"));
+            long.push_str(&format!("{tracking} 8\n"));
         }
         let servers = format!(
             "backend replicas from whole-requests\n{servers}\
-             backend long-answers from whole-requests\n{tracking}"
+             backend short-answers from reads\n{short}\
+             backend long-answers from reads\n{long}"
         );
         write(&files[0], servers).expect("a file of servers");
         let child = Command::new(program)
