@@ -24,6 +24,7 @@ mod framing;
 mod front;
 mod groups;
 mod guard;
+mod gzip;
 mod hindrances;
 mod http;
 mod https;
