@@ -111,7 +111,13 @@ fn the_door_finds_what_it_loads_and_has_the_defaults_of_the_example() {
             name
         })
         .collect();
-    let expected =
-        ["CLIENT_SECONDS", "MAXCONN", "QUEUE_SECONDS", "REQUEST_SECONDS", "SERVER_SECONDS"];
+    let expected = [
+        "CLIENT_SECONDS",
+        "MAXCONN",
+        "QUEUE_SECONDS",
+        "READ_MS",
+        "REQUEST_SECONDS",
+        "SERVER_SECONDS",
+    ];
     assert_eq!(defaults, expected.into());
 }

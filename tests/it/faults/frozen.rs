@@ -11,6 +11,8 @@ use crate::support::{Client, change, post, until};
 
 /// The longest that a read may take.
 const READ_MAX: Duration = Duration::from_secs(5);
+/// The default: four times this is the longest.
+const READ_MS: (&str, &str) = ("DOOR_READ_MS", "1250");
 const CLIENTS: i64 = 20;
 const SOON: Duration = Duration::from_secs(20);
 
@@ -36,7 +38,7 @@ fn status(text: &str) -> &str {
 
 #[test]
 fn reads_are_answered_by_another_replica_within_seconds() {
-    let Some(house) = House::start() else { return };
+    let Some(house) = House::start_with(&[READ_MS]) else { return };
     let [frozen, awake] = &house.replicas[..] else { panic!("two replicas") };
     let heads = reads();
     let direct: Vec<String> = heads.iter().map(|head| told(awake.addr, head).0).collect();
@@ -59,7 +61,7 @@ fn reads_are_answered_by_another_replica_within_seconds() {
 
 #[test]
 fn reads_are_told_that_nothing_was_changed_where_every_replica_is_frozen() {
-    let Some(house) = House::start() else { return };
+    let Some(house) = House::start_with(&[READ_MS]) else { return };
     house.replicas.iter().for_each(|replica| replica.signal("-STOP"));
     let mut late = 0;
     thread::scope(|scope| {
@@ -80,7 +82,7 @@ fn reads_are_told_that_nothing_was_changed_where_every_replica_is_frozen() {
 
 #[test]
 fn reads_that_a_killed_replica_had_are_answered_by_another() {
-    let Some(house) = House::start() else { return };
+    let Some(house) = House::start_with(&[READ_MS]) else { return };
     let doomed = &house.replicas[0];
     doomed.signal("-STOP");
     thread::scope(|scope| {
@@ -97,7 +99,7 @@ fn reads_that_a_killed_replica_had_are_answered_by_another() {
 
 #[test]
 fn changes_wait_for_their_replica_and_are_never_sent_again() {
-    let Some(house) = House::start() else { return };
+    let Some(house) = House::start_with(&[READ_MS]) else { return };
     let addr = house.door.addr;
     for _ in 1..CLIENTS {
         assert_eq!(post(addr, "/api/users", "{\"balance\":0}").status, 201);
