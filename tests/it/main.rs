@@ -25,6 +25,7 @@ mod framing;
 mod front;
 mod groups;
 mod guard;
+mod gzip;
 mod hindrances;
 mod http;
 mod https;
