@@ -81,7 +81,7 @@ fn an_example_is_chosen_a_key_is_made_and_refusals_are_listed() {
     browser.look_with(Screen::Desktop, "light");
     browser.open(replica.addr, "/api-docs");
     browser.wait_for(operations().len(), "article.operation");
-    let refusals = browser.text("#changeBalance .common");
+    let refusals = browser.text("#changeBalance .common").replace('\n', " ");
     assert!(refusals.contains("400 invalid_json invalid_request 405"), "{refusals}");
     let example = || browser.text("#changeBalance table + label + pre");
     let before = example();

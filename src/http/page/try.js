@@ -36,7 +36,7 @@ function exampleSwitch(examples, show) {
     const text = (value) => (typeof value === "string" ? value : jsonText(value, 2));
     const options = examples.map(([name], at) => make("option", { value: at }, name));
     const change = (at) => show(text(examples[at][1]));
-    const choice = make("select", { oninput: () => change(choice.value) }, ...options);
+    const choice = make("select", { onchange: () => change(choice.value) }, ...options);
     if (examples.length) change(0);
     return examples.length > 1 ? [make("label", {}, "Example", choice)] : [];
 }
@@ -152,7 +152,7 @@ function tryBlock(operation) {
         busy = false;
         show();
     };
-    const form = make("form", { onsubmit: submit, oninput: show, onfocusin: show },
+    const form = make("form", { onsubmit: submit, oninput: show, onchange: show, onfocusin: show },
         make("div", { class: "fields" }, ...fields.flatMap(({ labels }) => labels), ...body.labels),
         make("p", { class: "quiet" }, "The same request from a shell"), curl,
         make("div", { class: "fields" },
