@@ -24,7 +24,10 @@ macro_rules! script {
 /// The same for a live page, behind what all of them need.
 macro_rules! live {
     ($($file:literal),+) => {
-        script!("vendor/preact.min.js", "vendor/htm.umd.js", "common.js", "words.js", "live.js", $($file),+)
+        script!(
+            "vendor/preact.min.js", "vendor/htm.umd.js", "common.js", "words.js", "live.js",
+            $($file),+
+        )
     };
 }
 

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::openapi::operations;
 use crate::support::{Browser, Database, Postgres, Process, Screen, free_addr, from_npm, post};
 use crate::tokens::TokenFile;
 
@@ -299,47 +298,6 @@ fn a_page_is_there_in_one_answer_also_while_the_database_is_away() {
     assert_eq!(browser.run(loaded), 0, "nothing is loaded but what the script asks for");
     let painted = "return performance.getEntriesByName('first-contentful-paint').length";
     browser.until("it is painted", || browser.run(painted) == 1);
-    assert_eq!(browser.complaints(), [""; 0]);
-}
-
-#[test]
-fn requests_are_tried_from_the_interfaces_page() {
-    let Some(browser) = Browser::start() else { return };
-    let database = with_a_waiting_job();
-    let replica = replica(&database, "replica-7", any(), &[("API_TOKEN", "open-sesame")]);
-    let sent = |place: &str, body: &str| {
-        browser.fill(&format!("{place} textarea"), body);
-        browser.click(&format!("{place} button.main"));
-    };
-    let told = |place: &str, status: &str| {
-        let place = format!("{place} .try > .said");
-        browser.until(status, || browser.text(&place).starts_with(status));
-    };
-    browser.look_with(Screen::Desktop, "light");
-    browser.open(replica.addr, "/api-docs#createUser");
-    browser.wait_for(operations().len(), "article.operation");
-    browser.click("#createUser .try > summary");
-    sent("#createUser", "{\"balance\": 9223372036854775807}");
-    browser.wait_for(1, "dialog[open] input");
-    browser.fill("dialog input", "open-sesame");
-    browser.click("dialog .main");
-    told("#createUser", "201");
-    let answer = browser.text("#createUser .answer");
-    for part in ["\"balance\": 9223372036854775807", "Location: /api/users/2"] {
-        assert!(answer.contains(part), "{part}: {answer}");
-    }
-    let curl = browser.text("#createUser .curl");
-    assert!(curl.contains("$API_TOKEN") && !curl.contains("open-sesame"), "{curl}");
-
-    browser.click("#changeBalance .try > summary");
-    sent("#changeBalance", "{\"userId\": 1, \"amount\": -20000}");
-    told("#changeBalance", "409");
-    let answer = browser.text("#changeBalance .answer");
-    assert!(answer.contains("insufficient_funds"), "{answer}");
-    drop(replica);
-    sent("#changeBalance", "{\"userId\": 1, \"amount\": -1}");
-    told("#changeBalance", "No answer");
-    assert_eq!(database.number(BALANCE), 10_000);
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
