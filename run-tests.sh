@@ -140,7 +140,9 @@ check_door() {
     local servers file status=0
     servers=$(mktemp)
     printf '%s\n' 'backend replicas from whole-requests' '    server replica-1 127.0.0.1:3001' \
-        'backend long-answers from whole-requests' \
+        'backend short-answers from reads' \
+        '    server replica-1 127.0.0.1:3001 no-check track replicas/replica-1 maxconn 32' \
+        'backend long-answers from reads' \
         '    server replica-1 127.0.0.1:3001 no-check track replicas/replica-1 maxconn 8' >"$servers"
     for file in "$servers" deploy/haproxy-compose.cfg; do
         PROXY_PORT=8080 DOOR_CERTIFICATE="" DOOR_STATUS=127.0.0.1:8404 "$(haproxy_program)" -dW -c -f deploy/haproxy.cfg -f "$file" || status=1

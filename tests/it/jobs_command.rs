@@ -210,7 +210,9 @@ fn the_door_is_reached_by_https_and_no_other_server_gets_the_token() {
     let replica = Local::start(database.url());
     let ours = Certificate::new("of-commands");
     let file = ours.file.to_str().expect("a plain path");
-    let Some(door) = Door::start_with(&[replica.addr], file) else { return };
+    let Some(door) = Door::start_with(&[replica.addr], &[("DOOR_CERTIFICATE", file)]) else {
+        return;
+    };
     let authority = ours.file.with_extension("ca");
     std::fs::write(&authority, &ours.authority_pem).expect("a file");
     let ask = |host: &str| {

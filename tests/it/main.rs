@@ -3,6 +3,7 @@
 
 mod support;
 
+mod api_docs;
 mod balance;
 mod bodies;
 mod checkpoints;
@@ -25,6 +26,7 @@ mod framing;
 mod front;
 mod groups;
 mod guard;
+mod gzip;
 mod hindrances;
 mod http;
 mod https;
