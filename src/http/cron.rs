@@ -113,7 +113,7 @@ pub(super) fn refusal(job: &str, result: ActionResult) -> Problem {
         ActionResult::NotRunning(run) => Problem::job_not_running(job, run),
         ActionResult::GroupRunning => Problem::group_running(job),
         ActionResult::Paused => Problem::job_paused(format!(
-            "the job {job:?} is paused; enable it first (`balanced jobs resume {job}`)"
+            "the job {job:?} is paused; resume it first (`balanced jobs resume {job}`)"
         )),
         ActionResult::Over => Problem::job_paused(format!(
             "the schedule of the job {job:?} names no instant from now on; give it another one"

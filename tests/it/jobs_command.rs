@@ -180,7 +180,7 @@ fn a_job_is_listed_run_paused_and_resumed_at_a_service_that_asks_for_a_token() {
     assert_eq!(ask(&["pause", "endless"]).0, Some(0));
     assert_eq!(seen()["state"], "paused");
     let (code, _, err) = ask(&["run", "endless"]);
-    assert_eq!((code, err.contains("is paused; enable it first")), (Some(1), true), "{err}");
+    assert_eq!((code, err.contains("is paused; resume it first")), (Some(1), true), "{err}");
     let (code, _, err) = ask(&["run", "nobody"]);
     assert_eq!((code, err.as_str()), (Some(1), "balanced: there is no job \"nobody\"\n"));
     let (code, _, err) = ask(&["stop", "endless"]);

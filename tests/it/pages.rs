@@ -1,16 +1,17 @@
 //! The pages, in a real browser, against real replicas.
 
+mod history;
+mod job;
+mod jobs;
+mod money;
+mod timeline;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::openapi::operations;
-use crate::support::{Browser, Database, Postgres, Process, Screen, from_npm, post};
+use crate::support::{Browser, Database, Postgres, Process, Screen, from_npm};
 use crate::tokens::TokenFile;
-
-mod history;
-mod job;
-mod jobs;
-mod timeline;
 
 const SOON: Duration = Duration::from_secs(30);
 const BALANCE: &str = "select balance from users where id = 1";
@@ -89,67 +90,10 @@ fn a_job_is_paused_run_and_given_another_schedule_from_the_page() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
-#[test]
-fn a_withdrawal_beyond_the_balance_shows_the_refusal() {
-    let Some(browser) = Browser::start() else { return };
-    let database = with_a_waiting_job();
-    let replica = replica(&database, "replica-7", any(), &[]);
-    let balance = || browser.text("#balance").replace('\u{202f}', " ");
-    let told = |what: &str| browser.until(what, || browser.text("#balance-said").contains(what));
-    let give = |amount: &str, way: &str| {
-        browser.fill("[name=amount]", amount);
-        browser.click(&format!("[value={way}]"));
-    };
-    browser.open(replica.addr, "/");
-    browser.until("the balance is shown", || balance() == "10 000");
-    give("10001", "withdraw");
-    told("the balance is 10000: it does not cover the change of -10001");
-    assert_eq!(database.number(BALANCE), 10_000);
-    give("2.5", "deposit");
-    told("`amount` must be a whole number");
-    give("9999", "withdraw");
-    browser.until("the rest is shown", || balance() == "1");
-    assert_eq!(database.number(BALANCE), 1);
-    // Beyond what a script's own numbers can tell apart.
-    give("9007199254740992", "deposit");
-    browser.until("the last digit is right", || balance() == "9 007 199 254 740 993");
-    browser.wait_for(3, "#changes tr");
-    browser.fill("[name=amount]", "1");
-    twice(&browser, "[value=withdraw]");
-    told("Done");
-    browser.until("it is shown", || balance() == "9 007 199 254 740 992");
-    assert_eq!(browser.count("#changes tr"), 4, "the second click was no second withdrawal");
-    let referring = r#"{"userId":1,"amount":1,"reference":"<b>order-7</b>"}"#;
-    assert_eq!(post(replica.addr, "/api/balance", referring).status, 200);
-    browser.until("the reference is shown", || browser.text("#changes tr").contains("<b>order-7"));
-    assert_eq!(browser.complaints(), [""; 0]);
-}
-
 /// Two clicks before any answer can be there.
 fn twice(browser: &Browser, selector: &str) {
     let one = format!("document.querySelector({selector:?}).click()");
     browser.run(&format!("{one}; {one}"));
-}
-
-#[test]
-fn jobs_stay_live_while_the_balance_cannot_be_read() {
-    let Some(browser) = Browser::start() else { return };
-    let database = with_a_waiting_job();
-    let replica = replica(&database, "replica-7", any(), &[]);
-    browser.open(replica.addr, "/");
-    browser.until("the balance is shown", || browser.text("#balance") == "10\u{202f}000");
-    let mut other = database.connect();
-    other.batch_execute("begin; lock table users in access exclusive mode").unwrap();
-    browser.wait_for(1, "#user-said.alarm");
-    let told = browser.text("#user-said");
-    assert_eq!(told, "The balance cannot be read: no answer within 4 s");
-    database.connect().batch_execute("update cron_jobs set enabled = false").unwrap();
-    browser.wait_for(1, "#job-pi[data-state=paused]");
-    browser.wait_for(1, "#lost[hidden]");
-    assert_eq!(browser.text("#balance"), "10\u{202f}000", "it keeps its place");
-    other.batch_execute("commit").unwrap();
-    browser.wait_for(0, "#user-said.alarm");
-    assert_eq!(browser.complaints(), [""; 0]);
 }
 
 #[test]
