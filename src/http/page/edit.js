@@ -63,7 +63,7 @@ function SettingFields({ job, functions, chosen, values, errors, checked }) {
     // Another build may have the function that is set.
     const names = [...new Set(["", values.function, ...functions.map(({ name }) => name)])];
     const choose = ({ target }) => { opened.chosen = target.value; draw(); };
-    const takes = known ? `A JSON object: ${known.arguments}.` : "A JSON object.";
+    const takes = known ? `Must be ${known.arguments}.` : "A JSON object.";
     return html`
         ${!job && html`<${Field} of="name" label="Name" hint="Small letters, digits and hyphens." maxlength="63" required />`}
         ${functions.length

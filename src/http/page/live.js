@@ -223,10 +223,17 @@ const Cell = ({ label, children }) => html`<td role="cell" data-label=${label}>$
 const jobAddress = (name) => `${ROOT}/jobs/${encodeURIComponent(name)}`;
 const runAddress = (runId) => `${ROOT}/runs/${runId}`;
 
+/** Shows a dialog once: one that was just closed may be drawn again before anybody hears of that. */
+function showOnce(dialog) {
+    if (!dialog || dialog.wasShown) return;
+    dialog.wasShown = true;
+    dialog.showModal();
+}
+
 /** A dialog that is open as long as it is drawn; Escape closes it, and the focus returns. */
 const Dialog = ({ id, title, onclose, children }) => html`
     <dialog id=${id} aria-labelledby=${`${id}-title`} onclose=${onclose}
-        ref=${(dialog) => { if (dialog && !dialog.open) dialog.showModal(); }}>
+        ref=${showOnce}>
         <h2 id=${`${id}-title`}>${title}</h2>${children}
     </dialog>`;
 

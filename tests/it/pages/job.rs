@@ -36,7 +36,16 @@ fn settings(database: &Database, job: &str) -> String {
 
 #[test]
 fn a_job_is_made_changed_and_deleted_in_dialogs() {
-    let Some(browser) = Browser::start() else { return };
+    make_change_and_delete(Browser::start());
+}
+
+#[test]
+fn a_job_is_made_changed_and_deleted_in_dialogs_in_firefox() {
+    make_change_and_delete(Browser::firefox());
+}
+
+fn make_change_and_delete(browser: Option<Browser>) {
+    let Some(browser) = browser else { return };
     let database = with_a_waiting_job();
     let replica = replica(&database, "replica-7", any(), &[]);
     browser.open(replica.addr, "/");
@@ -107,7 +116,16 @@ fn a_job_is_made_changed_and_deleted_in_dialogs() {
 
 #[test]
 fn a_run_is_watched_and_stopped_on_pages_that_have_addresses() {
-    let Some(browser) = Browser::start() else { return };
+    watch_and_stop(Browser::start());
+}
+
+#[test]
+fn a_run_is_watched_and_stopped_on_pages_that_have_addresses_in_firefox() {
+    watch_and_stop(Browser::firefox());
+}
+
+fn watch_and_stop(browser: Option<Browser>) {
+    let Some(browser) = browser else { return };
     let database = with_a_waiting_job();
     let replica = replica(&database, "replica-7", any(), &[("JOB_MIN_SECONDS", "30")]);
     let is_at = |path: &str| {
