@@ -35,7 +35,7 @@ async function readList(place, id, number, query) {
     } catch (error) {
         // What was asked for is wrong: the service is well.
         if (error.status !== 400) throw error;
-        return { place, number, changes: [], wrong: `${error.message}.` };
+        return { place, number, changes: [], wrong: sentenceOf(error) };
     }
 }
 
@@ -120,21 +120,19 @@ async function download() {
 
 // --- the card ------------------------------------------------------------------------------------
 
-const COLUMNS = ["Number", "When", "Amount", "Balance after", "Reference", "Set"];
-
-function ChangeRow({ change }) {
-    const { number, createdAt, amount, balanceAfter, reference, setId, actor } = change;
-    const cells = [grouped(number), html`<${When} at=${createdAt} />`, signed(amount), grouped(balanceAfter),
-        html`${reference}${actor && html` <span class="quiet">by ${actor}</span>`}`, setId];
-    return html`<tr data-change=${number}>${cells.map((cell, index) => html`
-        <td data-label=${COLUMNS[index]} class=${index === 2 || index === 3 ? "number" : ""}>${cell}</td>`)}</tr>`;
-}
+const ChangeRow = ({ change: { number, createdAt, amount, balanceAfter, reference, setId, actor } }) => html`
+    <tr role="row" data-change=${number}>
+        <${Cell} label="Number">${grouped(number)}</><${Cell} label="When"><${When} at=${createdAt} /></>
+        <${Cell} label="Amount">${signed(amount)}</><${Cell} label="Balance after">${grouped(balanceAfter)}</>
+        <${Cell} label="Reference">${reference}${actor && html` <span class="quiet">by ${actor}</span>`}</>
+        <${Cell} label="Set">${setId}</>
+    </tr>`;
 
 function ChangeFilters() {
     const submitted = (doing) => (event) => { event.preventDefault(); doing(event.target); };
-    const time = (name) => html`<input type="datetime-local" step="1" name=${name} ref=${beginsWith(fieldOf(address.get(name)))} />`;
+    const time = (name) => html`<input type="datetime-local" step="1" name=${name} ref=${fromAddress(name, fieldOf)} />`;
     return html`<form id="filters" class="fields" onsubmit=${submitted(filter)}>
-            <label>Reference <input name="reference" maxlength="255" ref=${beginsWith(address.get("reference"))} /></label>
+            <label>Reference <input name="reference" maxlength="255" ref=${fromAddress("reference")} /></label>
             <label>From ${time("from")}</label><label>To ${time("to")}</label>
             <button>Filter</button>
             ${filters().length > 0 && html`<button type="button"
@@ -174,9 +172,11 @@ const ChangesCard = () => html`<section class="card" id="changes-card" aria-labe
     <${Said} id="list-said" />
     ${list.then && html`<p id="then">Balance at <${When} at=${address.get("to")} />: <b>${list.then}</b></p>`}
     <${ChangePages} />
-    <table class="changes" role="table" aria-labelledby="changes-title">
-        <thead role="rowgroup"><tr role="row">${COLUMNS.map((column, index) => html`
-            <th role="columnheader" scope="col" class=${index === 2 || index === 3 ? "number" : ""}>${column}</th>`)}</tr></thead>
+    <table class="changes cards" role="table" aria-labelledby="changes-title">
+        <thead role="rowgroup"><tr role="row">
+            ${["Number", "When", "Amount", "Balance after", "Reference", "Set"].map((column) => html`
+                <th role="columnheader" scope="col">${column}</th>`)}
+        </tr></thead>
         <tbody id="changes" role="rowgroup">${list.changes.map((change) => html`<${ChangeRow} key=${change.number} change=${change} />`)}</tbody>
     </table>
     ${user.number !== undefined && !list.changes.length
