@@ -135,8 +135,7 @@ function ChangeFilters() {
             <label>Reference <input name="reference" maxlength="255" ref=${fromAddress("reference")} /></label>
             <label>From ${time("from")}</label><label>To ${time("to")}</label>
             <button>Filter</button>
-            ${filters().length > 0 && html`<button type="button"
-                onclick=${() => address.set({ reference: "", from: "", to: "", before: "" })}>Show all</button>`}
+            ${filters().length > 0 && html`<button type="button" onclick=${showAll}>Show all</button>`}
         </form>
         <form id="jump" class="fields" onsubmit=${submitted(jump)}>
             <label>Number <input name="number" inputmode="numeric" size="8" autocomplete="off" /></label>
@@ -151,23 +150,26 @@ function ChangePages() {
     const words = without("reference") && without("from") ? counted(more, "newer change") : "Look for newer changes";
     const turn = (id, words, doing) => html`<button id=${id} aria-disabled=${!doing} onclick=${doing || null}>${words}</button>`;
     return html`<div class="fields">
-        ${turn("newest", "Newest", before && showNewest)}
+        ${turn("newest", "Newest", before && (() => showNewest()))}
         ${turn("newer", "Newer", before && turnToNewer)}
         ${turn("older", "Older", next && turnToOlder)}
         ${changes.length > 0 && html`<span class="quiet" role=${before ? "status" : null}>
             ${grouped(changes[0].number)} to ${grouped(changes.at(-1).number)}</span>`}
-        ${more > 0n && without("to") && html`<button id="fresh" onclick=${showNewest}>${words}</button>`}
+        ${more > 0n && without("to") && html`<button id="fresh" onclick=${() => showNewest()}>${words}</button>`}
     </div>`;
 }
 
-function showNewest() {
+/** The button that was pressed may be gone then: the focus moves to what is shown. */
+function showNewest(values = {}) {
     getSelection().removeAllRanges();
-    byId("changes-title").scrollIntoView();
-    address.set({ before: "" }, { replace: !address.get("before") });
+    byId("changes-title").focus();
+    address.set({ before: "", ...values }, { replace: !location.search });
 }
 
+const showAll = () => showNewest({ reference: "", from: "", to: "" });
+
 const ChangesCard = () => html`<section class="card" id="changes-card" aria-labelledby="changes-title">
-    <h2 id="changes-title">Changes</h2>
+    <h2 id="changes-title" tabindex="-1">Changes</h2>
     <${ChangeFilters} />
     <${Said} id="list-said" />
     ${list.then && html`<p id="then">Balance at <${When} at=${address.get("to")} />: <b>${list.then}</b></p>`}

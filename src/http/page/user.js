@@ -142,9 +142,10 @@ async function changeBalance(form, way) {
     readAnew();
 }
 
-/** What was unknown is shown with its own user. */
+/** What was unknown is shown with its own user. The button is gone then: the focus moves to that user. */
 async function finishChange() {
     const change = keptChange();
+    byId("user-title").focus();
     byId("user-id").value = parseExactly(change.body).userId;
     await lookUp();
     await sendChange(change, false);
@@ -153,6 +154,7 @@ async function finishChange() {
 
 function forgetChange() {
     sessionStorage.removeItem(KEPT);
+    byId("user-title").focus();
     sayAt("balance-said", "", "Forgotten. Whether it was made, the list of changes shows.");
 }
 
@@ -243,7 +245,7 @@ function UserCard({ short }) {
     const onlyOnce = (event) => { if (event.detail > 1 || (event.repeat && event.key === "Enter")) event.preventDefault(); };
     const wrong = typedWrong ?? problem;
     return html`<section class="card user" id="user" aria-labelledby="user-title">
-        <h2 id="user-title">User ${id}: <span id="balance">${balance === undefined ? "–" : grouped(balance)}</span></h2>
+        <h2 id="user-title" tabindex="-1">User ${id}: <span id="balance">${balance === undefined ? "–" : grouped(balance)}</span></h2>
         ${externalId && html`<p class="quiet">External id: ${externalId}</p>`}
         <form class="fields" onsubmit=${submitted(lookUp)}>
             <label>User <input id="user-id" inputmode="numeric" size="8" autocomplete="off"
