@@ -25,6 +25,7 @@ Environment:
   CI=true             a tool that is missing is an error, which names it; else
                       the tests and checks that need it are left out
   WITHOUT_TOOLS       tools to take for missing, such as "haproxy ip", to try it
+  PICTURES            a folder for a picture of each page on each kind of screen
   RUST_TEST_THREADS   how many tests run at a time [7]
 HELP
 }
@@ -103,6 +104,7 @@ install_what_is_needed() {
     want root "the network is not cut" is_root
     want ip "the network is not cut" ensure ip
     want chromium "the pages are not tested" ensure chromium
+    want firefox-esr "the pages are not tested in it" ensure firefox-esr
     want npm "no client is generated, and the pages' accessibility is not checked" find_packages
     want pgbouncer "poolers are not tested" ensure pgbouncer
     want shellcheck "the scripts are not checked" ensure shellcheck
@@ -138,7 +140,9 @@ check_door() {
     local servers file status=0
     servers=$(mktemp)
     printf '%s\n' 'backend replicas from whole-requests' '    server replica-1 127.0.0.1:3001' \
-        'backend long-answers from whole-requests' \
+        'backend short-answers from reads' \
+        '    server replica-1 127.0.0.1:3001 no-check track replicas/replica-1 maxconn 32' \
+        'backend long-answers from reads' \
         '    server replica-1 127.0.0.1:3001 no-check track replicas/replica-1 maxconn 8' >"$servers"
     for file in "$servers" deploy/haproxy-compose.cfg; do
         PROXY_PORT=8080 DOOR_CERTIFICATE="" DOOR_STATUS=127.0.0.1:8404 "$(haproxy_program)" -dW -c -f deploy/haproxy.cfg -f "$file" || status=1

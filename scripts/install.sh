@@ -11,7 +11,7 @@ readonly POLICY=/usr/sbin/policy-rc.d NO_CLUSTER=/etc/postgresql-common/createcl
 readonly POLICY_MARK="# Made by balanced's scripts/install.sh for the time of an installation."
 
 # ensure NAME: is it there, or could it be installed? If not, says what to do.
-# NAME: cc, chromium, curl, haproxy, ip, pgbouncer, postgresql, promtool or shellcheck.
+# NAME: cc, chromium, curl, firefox-esr, haproxy, ip, pgbouncer, postgresql, promtool or shellcheck.
 ensure() {
     local packages
     remove_old_policy
@@ -23,6 +23,10 @@ ensure() {
     if [[ $1 == postgresql && -n ${PG_BINDIR:-} ]]; then # it says what is wrong with that
         "$scripts/postgres.sh" bindir >/dev/null
         return
+    fi
+    if [[ $1 == firefox-esr ]] && grep -qsx 'ID=ubuntu' /etc/os-release; then
+        say "Ubuntu has Firefox only as a snap, which cannot be steered from here. Debian has firefox-esr."
+        return 1
     fi
     packages=$(packages_of "$1")
     if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
@@ -69,6 +73,7 @@ title_of() {
         postgresql) printf 'PostgreSQL' ;;
         haproxy) printf 'HAProxy' ;;
         chromium) printf 'Chromium' ;;
+        firefox-esr) printf 'Firefox' ;;
         ip) printf 'iproute2' ;;
         pgbouncer) printf 'PgBouncer' ;;
         cc) printf 'GCC, with which Rust links,' ;;

@@ -116,7 +116,7 @@ launch() { # child
 
 with_door_settings() { # command…
     PROXY_PORT=$PROXY_PORT DOOR_LISTEN=$(door_listen) DOOR_STATUS=$(door_status) DOOR_MAXCONN=$door_maxconn \
-        DOOR_REQUEST_SECONDS=$DOOR_REQUEST_SECONDS \
+        DOOR_REQUEST_SECONDS=$DOOR_REQUEST_SECONDS DOOR_READ_MS=$DOOR_READ_MS \
         DOOR_CLIENT_SECONDS=$((DOOR_REQUEST_SECONDS > 120 ? DOOR_REQUEST_SECONDS : 120)) \
         DOOR_QUEUE_SECONDS=$((REQUEST_TIMEOUT_SECONDS + 1)) \
         DOOR_SERVER_SECONDS=$((REQUEST_TIMEOUT_SECONDS + 5)) \
@@ -156,10 +156,10 @@ start_all() {
 }
 
 write_door_servers() {
-    local i limit
+    local i limit backend
     limit=$(ulimit -n)
     [[ $limit != unlimited ]] || limit=1000000
-    door_maxconn=$((limit - 100 - 280 * REPLICAS)) # 264 connections to each replica, some to spare
+    door_maxconn=$((limit - 100 - 312 * REPLICAS)) # 296 connections to each replica, some to spare
     ((door_maxconn <= 20000)) || door_maxconn=20000
     ((door_maxconn >= 100)) || door_maxconn=100
     ((door_maxconn >= 10100)) || say "The door takes at most $door_maxconn clients at the same moment," \
@@ -169,9 +169,12 @@ write_door_servers() {
         for ((i = 1; i <= REPLICAS; i++)); do
             printf '    server replica-%d 127.0.0.1:%d\n' "$i" $((BASE_PORT + i - 1))
         done
-        printf 'backend long-answers from whole-requests\n'
-        for ((i = 1; i <= REPLICAS; i++)); do
-            printf '    server replica-%d 127.0.0.1:%d no-check track replicas/replica-%d maxconn 8\n' "$i" $((BASE_PORT + i - 1)) "$i"
+        for backend in 'short-answers 32' 'long-answers 8'; do
+            printf 'backend %s from reads\n' "${backend% *}"
+            for ((i = 1; i <= REPLICAS; i++)); do
+                printf '    server replica-%d 127.0.0.1:%d no-check track replicas/replica-%d maxconn %d\n' \
+                    "$i" $((BASE_PORT + i - 1)) "$i" "${backend#* }"
+            done
         done
     } >"$run_dir/replicas.cfg"
 }

@@ -43,6 +43,7 @@
 
 mod checkpoint;
 mod claims;
+mod conditions;
 mod ends;
 mod function;
 mod functions;
@@ -73,7 +74,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 pub use function::{Context, Failure};
-pub use functions::{Function, Functions};
+pub use functions::{Described, Function, Functions};
 pub use history::Filter;
 pub use job::set::{ChangedJob, Difference, JobSet, SetResult};
 pub use job::settings::{Arguments, CatchUp, Settings, SettingsChange};
@@ -86,7 +87,9 @@ pub use pause::{NewPause, Pause};
 pub use precondition::Precondition;
 pub use run::{Log, RecordedRun, Run, RunLine};
 pub use schedule::{InvalidSchedule, Schedule, zones_in_use};
-pub use status::{Counts, Job, JobFilter, LastRun, STATES, Status, Tries, WaitsFor};
+pub use status::{
+    CONDITIONS, Conditions, Counts, Job, JobFilter, LastRun, STATES, Status, Tries, WaitsFor,
+};
 pub use unhealthy::{JobsHealth, UNHEALTHY_MAX, UnhealthyJob};
 
 use crate::db::{Db, Dedicated, Health, Limits, Manager, Target};

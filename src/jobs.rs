@@ -9,6 +9,8 @@ mod samples;
 use std::cell::Cell;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::cron::{Context, Failure, Functions};
 
 /// The settings that the functions of this build use.
@@ -42,6 +44,7 @@ pub fn functions(options: FunctionOptions) -> Functions {
         .with_arguments(
             "count-primes",
             samples::BELOW_RULE,
+            json!({"below": 1_000_000}),
             samples::below,
             paced_with(least, samples::count_primes),
         )

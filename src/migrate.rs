@@ -46,6 +46,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     "0009_cheaper_rows.sql",
     "0010_jobs.sql",
     "0011_no_earlier_build.sql",
+    "0012_bad_ends.sql",
 ];
 
 /// The pause between two tries to take the lock while another replica holds it.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::function::{Context, Failure};
 use super::job::settings::{Arguments, Settings};
@@ -24,7 +25,19 @@ struct Entry {
     function: Function,
     /// The arguments that it takes, in words.
     rule: &'static str,
+    example: Value,
     takes: Arc<dyn Fn(&Arguments) -> bool + Send + Sync>,
+}
+
+/// What a function is called by, and what it takes.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Described<'a> {
+    /// The name by which jobs call it.
+    pub name: &'a str,
+    /// The arguments that it takes, in words.
+    pub arguments: &'a str,
+    /// Arguments that it takes.
+    pub example: &'a Value,
 }
 
 /// The members of a job's arguments, by name.
@@ -43,16 +56,18 @@ impl Functions {
         function: impl Fn(&Context) -> Result<String, Failure> + Send + Sync + 'static,
     ) -> Functions {
         let none = |members: &Members| members.is_empty().then_some(());
-        self.with_arguments(name, "{}: it takes none", none, move |context, ()| function(context))
+        let call = move |context: &Context, ()| function(context);
+        self.with_arguments(name, "{}: it takes none", json!({}), none, call)
     }
 
     /// Adds a function, or replaces the one of the same name. `read` makes of a job's arguments
     /// what the function is given, or None of those that it does not take. `rule` says what it
-    /// takes, and stands after "must be".
+    /// takes, and stands after "must be"; `example` is one of these.
     pub fn with_arguments<T>(
         mut self,
         name: &str,
         rule: &'static str,
+        example: Value,
         read: impl Fn(&Members) -> Option<T> + Copy + Send + Sync + 'static,
         function: impl Fn(&Context, T) -> Result<String, Failure> + Send + Sync + 'static,
     ) -> Functions {
@@ -63,7 +78,7 @@ impl Functions {
             None => Err(Failure::Failed(format!("its arguments must be {rule}"))),
         };
         let takes = Arc::new(move |arguments: &Arguments| read(arguments).is_some());
-        self.0.insert(name.to_owned(), Entry { function: Arc::new(call), rule, takes });
+        self.0.insert(name.to_owned(), Entry { function: Arc::new(call), rule, example, takes });
         self
     }
 
@@ -84,6 +99,13 @@ impl Functions {
 
     pub(super) fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
+    }
+
+    /// All functions, by name.
+    pub fn list(&self) -> Vec<Described<'_>> {
+        let all = self.0.iter();
+        all.map(|(name, Entry { rule, example, .. })| Described { name, arguments: rule, example })
+            .collect()
     }
 
     /// The names of all functions, sorted.

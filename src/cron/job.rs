@@ -164,6 +164,11 @@ from cron_jobs seen left join job on true where seen.name = $1";
 const BUSY_RETRY: Duration = Duration::from_millis(20);
 
 impl Jobs {
+    /// The functions of this build.
+    pub fn functions(&self) -> &Functions {
+        &self.functions
+    }
+
     /// Works over this pool. `functions` are those of this build. Sends nothing yet.
     pub fn new(db: &Arc<Db>, server: &str, functions: &Functions, metrics: &Arc<Metrics>) -> Jobs {
         Jobs {

@@ -61,6 +61,8 @@ pub struct Run {
     pub state: String,
     /// How much is done, from 0 to 1, as the last renewal told it.
     pub progress: f64,
+    /// Whether somebody has asked to stop it, and it has not ended yet.
+    pub stop_requested: bool,
     /// The length of the last checkpoint that this run has kept, in bytes; none without one.
     pub checkpoint_bytes: Option<i32>,
     /// How many lines its log has.
@@ -98,7 +100,8 @@ pub struct RunLine {
 const RUN: &str = "\
 select run.id as run_id, run.job, run.function, nullif(run.server, '') as server, run.outcome,
     run.attempt, run.scheduled_at, run.started_at, run.finished_at, run.detail, run.progress,
-    run.checkpoint_bytes, log.lines, log.lines_dropped,
+    (job.stop_run = run.id) is true as stop_requested, run.checkpoint_bytes, log.lines,
+    log.lines_dropped,
     case
         when run.finished_at is not null then 'ended'
         when job.locked_until >= clock_timestamp() then 'running'
@@ -137,7 +140,7 @@ impl Jobs {
     pub fn run(&self, deadline: &Deadline, run_id: i64) -> Result<Option<Run>, Error> {
         let row = self.db.run(deadline, |session| session.query_opt(RUN, &[&run_id]))?;
         Ok(row.map(|row| {
-            from_row!(row => Run { state, checkpoint_bytes, lines, lines_dropped;
+            from_row!(row => Run { state, stop_requested, checkpoint_bytes, lines, lines_dropped;
                 recorded: RecordedRun::of(&row), progress: to_millis(row.get("progress")),
             })
         }))

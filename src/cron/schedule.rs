@@ -263,6 +263,15 @@ impl fmt::Display for InvalidSchedule {
 
 impl std::error::Error for InvalidSchedule {}
 
+/// What is no schedule in any form.
+fn no_schedule(text: &str) -> InvalidSchedule {
+    let text = if text.is_empty() { "an empty text" } else { &format!("`{text}`") };
+    InvalidSchedule(format!(
+        "{text} is no schedule: try `every 5m`, `@daily`, `0 3 * * 2` for Tuesdays at 03:00 UTC, \
+         or `at 2027-01-31T22:00:00Z` to run once"
+    ))
+}
+
 fn refused<T>(reason: String) -> Result<T, InvalidSchedule> {
     Err(InvalidSchedule(reason))
 }

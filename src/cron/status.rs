@@ -1,6 +1,7 @@
 //! The state of every job. One query reads it from the rows that the replicas write, so that each
 //! replica gives the same answer.
 
+mod counts;
 mod last_run;
 mod tries;
 
@@ -8,6 +9,7 @@ use chrono::{DateTime, Utc};
 use postgres::Row;
 use serde::Serialize;
 
+use super::conditions::conditions_of_a_job;
 use super::job::Jobs;
 use super::job::settings::Settings;
 use super::name::Name;
@@ -15,6 +17,7 @@ use super::pause::{self, Pause};
 use super::schedule::Schedule;
 use crate::db::{Deadline, Error, Params};
 use crate::timestamp;
+pub use counts::{CONDITIONS, Conditions, Counts, STATES};
 pub use last_run::LastRun;
 pub use tries::{Tries, WaitsFor};
 
@@ -27,6 +30,8 @@ pub struct JobFilter {
     pub name: Option<String>,
     /// Jobs in one of these states.
     pub states: Option<Vec<String>>,
+    /// Jobs that [`Conditions`] counts under one of these names.
+    pub conditions: Option<Vec<String>>,
     /// The most jobs of a page; all if it is not given.
     pub limit: Option<i64>,
 }
@@ -44,27 +49,11 @@ pub struct Status {
     pub pause: Option<Pause>,
     /// How many jobs are in each state, whether they were asked for or not.
     pub counts: Counts,
+    /// How many jobs there is something to say of, whether they were asked for or not.
+    pub conditions: Conditions,
     /// The jobs that were asked for, sorted by name.
     pub jobs: Vec<Job>,
 }
-
-/// The number of jobs by [`Job::state`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Jobs that a replica runs, and whose lease has not run out.
-    pub running: i64,
-    /// Jobs whose next slot is in the future.
-    pub waiting: i64,
-    /// Jobs whose slot has passed, and that no replica has claimed yet.
-    pub due: i64,
-    /// Jobs that do not run until they are enabled.
-    pub paused: i64,
-    /// Jobs whose lease has run out, and that no replica has taken over yet.
-    pub stalled: i64,
-}
-
-/// The values of [`Job::state`].
-pub const STATES: [&str; 5] = ["running", "waiting", "due", "paused", "stalled"];
 
 /// A job and its runs. Its instants are by the database's clock.
 #[derive(Clone, Debug, Serialize)]
@@ -121,8 +110,12 @@ with clock as materialized (
         when not enabled then 'paused'
         when locked_until >= clock.now then 'waiting'
         else 'due'
-    end as state
-    from clock, cron_jobs where ",
+    end as state, enabled, overdue, missed, failing, retrying
+    from clock cross join cron_jobs job
+    ",
+            conditions_of_a_job!(),
+            "
+    where ",
             $known,
             "
 ), counts as (
@@ -130,10 +123,14 @@ with clock as materialized (
         count(*) filter (where state = 'waiting') as waiting,
         count(*) filter (where state = 'due') as due,
         count(*) filter (where state = 'paused') as paused,
-        count(*) filter (where state = 'stalled') as stalled
+        count(*) filter (where state = 'stalled') as stalled,
+        count(*) filter (where enabled and failing) as all_failing,
+        count(*) filter (where overdue) as all_overdue,
+        count(*) filter (where enabled and missed) as all_missed,
+        count(*) filter (where retrying) as all_retrying
     from known
 ), asked_for as (
-    select id, state from known where ",
+    select id, state, overdue, failing is true as failing, retrying from known where ",
             $asked_for,
             "
 )
@@ -147,16 +144,7 @@ select clock.now, counts.*, reason, since, until, paused_by, asked_for.state,
         where other.job_group = job.job_group and other.holder is not null
     ) end as group_runs,
     job.attempt, job.locked_until, job.written_at, run.attempt as run_attempt,
-    job.attempt > 1 and job.tried_at = coalesce(job.requested_at, job.slot) as is_tried_again,
-    (clock.now - run.started_at > make_interval(secs => run.max_seconds + 5.0)) is true as overdue,
-    last.outcome is distinct from 'succeeded' and (
-        select outcome in ('failed', 'timed_out') from (
-            select outcome from cron_runs
-            where job_id = job.id and finished_at is not null
-            order by token desc limit 100
-        ) as recent
-        where outcome in ('succeeded', 'failed', 'timed_out') limit 1
-    ) is true as failing,
+    asked_for.retrying, asked_for.overdue, asked_for.failing,
     settings_tag(job.*) as settings_tag, job.holder is not null as is_held,
     run.id as run_id, run.server, run.scheduled_at, run.started_at, run.progress,
     greatest(0, extract(epoch from clock.now - run.started_at))::float8 as elapsed,
@@ -184,6 +172,9 @@ const STATUS: &str = status_of!(
     "($1::text is null or name > $1)
         and ($2::text is null or position($2 in name) > 0)
         and ($3::text[] is null or state = any ($3))
+        and ($5::text[] is null or enabled and failing and 'failing' = any ($5)
+            or overdue and 'overdue' = any ($5) or enabled and missed and 'missed' = any ($5)
+            or retrying and 'retrying' = any ($5))
     order by name limit $4::bigint + 1"
 );
 const STATUS_OF_ONE: &str = status_of!("name = $1", "true");
@@ -195,8 +186,8 @@ impl Jobs {
     /// # Errors
     /// When the database is away, refuses the query, or does not answer by the deadline.
     pub fn status(&self, deadline: &Deadline, filter: &JobFilter) -> Result<Status, Error> {
-        let JobFilter { after, name, states, limit } = filter;
-        self.read(deadline, STATUS, &[after, name, states, limit])
+        let JobFilter { after, name, states, conditions, limit } = filter;
+        self.read(deadline, STATUS, &[after, name, states, limit, conditions])
     }
 
     /// Reads one job; none if there is no job of this name.
@@ -217,8 +208,14 @@ impl Jobs {
             let rows = session.query(sql, params)?;
             let now = rows[0].get("now");
             let jobs = rows.iter().filter_map(|row| self.job(row, now)).collect();
-            let (pause, counts) = (pause::read(&rows[0]), counts(&rows[0]));
-            Ok(Status { now, served_by: self.server.clone(), pause, counts, jobs })
+            Ok(Status {
+                now,
+                served_by: self.server.clone(),
+                pause: pause::read(&rows[0]),
+                counts: Counts::of(&rows[0]),
+                conditions: Conditions::of(&rows[0]),
+                jobs,
+            })
         })
     }
 
@@ -259,16 +256,6 @@ fn next_run_at(row: &Row, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     match asked_for {
         Some(_) => schedule.after_request(slot, now),
         None => schedule.after(slot, now),
-    }
-}
-
-fn counts(row: &Row) -> Counts {
-    Counts {
-        running: row.get("running"),
-        waiting: row.get("waiting"),
-        due: row.get("due"),
-        paused: row.get("paused"),
-        stalled: row.get("stalled"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::conditions::conditions_of_a_job;
 use super::job::Jobs;
 use crate::db::{Deadline, Error, Params};
 
@@ -34,11 +35,9 @@ pub const UNHEALTHY_MAX: i64 = 100;
 /// The longest, in seconds, that a job may be due which has no limit of its own.
 const LATE_SECONDS: i32 = 300;
 
-/// Judges each enabled job by its row, its open run and its last finished run, which the index of
-/// jobs and tokens finds. Only where that one says nothing of the function, such as a run of a
-/// replica that was shut down, are up to a hundred before it read. A run whose time is over has 5 s
-/// to return, or a monitor would hear of each that ends in time.
-const UNHEALTHY: &str = "\
+/// Judges each enabled job.
+const UNHEALTHY: &str = concat!(
+    "\
 with clock as materialized (
     select clock_timestamp() as now
 ), pause as materialized (
@@ -47,31 +46,20 @@ with clock as materialized (
     ) as is_on
 ), judged as materialized (
     select name, case
-        when holder is not null and exists (
-            select from cron_runs run where run.id = run_id
-                and clock.now - run.started_at > make_interval(secs => run.max_seconds + 5)
-        ) then 'overdue'
+        when overdue then 'overdue'
         when not pause.is_on
             and clock.now - locked_until > make_interval(secs => coalesce(start_within_seconds,
             case when job_group is null or not exists (
                 select from cron_jobs other where other.job_group = job.job_group
                     and other.holder is not null and other.id <> job.id
             ) then $1::integer end)) then 'late'
-        when last.outcome = 'missed' then 'missed'
-        when last.outcome in ('failed', 'timed_out') then 'failing'
-        when last.outcome <> 'succeeded' and (
-            select outcome <> 'succeeded' from (
-                select outcome from cron_runs
-                where job_id = job.id and finished_at is not null order by token desc limit 100
-            ) as recent
-            where outcome in ('succeeded', 'failed', 'timed_out') limit 1
-        ) then 'failing'
+        when missed then 'missed'
+        when failing then 'failing'
     end as reason
-    from clock, pause, cron_jobs job
-    left join lateral (
-        select outcome from cron_runs
-        where job_id = job.id and finished_at is not null order by token desc limit 1
-    ) last on true
+    from clock cross join pause cross join cron_jobs job
+    ",
+    conditions_of_a_job!(),
+    "
     where enabled
 ), unhealthy as (
     select name, reason from judged where reason is not null order by name limit $2
@@ -79,7 +67,8 @@ with clock as materialized (
 select pause.is_on, unhealthy.name, unhealthy.reason,
     (select count(*) from judged) as enabled,
     (select count(reason) from judged) as all_unhealthy
-from pause left join unhealthy on true order by unhealthy.name";
+from pause left join unhealthy on true order by unhealthy.name"
+);
 
 impl Jobs {
     /// Judges all enabled jobs.

@@ -41,6 +41,8 @@ pub enum Command {
     ListChanges(Selection, Media),
     /// The balance of this user, now or earlier.
     ReadBalance(i64, AsOf),
+    /// The functions that jobs can call.
+    ListFunctions,
     /// Jobs, live; all or a part.
     CronStatus(JobFilter),
     /// A part of the list of finished runs.
@@ -130,18 +132,14 @@ impl Command {
 
     pub(super) fn cron_status(call: &Call, _: &str) -> Result<Command, Problem> {
         let mut query = Query::parse(call.query());
-        let states = query.take_text("state")?;
         let filter = JobFilter {
             after: query.take_text("after")?,
             name: query.take_text("name")?,
-            states: states.map(|states| states.split(',').map(str::to_owned).collect()),
+            states: query.take_some_of("state", &cron::STATES)?,
+            conditions: query.take_some_of("condition", &cron::CONDITIONS)?,
             limit: query.take_integer("limit", 1..=PAGE_MAX)?,
         };
         query.end()?;
-        if filter.states.iter().flatten().any(|state| !cron::STATES.contains(&state.as_str())) {
-            let states = cron::STATES.join(",");
-            return Err(Problem::must("state", format!("be one or more of {states}")));
-        }
         Ok(Command::CronStatus(filter))
     }
 

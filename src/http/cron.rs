@@ -7,7 +7,9 @@ use super::Asked;
 use super::handlers::{Api, Replied, next_page, page, unavailable};
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::cron::{Action, ActionResult, Author, Job, JobFilter, Name, Precondition, Status};
+use crate::cron::{
+    Action, ActionResult, Author, Described, Job, JobFilter, Name, Precondition, Status,
+};
 use crate::db::Effect;
 
 #[derive(Serialize)]
@@ -17,7 +19,16 @@ struct JobList {
     next: Option<String>,
 }
 
+#[derive(Serialize)]
+struct FunctionList<'a> {
+    functions: Vec<Described<'a>>,
+}
+
 impl Api {
+    pub(super) fn list_functions(&self) -> Reply {
+        Reply::json(200, &FunctionList { functions: self.jobs.functions().list() })
+    }
+
     pub(super) fn cron_status(&self, asked: &Asked<'_>, filter: &JobFilter) -> Replied {
         let mut status = self.jobs.status(asked.deadline, filter)?;
         let limit = filter.limit.unwrap_or(i64::MAX);
@@ -102,7 +113,7 @@ pub(super) fn refusal(job: &str, result: ActionResult) -> Problem {
         ActionResult::NotRunning(run) => Problem::job_not_running(job, run),
         ActionResult::GroupRunning => Problem::group_running(job),
         ActionResult::Paused => Problem::job_paused(format!(
-            "the job {job:?} is paused; enable it first (`balanced jobs resume {job}`)"
+            "the job {job:?} is paused; resume it first (`balanced jobs resume {job}`)"
         )),
         ActionResult::Over => Problem::job_paused(format!(
             "the schedule of the job {job:?} names no instant from now on; give it another one"

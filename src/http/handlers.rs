@@ -75,6 +75,7 @@ impl Api {
             Command::ReadUser(user_id) => self.read_user(asked, *user_id),
             Command::ListChanges(selection, media) => self.list_changes(asked, selection, *media),
             Command::ReadBalance(user_id, as_of) => self.read_balance(asked, *user_id, *as_of),
+            Command::ListFunctions => Ok(self.list_functions()),
             Command::CronStatus(filter) => self.cron_status(asked, filter),
             Command::CronHistory(filter) => self.cron_history(asked, filter),
             Command::ReadRun(run_id) => self.read_run(asked, *run_id),

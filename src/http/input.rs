@@ -228,6 +228,20 @@ impl<'a> Query<'a> {
         self.take(name)?.map(|text| decoded(name, text)).transpose()
     }
 
+    /// Removes some of these words, separated by commas; `None` if it is not given or empty.
+    pub(super) fn take_some_of(
+        &mut self,
+        name: &'static str,
+        words: &[&str],
+    ) -> Result<Option<Vec<String>>, Problem> {
+        let Some(text) = self.take_text(name)? else { return Ok(None) };
+        let given: Vec<String> = text.split(',').map(str::to_owned).collect();
+        match given.iter().all(|word| words.contains(&word.as_str())) {
+            true => Ok(Some(given)),
+            false => Err(Problem::must(name, format!("be one or more of {}", words.join(",")))),
+        }
+    }
+
     /// Removes `true` or `false`; `None` if it is not given or empty.
     pub(super) fn take_flag(&mut self, name: &'static str) -> Result<Option<bool>, Problem> {
         let flag = self.take(name)?.map(str::parse).transpose();

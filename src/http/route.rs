@@ -55,7 +55,7 @@ const JOBS: Option<Scope> = Some(Scope::Jobs);
 const RUN: Option<Scope> = Some(Scope::Run);
 
 /// All routes, the busiest first.
-pub static ROUTES: [Route; 34] = [
+pub static ROUTES: [Route; 35] = [
     route("POST", "/api/balance", Database, BALANCE, Command::change_balance),
     route("POST", "/api/changes", Database, BALANCE, Command::change_all).with_body_of(8_192),
     route("GET", "/health/live", Memory, None, |_, _| Ok(Command::Live)),
@@ -65,6 +65,7 @@ pub static ROUTES: [Route; 34] = [
     route("GET", "/metrics", Memory, READ, |_, _| Ok(Command::Metrics)),
     route("GET", "/api/cron/jobs", Database, READ, Command::cron_status),
     route("PUT", "/api/cron/jobs", Database, JOBS, Command::put_jobs).with_body_of(1 << 20),
+    route("GET", "/api/cron/functions", Memory, READ, |_, _| Ok(Command::ListFunctions)),
     route("GET", "/api/users", Database, READ, Command::list_users),
     route("POST", "/api/users", Database, BALANCE, Command::create_user),
     route("GET", "/api/users/{id}", Database, READ, Command::read_user),

@@ -68,13 +68,14 @@ fn five_replicas_run_and_the_door_leads_to_each() {
     };
     let plain: Vec<String> =
         (1..=5).map(|number| format!("app{number} app{number}:3001")).collect();
-    let tracking: Vec<String> = (1..=5)
-        .map(|number| {
-            format!("{} no-check track replicas/app{number} maxconn 8", plain[number - 1])
-        })
-        .collect();
     assert_eq!(servers("backend replicas "), plain);
-    assert_eq!(servers("backend long-answers "), tracking);
+    for (backend, places) in [("backend short-answers ", 32), ("backend long-answers ", 8)] {
+        let tracking = |number: usize| {
+            let server = &plain[number - 1];
+            format!("{server} no-check track replicas/app{number} maxconn {places}")
+        };
+        assert_eq!(servers(backend), (1..=5).map(tracking).collect::<Vec<_>>());
+    }
 }
 
 #[test]
@@ -110,7 +111,13 @@ fn the_door_finds_what_it_loads_and_has_the_defaults_of_the_example() {
             name
         })
         .collect();
-    let expected =
-        ["CLIENT_SECONDS", "MAXCONN", "QUEUE_SECONDS", "REQUEST_SECONDS", "SERVER_SECONDS"];
+    let expected = [
+        "CLIENT_SECONDS",
+        "MAXCONN",
+        "QUEUE_SECONDS",
+        "READ_MS",
+        "REQUEST_SECONDS",
+        "SERVER_SECONDS",
+    ];
     assert_eq!(defaults, expected.into());
 }

@@ -9,6 +9,7 @@ mod chaos;
 mod deploy;
 mod failover;
 mod floods;
+mod frozen;
 mod hang;
 mod house;
 mod network;

@@ -106,12 +106,16 @@ fn a_dead_holders_job_tells_that_everything_is_paused_and_whether_it_is_to_be_st
     let asked = post(replicas[0].addr, "/api/cron/jobs/orphan/stop", &body);
     assert_eq!((asked.status, &asked.json()["stopRequested"]), (202, &json!(true)));
     assert_eq!(job()["stopRequested"], true);
+    let path = format!("/api/cron/runs/{}", job()["runId"]);
+    let run = || get(replicas[1].addr, &path).json();
+    assert_eq!(run()["stopRequested"], true);
     assert_eq!(post(replicas[0].addr, "/api/cron/pause", r#"{"reason":"x"}"#).status, 200);
     assert_eq!(waits_for(&replicas, "orphan"), json!({"reason": "pause"}));
     let closes = only("estimate-pi", |_| Ok(String::new()));
     let _scheduler = Scheduler::start(database.url(), &options("a"), closes);
     database.wait_for("it is closed", SOON, 0, RUNNING);
     assert_eq!((&job()["stopRequested"], &job()["state"]), (&json!(false), &json!("waiting")));
+    assert_eq!((&run()["stopRequested"], &run()["state"]), (&json!(false), &json!("ended")));
 }
 
 #[test]
@@ -131,6 +135,6 @@ fn a_job_that_was_to_run_once_tells_that_it_needs_a_new_schedule() {
     let later = r#"{"schedule":"at 2127-01-01T00:00:00Z"}"#;
     assert_eq!(ask(one.addr, "PATCH /api/cron/jobs/once", &[], later).status, 200);
     let paused = post(other.addr, "/api/cron/jobs/once/run", "").json()["detail"].clone();
-    let why = "the job \"once\" is paused; enable it first (`balanced jobs resume once`)";
+    let why = "the job \"once\" is paused; resume it first (`balanced jobs resume once`)";
     assert_eq!(paused, why);
 }

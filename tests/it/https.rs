@@ -80,7 +80,9 @@ fn a_client_that_verifies_the_door_is_served_and_everybody_else_sends_nothing() 
     let replica = Local::start_with(database.url(), LocalOptions { token, ..Default::default() });
     let ours = Certificate::new("ours");
     let file = ours.file.to_str().expect("a plain path");
-    let Some(door) = Door::start_with(&[replica.addr], file) else { return };
+    let Some(door) = Door::start_with(&[replica.addr], &[("DOOR_CERTIFICATE", file)]) else {
+        return;
+    };
     let asked = |host, fields: &str| {
         let mut stream = connect(&door, &ours.authority, host);
         let answer = ask(&mut stream, &withdrawal(fields))?;
@@ -114,7 +116,9 @@ fn curl_is_served_with_the_authoritys_file() {
     let replica = Local::start(database.url());
     let ours = Certificate::new("of-curl");
     let file = ours.file.to_str().expect("a plain path");
-    let Some(door) = Door::start_with(&[replica.addr], file) else { return };
+    let Some(door) = Door::start_with(&[replica.addr], &[("DOOR_CERTIFICATE", file)]) else {
+        return;
+    };
     let authority = ours.file.with_extension("ca");
     std::fs::write(&authority, &ours.authority_pem).expect("a file");
     let curl = Command::new("curl")

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use balanced::jobs::{self, FunctionOptions};
+use serde_json::{Value, json};
 
-use crate::support::{Database, Postgres, Scheduler, options};
+use crate::support::{Database, Local, Postgres, Scheduler, ask, get, options};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -244,4 +245,25 @@ fn a_run_is_never_further_than_its_time_and_moves_on() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(halfway, 10, "not all have told their progress");
+}
+
+#[test]
+fn every_function_is_listed_with_arguments_that_it_takes() {
+    let database = Postgres::shared().migrated();
+    let replica = Local::start(database.url());
+    let list = get(replica.addr, "/api/cron/functions").json();
+    let functions = list["functions"].as_array().expect("functions");
+    assert_eq!(functions.len(), 9, "{list}");
+    for function in functions {
+        let name = function["name"].as_str().expect("a name");
+        let put = |arguments: &Value| {
+            let job = json!({"function": name, "schedule": "every 1h", "enabled": false,
+                             "arguments": arguments});
+            ask(replica.addr, &format!("PUT /api/cron/jobs/a-{name}"), &[], &job.to_string())
+        };
+        assert_eq!(put(&function["example"]).status, 201, "{name}");
+        let refused = put(&json!({"unknown": 1})).json()["detail"].to_string();
+        let rule = function["arguments"].to_string();
+        assert!(refused.contains(rule.trim_matches('"')), "{refused}: {rule}");
+    }
 }

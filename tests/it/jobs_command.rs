@@ -180,7 +180,7 @@ fn a_job_is_listed_run_paused_and_resumed_at_a_service_that_asks_for_a_token() {
     assert_eq!(ask(&["pause", "endless"]).0, Some(0));
     assert_eq!(seen()["state"], "paused");
     let (code, _, err) = ask(&["run", "endless"]);
-    assert_eq!((code, err.contains("is paused; enable it first")), (Some(1), true), "{err}");
+    assert_eq!((code, err.contains("is paused; resume it first")), (Some(1), true), "{err}");
     let (code, _, err) = ask(&["run", "nobody"]);
     assert_eq!((code, err.as_str()), (Some(1), "balanced: there is no job \"nobody\"\n"));
     let (code, _, err) = ask(&["stop", "endless"]);
@@ -210,7 +210,9 @@ fn the_door_is_reached_by_https_and_no_other_server_gets_the_token() {
     let replica = Local::start(database.url());
     let ours = Certificate::new("of-commands");
     let file = ours.file.to_str().expect("a plain path");
-    let Some(door) = Door::start_with(&[replica.addr], file) else { return };
+    let Some(door) = Door::start_with(&[replica.addr], &[("DOOR_CERTIFICATE", file)]) else {
+        return;
+    };
     let authority = ours.file.with_extension("ca");
     std::fs::write(&authority, &ours.authority_pem).expect("a file");
     let ask = |host: &str| {

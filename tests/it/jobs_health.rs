@@ -99,6 +99,62 @@ fn every_reason_is_told_of_every_enabled_job_and_of_no_other() {
 }
 
 #[test]
+fn the_list_counts_and_finds_what_is_wrong_with_jobs() {
+    let (database, replicas) = two_replicas();
+    for job in ["bad", "cut", "fine", "gone", "idle", "late", "off", "slow", "tried"] {
+        database.add_job(job, "every 1h");
+        set(&database, job, "locked_until = now() + interval '1 hour'");
+    }
+    for (job, outcomes) in [
+        ("bad", vec!["missed", "failed"]),
+        ("cut", vec!["timed_out", "cancelled", "stopped"]),
+        ("fine", vec!["failed", "missed", "succeeded", "cancelled"]),
+        ("gone", vec!["failed", "missed"]),
+        ("late", vec!["succeeded", "missed"]),
+        ("off", vec!["failed", "missed"]),
+    ] {
+        outcomes.iter().for_each(|outcome| add_run(&database, job, outcome));
+    }
+    set(&database, "off", "enabled = false");
+    set(&database, "tried", "attempt = 2, tried_at = slot");
+    set(&database, "idle", "attempt = 2, tried_at = slot - interval '1 hour'");
+    let open = "with run as (insert into cron_runs (job_id, job, function, token, server, \
+                scheduled_at, started_at, max_seconds, attempt) select id, name, function, 9, 'a', \
+                slot, now() - interval '66 s', 60, 2 from cron_jobs where name = 'slow' \
+                returning id, job_id, scheduled_at) update cron_jobs set holder = 'a#1', \
+                run_id = run.id, attempt = 2, tried_at = scheduled_at, token = 9, \
+                enabled = false from run where cron_jobs.id = job_id";
+    database.connect().batch_execute(open).expect("an open run");
+    let list = |query: &str| get(replicas[0].addr, &format!("/api/cron/status?{query}")).json();
+    let names = |query: &str| -> Vec<String> {
+        let jobs = list(query)["jobs"].as_array().expect("jobs").clone();
+        jobs.iter().map(|job| job["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for (query, expected) in [
+        ("condition=failing", vec!["bad", "cut", "gone"]),
+        ("condition=overdue", vec!["slow"]),
+        ("condition=missed", vec!["gone", "late"]),
+        ("condition=retrying", vec!["slow", "tried"]),
+        ("condition=overdue,missed&limit=2", vec!["gone", "late"]),
+        ("condition=failing,retrying&state=running", vec!["slow"]),
+        ("condition=failing&state=paused", vec![]),
+    ] {
+        assert_eq!(names(query), expected, "{query}");
+        let conditions = json!({"failing": 3, "overdue": 1, "missed": 2, "retrying": 2});
+        assert_eq!(list(query)["conditions"], conditions, "{query}");
+    }
+    let all = list("")["jobs"].clone();
+    let told = |member: &str| -> Vec<&str> {
+        let jobs = all.as_array().unwrap().iter().filter(|job| job[member] == true);
+        jobs.map(|job| job["name"].as_str().unwrap()).collect()
+    };
+    assert_eq!(told("failing"), ["bad", "cut", "gone", "off"], "also of a job that is paused");
+    assert_eq!(told("overdue"), ["slow"]);
+    let answer = get(replicas[0].addr, "/api/cron/jobs?condition=due");
+    assert_eq!((answer.status, &answer.json()["field"]), (400, &Value::from("condition")));
+}
+
+#[test]
 fn while_everything_is_paused_no_job_is_late_and_what_else_is_wrong_is_told() {
     let (database, replicas) = two_replicas();
     for job in ["long", "late"] {

@@ -304,22 +304,21 @@ fn axe_finds_nothing_to_complain_of() {
     for (path, selector) in
         [("/", "#history-rows tr:nth-child(10) .succeeded"), ("/api-docs", "#sides:not([hidden])")]
     {
-        for screen in [Screen::Desktop, Screen::Phone] {
-            for scheme in ["light", "dark"] {
-                browser.look_with(screen, scheme);
-                browser.open(replica.addr, path);
-                browser.wait_for(1, selector);
-                browser.run("document.querySelectorAll('details').forEach(one => one.open = true)");
-                browser.run(&axe);
-                let found = browser.settle(
-                    "axe.run().then(all => all.violations.map(one => \
-                     `${one.impact} ${one.id}: ${one.nodes.map(node => node.target).join()}`))",
-                );
-                assert_eq!(found, serde_json::json!([]), "{path} {screen:?} {scheme}");
-                let width = browser.run("return document.documentElement.scrollWidth");
-                let fits = width.as_u64().expect("a width") <= screen.width();
-                assert!(fits, "{path} {screen:?} scrolls sideways");
-            }
+        for (screen, look) in crate::support::LOOKS {
+            browser.look_with(screen, look);
+            browser.open(replica.addr, path);
+            browser.wait_for(1, selector);
+            browser.run("document.querySelectorAll('details').forEach(one => one.open = true)");
+            browser.screenshot(&format!("{}-{screen:?}-{look}", path.replace('/', "page-")));
+            browser.run(&axe);
+            let found = browser.settle(
+                "axe.run().then(all => all.violations.map(one => \
+                 `${one.impact} ${one.id}: ${one.nodes.map(node => node.target).join()}`))",
+            );
+            assert_eq!(found, serde_json::json!([]), "{path} {screen:?} {look}");
+            let width = browser.run("return document.documentElement.scrollWidth");
+            let fits = width.as_u64().expect("a width") <= screen.width();
+            assert!(fits, "{path} {screen:?} {look} scrolls sideways");
         }
     }
 }

@@ -67,6 +67,7 @@ fn a_run_and_what_it_says_are_seen_through_another_replica_while_it_goes_on() {
         ("finishedAt", Value::Null),
         ("detail", Value::Null),
         ("checkpointBytes", Value::Null),
+        ("stopRequested", json!(false)),
         ("progress", json!(0.0)),
         ("lines", json!(3)),
         ("linesDropped", json!(0)),

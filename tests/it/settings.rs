@@ -259,6 +259,7 @@ fn tells(free: &Arc<AtomicBool>) -> Functions {
     Functions::new().with_arguments(
         "tells",
         "anything",
+        json!({}),
         text,
         move |context: &Context, text: String| {
             while !free.load(Ordering::Relaxed) {

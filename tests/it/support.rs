@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use browser::{Browser, Screen};
+pub(crate) use browser::{Browser, LOOKS, Screen};
 pub(crate) use child::Child;
 pub(crate) use client::{Answer, Client, ask, change, get, post};
 pub(crate) use door::{Door, free_addr};

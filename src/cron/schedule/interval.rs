@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::InvalidSchedule;
 use super::words::list;
+use super::{InvalidSchedule, no_schedule};
 
 const SECONDS: RangeInclusive<i64> = 1..=366 * 24 * 3600;
 /// The units, each with its spellings and its length in seconds. A unit of one letter is a small
@@ -29,10 +29,10 @@ pub(super) fn parse_interval(text: &str) -> Result<i64, InvalidSchedule> {
         let seconds = unit_seconds(unit, text)?;
         let is_alone = number.is_empty() && last == i64::MAX && after.is_empty() && unit.len() > 2;
         if number.is_empty() && !is_alone {
-            return refused(&no_interval(text));
+            return Err(no_interval(text));
         }
         if seconds >= last {
-            return refused("has each unit once, and the longer one first");
+            return refused("has each unit once, the longer one first: write `every 1h30m`");
         }
         let count: Option<i64> = if is_alone { Some(1) } else { number.parse().ok() };
         let sum = count.and_then(|count| count.checked_mul(seconds)?.checked_add(total));
@@ -40,7 +40,7 @@ pub(super) fn parse_interval(text: &str) -> Result<i64, InvalidSchedule> {
         (rest, last) = (after.trim_start(), seconds);
     }
     match total {
-        _ if last == i64::MAX => refused(&no_interval(text)),
+        _ if last == i64::MAX => Err(no_interval(text)),
         total if SECONDS.contains(&total) => Ok(total),
         _ => refused(SHORTEST),
     }
@@ -65,15 +65,17 @@ pub(super) fn words(seconds: i64) -> String {
     format!("every {}", list(parts.iter().map(word).collect(), "and"))
 }
 
-const SHORTEST: &str = "is at least 1 s long";
-const LONGEST: &str = "is at most 8784h long";
+const SHORTEST: &str = "is at least 1 s long: write `every 1s`";
+const LONGEST: &str = "is at most 8784h long: for a longer one write a cron expression, such as \
+                       `0 3 1 1 *` for once a year";
 
 fn unit_seconds(unit: &str, text: &str) -> Result<i64, InvalidSchedule> {
     let small = unit.to_ascii_lowercase();
     let found = UNITS.iter().find(|(spellings, _)| spellings.contains(&&*small));
     match (found, &*small) {
         (Some((spellings, _)), _) if unit.len() == 1 && unit != small => {
-            refused(&format!("has units of small letters: `{small}` is {}", spellings[0]))
+            let (unit, right) = (spellings[0], text.to_lowercase());
+            refused(&format!("has small letters: write `every {right}`, `{small}` is {unit}"))
         }
         (Some((_, seconds)), _) => Ok(*seconds),
         (None, "ms" | "us" | "ns" | "milliseconds" | "millisecond") => refused(SHORTEST),
@@ -81,15 +83,18 @@ fn unit_seconds(unit: &str, text: &str) -> Result<i64, InvalidSchedule> {
             "has no months or years, since they differ in length: write a cron expression, such as \
              `0 0 1 * *`",
         ),
-        (None, _) => refused(&no_interval(text)),
+        (None, _) => Err(no_interval(text)),
     }
 }
 
-fn no_interval(text: &str) -> String {
-    format!(
-        "is whole days, hours, minutes and seconds in this order, such as `every 1h30m`, and \
-         `{text}` is not"
-    )
+fn no_interval(text: &str) -> InvalidSchedule {
+    match text.starts_with(|c: char| c.is_ascii_digit()) {
+        true => InvalidSchedule(format!(
+            "an interval is whole days, hours, minutes and seconds in this order, each with its \
+             unit, such as `every 1h30m`; `{text}` is not"
+        )),
+        false => no_schedule(format!("every {text}").trim_end()),
+    }
 }
 
 fn refused<T>(rule: &str) -> Result<T, InvalidSchedule> {

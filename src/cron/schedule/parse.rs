@@ -5,10 +5,11 @@ use croner::Cron;
 use jiff::civil;
 use jiff::tz::TimeZone;
 
-use super::field::{FIELDS, is_name, is_number, pattern, short};
+use super::field::{FIELDS, is_name, is_number, pattern};
 use super::interval::{every, parse_interval};
+use super::words::WEEKDAYS;
 use super::zone::zone;
-use super::{Form, InvalidSchedule, YEARS, refused};
+use super::{Form, InvalidSchedule, YEARS, no_schedule, refused};
 
 /// Short names of cron expressions, as in crontab(5).
 const NICKNAMES: [(&str, &str); 7] = [
@@ -33,15 +34,8 @@ pub(super) fn parse(words: &[&str]) -> Result<(Form, String), InvalidSchedule> {
     }
     match first.as_str() {
         "every" | "@every" => {
-            let seconds = match words {
-                [_, day] if is_name(day) && day.to_ascii_lowercase().ends_with("day") => {
-                    refused(format!(
-                        "a weekday is written as a cron expression, such as `0 0 * * {}`",
-                        short(day)
-                    ))?
-                }
-                _ => parse_interval(&words[1..].join(" "))?,
-            };
+            refuse_weekday(&words[1..].join(" "))?;
+            let seconds = parse_interval(&words[1..].join(" "))?;
             let is_plain =
                 |text: &str| text.chars().all(|c| c.is_ascii_digit() || "hms".contains(c));
             let text = match words {
@@ -58,6 +52,19 @@ pub(super) fn parse(words: &[&str]) -> Result<(Form, String), InvalidSchedule> {
             ))
         }
         _ => parse_cron(words),
+    }
+}
+
+fn refuse_weekday(text: &str) -> Result<(), InvalidSchedule> {
+    let small = text.to_lowercase();
+    let is_day = |name: &&str| [name, &name[..3]].contains(&small.trim_end_matches('s'));
+    match WEEKDAYS.iter().position(|name| is_day(&&*name.to_lowercase())) {
+        Some(number) => refused(format!(
+            "`every {text}` is no schedule: try `every 5m`, or `0 3 * * {number}` for {}s at 03:00 \
+             UTC",
+            WEEKDAYS[number]
+        )),
+        None => Ok(()),
     }
 }
 
@@ -79,14 +86,19 @@ fn parse_cron(words: &[&str]) -> Result<(Form, String), InvalidSchedule> {
         [a, b, c, d, e, name] if zone(name).is_some() || !is_like_a_field(name) => {
             ([a, b, c, d, e], find_zone(name)?)
         }
-        _ => return refused(hint(words)),
+        _ => return Err(hint(words)),
     };
     for (field, text) in FIELDS.iter().zip(fields) {
         field.check(text)?;
     }
     let text = fields.join(" ");
     let patterns = patterns(fields).filter(|patterns| patterns.iter().any(has_instants));
-    let never = || format!("a cron expression has to match some day; `{text}` never matches");
+    let never = || {
+        format!(
+            "a cron expression has to match some day; `{text}` never matches: write `L` for the \
+             last day of a month"
+        )
+    };
     let patterns = patterns.ok_or_else(|| InvalidSchedule(never()))?;
     let name = zone.iana_name().unwrap_or_default();
     let text = if words.len() == 5 { text } else { format!("{text} {name}") };
@@ -103,17 +115,19 @@ fn find_zone(name: &str) -> Result<TimeZone, InvalidSchedule> {
 }
 
 /// What somebody may have meant, and how it is written here.
-fn hint(words: &[&str]) -> String {
+fn hint(words: &[&str]) -> InvalidSchedule {
     let text = words.join(" ");
     let rate = text.strip_prefix("rate(").and_then(|text| text.strip_suffix(')'));
     let interval = parse_interval(rate.unwrap_or(&text)).ok();
     let first = words.first().copied().unwrap_or_default();
     let zone = first.strip_prefix("CRON_TZ=").or_else(|| first.strip_prefix("TZ="));
     if let Some(zone) = zone {
-        return format!("the zone comes last: `{} {zone}`", words[1..].join(" "));
+        let rest = words[1..].join(" ");
+        return InvalidSchedule(format!("the zone comes last: write `{rest} {zone}`"));
     }
     if let Some(seconds) = interval {
-        return format!("an interval begins with `every`: write `{}`", every(seconds));
+        let right = every(seconds);
+        return InvalidSchedule(format!("an interval begins with `every`: write `{right}`"));
     }
     if words.len() > 1 && words.iter().all(|word| is_like_a_field(word)) {
         let shorter = match words {
@@ -129,13 +143,12 @@ fn hint(words: &[&str]) -> String {
             }
             _ => None,
         };
-        let shorter = shorter.map(|text| format!(": write `{text}`")).unwrap_or_default();
-        return format!("a cron expression has five fields, without seconds or a year{shorter}");
+        let right = shorter.map(|text| format!(": write `{text}`"));
+        let right = right.unwrap_or_else(|| ", such as `0 3 * * 2`".to_owned());
+        let rule = "a cron expression has five fields, without seconds or a year";
+        return InvalidSchedule(format!("{rule}{right}"));
     }
-    "a schedule is `every` and a duration, such as `every 1h30m`, or five cron fields and an \
-     optional time zone, such as `0 3 * * * Europe/Berlin`, or @hourly, @daily, @weekly, @monthly \
-     or @yearly, or, to run once, `at 2027-01-31T22:00:00Z`"
-        .to_owned()
+    no_schedule(&text)
 }
 
 fn is_like_a_field(word: &str) -> bool {

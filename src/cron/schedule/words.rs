@@ -9,7 +9,7 @@ use croner::{Cron, CronComponent, CronPattern};
 
 use super::{Form, Schedule, interval};
 
-const WEEKDAYS: [&str; 7] =
+pub(super) const WEEKDAYS: [&str; 7] =
     ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// Croner's marks of a value, which it does not export.

@@ -65,8 +65,7 @@ impl Tries {
 
 /// None when the job does not wait for another try of its slot.
 pub(super) fn next_attempt_at(row: &Row) -> Option<DateTime<Utc>> {
-    let (is_held, enabled): (bool, bool) = (row.get("is_held"), row.get("enabled"));
-    let waits = !is_held && enabled && row.get::<_, Option<bool>>("is_tried_again") == Some(true);
+    let waits = !row.get::<_, bool>("is_held") && row.get::<_, Option<bool>>("retrying")?;
     waits.then(|| row.get("locked_until"))
 }
 

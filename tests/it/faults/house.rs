@@ -34,6 +34,11 @@ pub(super) struct House {
 impl House {
     /// None where HAProxy is not installed.
     pub(super) fn start() -> Option<House> {
+        House::start_with(&[])
+    }
+
+    /// The same, with these variables for its door.
+    pub(super) fn start_with(variables: &[(&str, &str)]) -> Option<House> {
         static ALONE: Mutex<()> = Mutex::new(());
         // Who failed before has left nothing behind.
         let alone = ALONE.lock().unwrap_or_else(|failed| failed.into_inner());
@@ -42,7 +47,8 @@ impl House {
         let replica = |_| Process::start(database.url(), &settings);
         let replicas: Vec<Process> = (0..REPLICAS).map(replica).collect();
         let addrs: Vec<SocketAddr> = replicas.iter().map(|replica| replica.addr).collect();
-        Some(House { door: Door::start(&addrs)?, replicas, database, _alone: alone })
+        let door = Door::start_with(&addrs, variables)?;
+        Some(House { door, replicas, database, _alone: alone })
     }
 
     /// Watches an ordinary client while `flood` goes on: it says by its `&dyn Fn()` that it is in

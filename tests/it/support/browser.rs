@@ -1,22 +1,24 @@
-//! A real browser, steered through WebDriver (W3C): Debian's Chromium and its driver.
+//! A real browser with one window and files of its own, steered by the commands of WebDriver (W3C).
 
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+mod chromium;
+mod firefox;
+mod own;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use super::child::Child;
-use super::{ask, free_addr, program, until};
+use self::chromium::Chromium;
+use self::firefox::Firefox;
+use super::until;
 
-/// One browser with one window and a profile of its own; ended with the test.
-pub(crate) struct Browser {
-    driver: Child,
-    addr: SocketAddr,
-    session: String,
-    profile: PathBuf,
+pub(crate) enum Browser {
+    Chromium(Chromium),
+    Firefox(Firefox),
 }
 
 /// The member that holds an element's id in every answer (WebDriver, 12.1).
@@ -24,56 +26,67 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 const SOON: Duration = Duration::from_secs(40);
 /// Between two looks at a page: its own work needs the machine, too.
 const PAUSE: Duration = Duration::from_millis(50);
+/// A check of a whole page takes long beside other tests.
+const SCRIPT_LIMIT_MS: u64 = 120_000;
+/// More than a page has places where Tab stops.
+const TABS_MAX: usize = 300;
+
+/// The keys that have names here, and what WebDriver takes for them (17.4.2).
+const KEYS: [(&str, char); 9] = [
+    ("Tab", '\u{e004}'),
+    ("Enter", '\u{e006}'),
+    ("Escape", '\u{e00c}'),
+    ("Space", ' '),
+    ("Backspace", '\u{e003}'),
+    ("Left", '\u{e012}'),
+    ("Up", '\u{e013}'),
+    ("Right", '\u{e014}'),
+    ("Down", '\u{e015}'),
+];
+/// The keys that are held while another is pressed.
+const HELD: [(&str, char); 2] = [("Shift+", '\u{e008}'), ("Control+", '\u{e009}')];
 
 /// What a page is looked at with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Screen {
     Desktop,
+    Tablet,
     Phone,
+    /// The desktop's, at 200 %.
+    Zoomed,
 }
+
+/// What every page is looked at with, and how.
+pub(crate) const LOOKS: [(Screen, &str); 7] = [
+    (Screen::Desktop, "light"),
+    (Screen::Desktop, "forced"),
+    (Screen::Desktop, "print"),
+    (Screen::Tablet, "dark"),
+    (Screen::Phone, "light"),
+    (Screen::Phone, "dark"),
+    (Screen::Zoomed, "light"),
+];
 
 impl Screen {
     pub(crate) fn width(self) -> u64 {
         match self {
             Screen::Desktop => 1_360,
+            Screen::Tablet => 820,
             Screen::Phone => 390,
+            Screen::Zoomed => 680,
         }
     }
 }
 
 impl Browser {
-    /// Starts one; none where it is missing.
+    /// Starts Chromium; none where it is missing.
     pub(crate) fn start() -> Option<Browser> {
-        let (chromium, driver) = (program("chromium")?, program("chromedriver")?);
-        let addr = free_addr();
-        let profile = std::env::temp_dir().join(format!("balanced-browser-{}", addr.port()));
-        let mut command = Command::new(driver);
-        command.arg(format!("--port={}", addr.port())).stdout(Stdio::null()).process_group(0);
-        let driver = Child::spawn(&mut command);
-        let mut browser = Browser { driver, addr, session: String::new(), profile };
-        until("the browser's driver listens", SOON, || TcpStream::connect(addr).is_ok());
-        let folder = format!("--user-data-dir={}", browser.profile.display());
-        let arguments = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-dev-shm-usage",
-            "--disable-sync",
-            "--no-first-run",
-            &folder,
-        ];
-        let capabilities = json!({"capabilities": {"alwaysMatch": {
-            "browserName": "chrome",
-            // A check of a whole page takes long beside other tests.
-            "timeouts": {"script": 120_000},
-            "goog:chromeOptions": {"binary": chromium, "args": arguments},
-            "goog:loggingPrefs": {"browser": "ALL"},
-        }}});
-        let session = browser.command("POST", "/session", &capabilities);
-        browser.session = session["sessionId"].as_str().expect("a session").to_owned();
-        Some(browser)
+        Chromium::start().map(Browser::Chromium)
+    }
+
+    /// The same, of Firefox.
+    pub(crate) fn firefox() -> Option<Browser> {
+        Firefox::start().map(Browser::Firefox)
     }
 
     pub(crate) fn open(&self, addr: SocketAddr, path: &str) {
@@ -106,7 +119,7 @@ impl Browser {
 
     /// Waits until so many elements have this selector.
     pub(crate) fn wait_for(&self, count: usize, selector: &str) {
-        self.until(selector, || self.count(selector) == count);
+        self.until(&format!("{count} of {selector}"), || self.count(selector) == count);
     }
 
     /// Waits until something about the page is so.
@@ -141,63 +154,97 @@ impl Browser {
         found[ELEMENT].as_str().unwrap_or_else(|| panic!("{selector}: {found}")).to_owned()
     }
 
-    /// Another screen, and the scheme of colours that its person likes.
-    pub(crate) fn look_with(&self, screen: Screen, scheme: &str) {
-        let mobile = matches!(screen, Screen::Phone);
+    /// Presses keys as a person does who has only a keyboard: words between spaces. A word is a
+    /// key's name, or else it is typed letter by letter; `Shift+` and `Control+` may stand before.
+    pub(crate) fn press(&self, keys: &str) {
+        let mut strokes = Vec::new();
+        for word in keys.split(' ') {
+            let held = HELD.iter().find(|(prefix, _)| word.starts_with(prefix));
+            let plain = held.map_or(word, |(prefix, _)| &word[prefix.len()..]);
+            let held = held.map(|(_, key)| *key);
+            let press = |key: char| json!({"type": "keyDown", "value": key});
+            let release = |key: char| json!({"type": "keyUp", "value": key});
+            strokes.extend(held.map(press));
+            match KEYS.iter().find(|(name, _)| *name == plain) {
+                Some((_, key)) => strokes.extend([press(*key), release(*key)]),
+                None => strokes.extend(plain.chars().flat_map(|key| [press(key), release(key)])),
+            }
+            strokes.extend(held.map(release));
+        }
+        let keyboard = json!({"type": "key", "id": "keyboard", "actions": strokes});
+        self.post("actions", &json!({"actions": [keyboard]}));
+    }
+
+    /// Presses Tab until this element has the focus.
+    pub(crate) fn tab_to(&self, selector: &str) {
+        let is_there = format!("return document.activeElement.matches({selector:?})");
+        let found = (0..TABS_MAX).any(|_| {
+            self.press("Tab");
+            self.run(&is_there) == true
+        });
+        assert!(found, "Tab does not lead to {selector}");
+    }
+
+    /// Another screen, and what its person likes or does: `light`, `dark`, `forced` (the system's
+    /// few colours in place of the page's) or `print`. Only in Chromium.
+    pub(crate) fn look_with(&self, screen: Screen, look: &str) {
+        let scale = if matches!(screen, Screen::Zoomed) { 2 } else { 1 };
         let size = json!({
             "width": screen.width(),
-            "height": 850,
-            "deviceScaleFactor": 1,
-            "mobile": mobile,
+            "height": 850 / scale,
+            "deviceScaleFactor": scale,
+            "mobile": matches!(screen, Screen::Tablet | Screen::Phone),
         });
-        self.emulate("setDeviceMetricsOverride", &size);
-        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
-        self.emulate("setEmulatedMedia", &json!({"features": features}));
+        self.chromium().own("Emulation.setDeviceMetricsOverride", &size);
+        let scheme = if look == "dark" { "dark" } else { "light" };
+        let forced = if look == "forced" { "active" } else { "none" };
+        let media = json!({
+            "media": if look == "print" { "print" } else { "" },
+            "features": [
+                {"name": "prefers-color-scheme", "value": scheme},
+                {"name": "forced-colors", "value": forced},
+            ],
+        });
+        self.chromium().own("Emulation.setEmulatedMedia", &media);
     }
 
-    fn emulate(&self, what: &str, parameters: &Value) {
-        self.order(&format!("Emulation.{what}"), parameters);
+    /// Puts the whole page, as NAME.png, into the folder that `PICTURES` names, where it names one:
+    /// some faults of a page only people see. Only in Chromium.
+    pub(crate) fn screenshot(&self, name: &str) {
+        let Some(folder) = std::env::var_os("PICTURES") else { return };
+        let whole = json!({"captureBeyondViewport": true, "clip": self.run(
+            "const {scrollWidth, scrollHeight} = document.documentElement;
+             return {x: 0, y: 0, width: scrollWidth, height: scrollHeight, scale: 1};"
+        )});
+        let image = self.chromium().own("Page.captureScreenshot", &whole);
+        let image = BASE64_STANDARD.decode(image["data"].as_str().expect("an image"));
+        let file = Path::new(&folder).join(name).with_extension("png");
+        std::fs::write(file, image.expect("base64")).expect("a file");
     }
 
-    /// Saves what a page gives as a file, in a folder that ends with the browser.
+    /// Saves what a page gives as a file, in this folder, which ends with the browser. Only in
+    /// Chromium.
     pub(crate) fn save_files(&self) -> PathBuf {
-        let folder = self.profile.join("saved");
-        let parameters = json!({"behavior": "allow", "downloadPath": folder});
-        self.order("Browser.setDownloadBehavior", &parameters);
-        folder
-    }
-
-    fn order(&self, command: &str, parameters: &Value) {
-        self.post("goog/cdp/execute", &json!({"cmd": command, "params": parameters}));
+        self.chromium().save_files()
     }
 
     /// What the browser complained of since this was last asked, but for requests that failed.
     pub(crate) fn complaints(&self) -> Vec<String> {
-        let log = self.post("se/log", &json!({"type": "browser"}));
-        let entries = log.as_array().expect("a log").iter();
-        let entries = entries.filter(|entry| entry["source"] != "network");
-        entries.map(|entry| entry["message"].to_string()).collect()
+        match self {
+            Browser::Chromium(chromium) => chromium.complaints(),
+            Browser::Firefox(firefox) => firefox.complaints(),
+        }
     }
 
     fn post(&self, path: &str, body: &Value) -> Value {
-        self.command("POST", &format!("/session/{}/{path}", self.session), body)
+        match self {
+            Browser::Chromium(chromium) => chromium.post(path, body),
+            Browser::Firefox(firefox) => firefox.post(path, body),
+        }
     }
 
-    fn command(&self, method: &str, path: &str, body: &Value) -> Value {
-        let host = format!("Host: {}", self.addr);
-        let head = format!("{method} {path}");
-        let answer = ask(self.addr, &head, &[&host, "Connection: close"], &body.to_string());
-        let mut document = answer.json();
-        assert_eq!(answer.status, 200, "{method} {path}: {}", document["value"]["message"]);
-        document["value"].take()
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // The driver alone would leave the browser's many processes.
-        self.driver.signal_group("-KILL");
-        let gone = || std::fs::remove_dir_all(&self.profile).is_ok() || !self.profile.exists();
-        until("nobody writes into the profile", SOON, gone);
+    fn chromium(&self) -> &Chromium {
+        let Browser::Chromium(chromium) = self else { panic!("only Chromium can be told this") };
+        chromium
     }
 }

@@ -38,11 +38,11 @@ pub(crate) fn free_addr() -> SocketAddr {
 impl Door {
     /// Starts one, and waits until it lets requests through; none where HAProxy is missing.
     pub(crate) fn start(replicas: &[SocketAddr]) -> Option<Door> {
-        Door::start_with(replicas, "")
+        Door::start_with(replicas, &[])
     }
 
-    /// The same; with a file of a certificate it speaks HTTPS.
-    pub(crate) fn start_with(replicas: &[SocketAddr], certificate: &str) -> Option<Door> {
+    /// The same, with these variables.
+    pub(crate) fn start_with(replicas: &[SocketAddr], variables: &[(&str, &str)]) -> Option<Door> {
         let program = program("haproxy")?;
         let (addr, status) = (free_addr(), free_addr());
         let file = |ending: &str| {
@@ -50,16 +50,18 @@ impl Door {
             std::env::temp_dir().join(name)
         };
         let files = [file("cfg"), file("log")];
-        let (mut servers, mut tracking) = (String::new(), String::new());
+        let (mut servers, mut short, mut long) = (String::new(), String::new(), String::new());
         for (index, replica) in replicas.iter().enumerate() {
             let server = format!("    server replica-{index} {replica}");
             servers.push_str(&format!("{server}\n"));
-            tracking
-                .push_str(&format!("{server} no-check track replicas/replica-{index} maxconn 8\n"));
+            let tracking = format!("{server} no-check track replicas/replica-{index} maxconn");
+            short.push_str(&format!("{tracking} 32\n"));
+            long.push_str(&format!("{tracking} 8\n"));
         }
         let servers = format!(
             "backend replicas from whole-requests\n{servers}\
-             backend long-answers from whole-requests\n{tracking}"
+             backend short-answers from reads\n{short}\
+             backend long-answers from reads\n{long}"
         );
         write(&files[0], servers).expect("a file of servers");
         let child = Command::new(program)
@@ -69,12 +71,14 @@ impl Door {
             .env_remove("DOOR_LISTEN")
             .env("PROXY_ADDR", "") // must be the default, and not all addresses
             .env("PROXY_PORT", addr.port().to_string())
-            .envs([("DOOR_STATUS", status.to_string().as_str()), ("DOOR_CERTIFICATE", certificate)])
+            .envs([("DOOR_STATUS", status.to_string().as_str()), ("DOOR_CERTIFICATE", "")])
             .env("DOOR_MAXCONN", "19000")
             // Slow clients are cut off within the time that the suite has.
             .envs([("DOOR_REQUEST_SECONDS", "5"), ("DOOR_CLIENT_SECONDS", "60")])
             // A crowd may wait for a machine that runs other tests.
             .envs([("DOOR_QUEUE_SECONDS", "120"), ("DOOR_SERVER_SECONDS", "125")])
+            .env("DOOR_READ_MS", "60000")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(File::create(&files[1]).expect("a log"))
             .stderr(Stdio::null())
