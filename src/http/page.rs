@@ -136,7 +136,7 @@ impl Page {
     }
 }
 
-/// A style or a script without indentation, and without comments that have their lines to themselves.
+/// A style or a script without indentation, and without comments on lines of their own.
 fn compact(source: &str) -> String {
     let mut kept = String::with_capacity(source.len());
     let mut in_comment = false;

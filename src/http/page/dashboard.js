@@ -22,7 +22,8 @@ live({
     refresh,
     dialogs: Dialogs,
     resume: ResumeAllButton,
-    skips: [["jobs", "To the jobs"], ["servers", "To the servers"], ["history", "To the history"], ["user", "To the balance"]],
+    skips: [["jobs", "To the jobs"], ["servers", "To the servers"],
+        ["history", "To the history"], ["user", "To the balance"]],
     view: () => html`<${Jobs} /><${Servers} />
         <div class="columns">
             <section class="card" id="history" aria-labelledby="history-title">

@@ -12,8 +12,8 @@ let historyShown = { filter: null, before: "", runs: [], next: null };
 /** Where each page begins that was turned to, for the same filter; the first is the newest. */
 let starts = [""];
 
-/** The newest run that was shown, how many came after it, and what told of new runs when that was read. */
-let newestSeen = null, newer = 0, historySeen = null, historyReadAt = 0;
+/** The newest run that was shown, how many came after it, in words, and what told of new runs when that was read. */
+let newestSeen = null, newer = "", historySeen = null, historyReadAt = 0;
 
 const lastRuns = () => shown.jobs.map((job) => `${job.lastRun?.runId} ${job.lastRun?.outcome}`).join();
 
@@ -42,7 +42,7 @@ async function readHistory({ job = null } = {}) {
         // Meanwhile somebody has asked for another.
         if (filter !== historyFilter(job) || before !== address.get("before")) return readHistory({ job });
         [historySeen, historyReadAt] = [seen, performance.now()];
-        if (known && (before || isBeingRead())) noteNewer(page.runs);
+        if (known && (before || isBeingRead())) noteNewer(page);
         else showHistory({ filter, before, ...page });
         sayAt("history-said", "", historyShown.runs.length ? "" : "No run matches.");
     } catch (error) {
@@ -55,12 +55,13 @@ function showHistory(page) {
     const index = starts.indexOf(page.before);
     starts = [...(index < 0 ? [page.before] : starts.slice(0, index + 1)), ...(page.next ? [String(page.next)] : [])];
     historyShown = page;
-    if (!page.before) [newestSeen, newer] = [page.runs[0]?.runId ?? 0, 0];
+    if (!page.before) [newestSeen, newer] = [page.runs[0]?.runId ?? 0, ""];
 }
 
-function noteNewer(runs) {
+function noteNewer({ runs, next }) {
     newestSeen ??= runs[0]?.runId ?? 0;
-    newer = runs.filter((run) => run.runId > newestSeen).length;
+    const count = runs.filter((run) => run.runId > newestSeen).length;
+    newer = count ? `${next && count === runs.length ? "at least " : ""}${counted(count, "newer run")}` : "";
 }
 
 /** While somebody points at the rows, reads or copies them, they keep their places. */
@@ -93,7 +94,6 @@ function History({ job = null }) {
         name, type: "datetime-local", step: 1, ref: fromAddress(name, fieldOf),
         onchange: ({ target }) => address.set({ [name]: instantOf(target.value), before: "" }),
     });
-    const newest = newer ? `${newer < runs.length ? "" : "at least "}${counted(newer, "newer run")}` : "Newest";
     return html`
         <form id="filters" class="fields" onsubmit=${(event) => event.preventDefault()}>
             ${!job && html`<label>Job <input ...${filter("job")} list="job-names" autocomplete="off" /></label>
@@ -104,7 +104,7 @@ function History({ job = null }) {
                 ${OUTCOMES.map((outcome) => html`<option value=${outcome}>${outcome}</option>`)}</select></label>
             <label>Ended from <input ...${instant("from")} /></label>
             <label>until <input ...${instant("to")} /></label>
-            <button type="button" id="newest" disabled=${!before && !newer} onclick=${showNewest}>${newest}</button>
+            <button type="button" id="newest" disabled=${!before && !newer} onclick=${showNewest}>${newer || "Newest"}</button>
         </form>
         <${Said} id="history-said" />
         <table class="cards history" role="table" aria-label="Runs that have ended">
@@ -117,10 +117,11 @@ function History({ job = null }) {
             </tbody>
         </table>
         <div class="fields">
-            <button type="button" id="newer" disabled=${index < 1} onclick=${() => turnTo(starts[index - 1], job)}>Newer</button>
+            <button type="button" id="newer" disabled=${index < 1}
+                onclick=${() => turnTo(starts[index - 1], job)}>Newer</button>
             <button type="button" id="older" disabled=${!next} onclick=${() => turnTo(String(next), job)}>Older</button>
-            <label class="zone">Rows <select ...${filter("size")} ref=${fromAddress("size", (size) => size || PAGE_SIZES[0])}>
-                ${PAGE_SIZES.map((size) => html`<option value=${size}>${size}</option>`)}</select></label>
+            <label class="zone">Rows
+                <select ...${filter("size")} ref=${fromAddress("size", (size) => size || PAGE_SIZES[0])}>${PAGE_SIZES.map((size) => html`<option value=${size}>${size}</option>`)}</select></label>
             <span id="history-page" class="quiet">${starts[0] ? `before run ${before}` : `page ${index + 1}`}</span>
         </div>`;
 }

@@ -24,7 +24,7 @@ function askForJobs(filter) {
     return read(`api/cron/status?${new URLSearchParams([["limit", JOBS_ASKED], ...given])}`);
 }
 
-/** All jobs; where they are too many, those that need somebody, those in whose life something happens, and those looked for. */
+/** All jobs; where they are too many, those that need somebody, those that are busy, and those looked for. */
 async function askForStatus() {
     const first = await askForJobs({});
     if (first.next === null) return first;
@@ -65,14 +65,16 @@ const Jobs = () => {
     return html`<section class="card" id="jobs" aria-labelledby="jobs-title">
         <div class="top">
             <h2 id="jobs-title">Jobs</h2>
-            <label class="find">Find <input id="find" type="search" autocomplete="off" placeholder="part of a name"
-                ref=${fromAddress("find")} oninput=${({ target }) => address.set({ find: target.value }, { replace: true })} /></label>
+            <label class="find">Find
+                <input id="find" type="search" autocomplete="off" placeholder="part of a name" ref=${fromAddress("find")}
+                    oninput=${({ target }) => address.set({ find: target.value }, { replace: true })} /></label>
             <span class="actions"><button type="button" id="new-job" onclick=${() => editJob(null)}>New job</button>
                 <${PauseAllButton} /></span>
         </div>
         <div id="counts" class="counts" role="group" aria-label="Show only jobs that are">
             ${STATES.map((name) => html`<${Count} kind="state" name=${name} count=${shown.counts[name]} />`)}
-            ${CONDITIONS.map((name) => html`<${Count} kind="condition" name=${name} count=${shown.conditions?.[name] ?? 0} />`)}
+            ${CONDITIONS.map((name) => html`
+                <${Count} kind="condition" name=${name} count=${shown.conditions?.[name] ?? 0} />`)}
         </div>
         <${Said} id="jobs-said" />
         <table class="cards jobs" role="table" aria-labelledby="jobs-title">
@@ -103,7 +105,8 @@ const JobRow = ({ job }) => html`
             <${Quiet} text=${job.name === job.function ? job.schedule : `${job.schedule} · ${job.function}`} />
             <${Quiet} text=${[job.description, job.owner && `owner: ${job.owner}`].filter(Boolean).join(" · ")} />
         </th>
-        <${Cell} label="State"><${Sign} of=${job.state} />${remarksOn(job).map((text) => html`<${Quiet} text=${text} />`)}<//>
+        <${Cell} label="State"><${Sign} of=${job.state} />
+            ${remarksOn(job).map((text) => html`<${Quiet} text=${text} />`)}<//>
         <${Cell} label="Server">${job.server ?? "–"}<//>
         <${Cell} label="Progress"><${Progress} job=${job} /><//>
         <${Cell} label="Next run"><${NextRun} job=${job} /><//>

@@ -78,7 +78,8 @@ function lanesOf(runs) {
         // What others have written of a server that is gone is no sign of its life.
         const seen = run.outcome === "abandoned" ? start : Math.min(end, Date.parse(run.seenAt ?? run.finishedAt));
         lane.seen = Math.max(lane.seen, seen);
-        if (run.outcome === "abandoned" || run.outcome === "stalled") lane.lost = Math.max(lane.lost, Math.min(end, databaseNow()));
+        const isLost = run.outcome === "abandoned" || run.outcome === "stalled";
+        if (isLost) lane.lost = Math.max(lane.lost, Math.min(end, databaseNow()));
     }
     const byName = new Intl.Collator([], { numeric: true });
     return [...lanes.values()].sort((one, other) => byName.compare(one.server, other.server));

@@ -41,7 +41,8 @@ function drawPicture(width) {
     const stop = things.has(pointed) ? pointed : [...things.keys()].at(-1);
     const most = Math.max(...lanes.flatMap((lane) => (lane.sliced ? lane.things : [])).map(({ runs }) => runs.length));
     const view = { x, now, most, stop };
-    const shapes = html`<${Axis} begin=${begin} now=${now} x=${x} width=${width} bottom=${height} step=${stepFor(80) * 1_000} />
+    const axis = { begin, now, x, width, bottom: height, step: stepFor(80) * 1_000 };
+    const shapes = html`<${Axis} ...${axis} />
         ${lanes.map((lane, index) => html`<g key=${lane.server} data-lane=${index}>
             <line class="rule" x1="0" x2=${width} y1=${lane.top - 6} y2=${lane.top - 6} />
             ${lane.things.map((thing) => (lane.sliced ? bar : box)(thing, lane, view))}</g>`)}
@@ -180,8 +181,8 @@ function told() {
     }
     const { job, server, outcome, startedAt, finishedAt, detail, runId } = thing;
     const took = span(((finishedAt ? thing.end : databaseNow()) - thing.start) / 1_000);
-    return `${job} on ${server} from ${sinceToday(startedAt, databaseNow())}, ${outcome} ${finishedAt ? "after" : "for"} ${took}`
-        + `${detail ? `: ${detail}` : ""} (run ${runId})`;
+    return `${job} on ${server} from ${sinceToday(startedAt, databaseNow())}, ${outcome} `
+        + `${finishedAt ? "after" : "for"} ${took}${detail ? `: ${detail}` : ""} (run ${runId})`;
 }
 
 // --- the section ---------------------------------------------------------------------------------
@@ -190,7 +191,8 @@ const watchWidth = (place) => place && new ResizeObserver(draw).observe(place);
 
 const LEGEND = {
     running: "", succeeded: "", failed: "", cancelled: ": the server was shut down",
-    abandoned: ": the server died or was cut off", timed_out: ": it took longer than it may", stopped: ": somebody asked for that",
+    abandoned: ": the server died or was cut off", timed_out: ": it took longer than it may",
+    stopped: ": somebody asked for that",
 };
 
 const Servers = () => html`<section class="card" id="servers" aria-labelledby="servers-title">

@@ -19,7 +19,7 @@ fn press(browser: &Browser, within: &str, words: &str) {
 }
 
 /// Chooses from the menu of a job.
-fn act(browser: &Browser, job: &str, words: &str) {
+pub(super) fn act(browser: &Browser, job: &str, words: &str) {
     browser.wait_for(1, &format!("[aria-label='Actions for {job}'][aria-expanded=false]"));
     browser.click(&format!("button[aria-label='Actions for {job}']"));
     press(browser, &format!("#menu-{job}"), words);
