@@ -96,7 +96,7 @@ fn the_page_asks_for_a_token_until_it_is_right_and_then_remembers_it() {
     browser.until("the balance is shown", || title() == "User 1: 10\u{202f}000");
     job::act(&browser, "pi", "Pause");
     let told = || browser.text("#jobs-said");
-    browser.until("what is missing is told", || told().contains("lacks the scope `jobs`"));
+    browser.until("what is missing is told", || told().contains("lacks the scope jobs"));
 
     browser.open(replica.addr, "/api-docs");
     browser.fill("#token", "open-sesame");
