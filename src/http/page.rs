@@ -24,7 +24,10 @@ macro_rules! script {
 /// The same for a live page, behind what all of them need.
 macro_rules! live {
     ($($file:literal),+) => {
-        script!("vendor/preact.min.js", "vendor/htm.umd.js", "common.js", "words.js", "live.js", $($file),+)
+        script!(
+            "vendor/preact.min.js", "vendor/htm.umd.js", "common.js", "words.js", "live.js",
+            $($file),+
+        )
     };
 }
 
@@ -133,7 +136,7 @@ impl Page {
     }
 }
 
-/// A style or a script without indentation, and without comments that have their lines to themselves.
+/// A style or a script without indentation, and without comments that have lines of their own.
 fn compact(source: &str) -> String {
     let mut kept = String::with_capacity(source.len());
     let mut in_comment = false;
@@ -186,7 +189,8 @@ mod tests {
 
     #[test]
     fn comments_and_indentation_are_left_out() {
-        let source = "// One\n/** Two:\n * more. */\n    let a = b\n        * c; // three\n\n/* x */\nd();\n";
+        let source = "// One\n/** Two:\n * more. */\n    let a = b\n        * c; // three\n\n\
+                      /* x */\nd();\n";
         assert_eq!(compact(source), "let a = b\n* c; // three\nd();\n");
     }
 
