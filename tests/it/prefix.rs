@@ -61,8 +61,9 @@ fn both_pages_and_their_links_work_below_a_path() {
     browser.wait_for(1, "#job-pi");
     browser.click("[aria-label='Pause pi']");
     browser.wait_for(1, "#job-pi[data-state=paused]");
+    browser.fill("[name=amount]", "2");
     browser.click("[value=withdraw]");
-    browser.until("it is done", || browser.text("#balance-said").starts_with("Done"));
+    browser.until("it is done", || browser.text("#balance-said").starts_with("User 1: withdrew 2"));
     browser.wait_for(1, "#lost[hidden]");
 
     browser.click("nav a[href='api-docs']");
@@ -87,11 +88,11 @@ fn both_pages_and_their_links_work_below_a_path() {
 fn the_pages_own_changes_pass_where_the_browser_or_a_setting_says_whose_they_are() {
     let Some(browser) = Browser::start() else { return };
     let database = Postgres::shared().migrated().without_jobs();
-    let refusal = "a page of another site may not change anything here";
+    let refusal = "A page of another site may not change anything here";
     for (rule, is_trusted, told) in [
-        ("", false, "Done"),
+        ("", false, "User 1: withdrew 2"),
         (WITHOUT_SEC_FETCH_SITE, false, refusal),
-        (WITHOUT_SEC_FETCH_SITE, true, "Done"),
+        (WITHOUT_SEC_FETCH_SITE, true, "User 1: withdrew 2"),
     ] {
         let addr = free_addr();
         let own = format!("http://{addr}");
@@ -101,6 +102,7 @@ fn the_pages_own_changes_pass_where_the_browser_or_a_setting_says_whose_they_are
         let Some(_proxy) = Proxy::start(addr, replica.addr, rule) else { return };
         browser.open(addr, "/balanced/");
         browser.wait_for(1, "#lost[hidden]");
+        browser.fill("[name=amount]", "2");
         browser.click("[value=withdraw]");
         browser.until(told, || browser.text("#balance-said").starts_with(told));
     }

@@ -5,8 +5,9 @@ const ROWS = 50, FILE_ROWS = 1_000, FILE_ROWS_TOLD = 10_000, FILE_ROWS_MAX = 100
 /** The list as it was last read, and what it was read for. */
 let list = {};
 
-/** The page from which one came to an older one, by what the older one begins before. */
+/** The page from which one came to an older one. */
 const newerOf = new Map();
+const pageOf = (before) => `${user.id} ${new URLSearchParams([...filters(), ["before", before]])}`;
 
 const FILTERS = ["reference", "from", "to"];
 const filters = () => FILTERS.map((name) => [name, address.get(name)]).filter(([, value]) => value);
@@ -53,7 +54,7 @@ async function readThen(id, at) {
 // --- turning pages -------------------------------------------------------------------------------
 
 function turnToOlder() {
-    newerOf.set(list.next, address.get("before"));
+    newerOf.set(pageOf(list.next), address.get("before"));
     address.set({ before: list.next });
 }
 
@@ -62,7 +63,7 @@ function turnToNewer() {
     const before = address.get("before");
     const newer = BigInt(before) + BigInt(ROWS);
     const isNewest = !without("reference") || newer > BigInt(user.number);
-    address.set({ before: newerOf.get(before) ?? (isNewest ? "" : String(newer)) });
+    address.set({ before: newerOf.get(pageOf(before)) ?? (isNewest ? "" : String(newer)) });
 }
 
 function jump(form) {
@@ -178,14 +179,15 @@ const ChangesCard = () => html`<section class="card" id="changes-card" aria-labe
             <th role="columnheader" scope="col" class=${index === 2 || index === 3 ? "number" : ""}>${column}</th>`)}</tr></thead>
         <tbody id="changes" role="rowgroup">${list.changes.map((change) => html`<${ChangeRow} key=${change.number} change=${change} />`)}</tbody>
     </table>
-    ${!list.changes.length && html`<p class=${list.wrong ? "alarm" : "quiet"}>${inlineCode(list.wrong ?? "No change matches.")}</p>`}
+    ${user.number !== undefined && !list.changes.length
+        && html`<p class=${list.wrong ? "alarm" : "quiet"}>${inlineCode(list.wrong ?? "No change matches.")}</p>`}
 </section>`;
 
 live({
     every: USER_POLL_MS,
     get title() { return `User ${chosenUser()}`; },
     get heading() { return `User ${chosenUser()}`; },
-    refresh: () => Promise.all([readStatus(), readUser().then(readChanges)]),
+    refresh: () => Promise.all([readStatus(), readUser().then(() => user.reading).then(readChanges)]),
     skips: [["user", "To the balance"], ["changes-card", "To the changes"]],
     view: () => html`<${UserCard} /><${ChangesCard} />`,
 });

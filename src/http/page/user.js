@@ -22,11 +22,9 @@ async function readUser() {
     const id = chosenUser();
     if (user.id !== id) [user, typedWrong] = [{ id, readAt: -USER_POLL_MS, changes: [] }, null];
     const one = user;
-    if (performance.now() - one.readAt >= USER_POLL_MS && inSight("user")) {
-        one.reading ??= readBalance(one).finally(() => {
-            [one.reading, one.readAt] = [null, performance.now()];
-            draw();
-        });
+    if (performance.now() - one.readAt >= USER_POLL_MS && (isUsersPage || inSight("user"))) {
+        one.readAt = performance.now();
+        one.reading ??= readBalance(one).finally(() => { one.reading = null; draw(); });
     }
     if (one.balance === undefined && !one.problem) await one.reading;
 }
@@ -146,7 +144,7 @@ async function changeBalance(form, way) {
     const change = { body: `{"userId":${user.id},"amount":${amount}}`, key: newKey(), since: Date.now() };
     sessionStorage.setItem(KEPT, JSON.stringify(change));
     if (await sendChange(change, true)) form.reset();
-    await readAnew();
+    readAnew();
 }
 
 /** What was unknown is shown with its own user. */
@@ -155,7 +153,7 @@ async function finishChange() {
     byId("user-id").value = parseExactly(change.body).userId;
     await lookUp();
     await sendChange(change, false);
-    await readAnew();
+    readAnew();
 }
 
 function forgetChange() {

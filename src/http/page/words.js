@@ -44,6 +44,7 @@ function useZone(name) {
     const made = (options) => new Intl.DateTimeFormat(LANGUAGE, options);
     format = {
         minute: made(minute), second: made(second), dayMinute: made({ ...day, ...minute }),
+        yearMinute: made({ ...day, ...minute, year: "numeric" }),
         day: made({ ...day, year: "numeric", timeZone: zone }),
         whole: made({ ...day, ...second, year: "numeric", timeZoneName: "short" }),
     };
@@ -53,10 +54,12 @@ useZone(localStorage.getItem(ZONE) === "UTC" ? "UTC" : ZONE_HERE);
 
 const dayAndTime = (instant) => format.whole.format(new Date(instant));
 
-/** The time of day; with the day where `now` is another. */
+/** The time of day; with the day where `now` is another, and with the year. */
 function sinceToday(instant, now) {
-    const [then, today] = [new Date(instant), new Date(now)];
-    return format.day.format(then) === format.day.format(today) ? format.second.format(then) : format.dayMinute.format(then);
+    const [then, today] = [instant, now].map((at) => format.day.format(new Date(at)));
+    const isThisYear = then.slice(-4) === today.slice(-4);
+    const kind = then === today ? format.second : isThisYear ? format.dayMinute : format.yearMinute;
+    return kind.format(new Date(instant));
 }
 
 // --- instants that are typed: a field has no zone, so its text is in the zone that is shown -----------

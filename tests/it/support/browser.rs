@@ -5,7 +5,7 @@ mod firefox;
 mod own;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
@@ -220,6 +220,14 @@ impl Browser {
         let image = BASE64_STANDARD.decode(image["data"].as_str().expect("an image"));
         let file = Path::new(&folder).join(name).with_extension("png");
         std::fs::write(file, image.expect("base64")).expect("a file");
+    }
+
+    /// Saves what a page gives as a file, in a folder that ends with the browser. Only in Chromium.
+    pub(crate) fn save_files(&self) -> PathBuf {
+        let folder = self.chromium().folder().join("saved");
+        let parameters = json!({"behavior": "allow", "downloadPath": folder});
+        self.chromium().own("Browser.setDownloadBehavior", &parameters);
+        folder
     }
 
     /// What the browser complained of since this was last asked, but for requests that failed.

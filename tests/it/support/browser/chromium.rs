@@ -1,6 +1,7 @@
 //! Debian's Chromium, steered through its driver: WebDriver (W3C) over HTTP.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ const ARGUMENTS: [&str; 8] = [
 pub(crate) struct Chromium {
     addr: SocketAddr,
     session: String,
-    _own: Own,
+    own: Own,
 }
 
 impl Chromium {
@@ -43,7 +44,7 @@ impl Chromium {
             "goog:chromeOptions": {"binary": chromium, "args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
         }}});
-        let mut chromium = Chromium { addr, session: String::new(), _own: own };
+        let mut chromium = Chromium { addr, session: String::new(), own };
         let session = chromium.command("/session", &capabilities);
         chromium.session = session["sessionId"].as_str().expect("a session").to_owned();
         Some(chromium)
@@ -51,6 +52,10 @@ impl Chromium {
 
     pub(super) fn post(&self, path: &str, body: &Value) -> Value {
         self.command(&format!("/session/{}/{path}", self.session), body)
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        self.own.folder()
     }
 
     /// A command of Chromium's own protocol.
