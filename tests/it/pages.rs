@@ -9,7 +9,7 @@ mod timeline;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::{Browser, Database, Postgres, Process, Screen, from_npm};
+use crate::support::{Browser, Database, Postgres, Process, from_npm};
 use crate::tokens::TokenFile;
 
 const SOON: Duration = Duration::from_secs(30);

@@ -105,6 +105,7 @@ fn the_pages_own_changes_pass_where_the_browser_or_a_setting_says_whose_they_are
         browser.fill("[name=amount]", "2");
         browser.click("[value=withdraw]");
         browser.until(told, || browser.text("#balance-said").starts_with(told));
+        assert_eq!(browser.count("#unknown"), 0, "what was refused was not made");
     }
     assert_eq!(database.number("select balance from users where id = 1"), 9_996);
 }

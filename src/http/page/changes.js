@@ -35,7 +35,7 @@ async function readList(place, id, number, query) {
     } catch (error) {
         // What was asked for is wrong: the service is well.
         if (error.status !== 400) throw error;
-        return { place, number, changes: [], wrong: `${error.message}.` };
+        return { place, number, changes: [], wrong: sentenceOf(error) };
     }
 }
 
@@ -120,25 +120,22 @@ async function download() {
 
 // --- the card ------------------------------------------------------------------------------------
 
-const COLUMNS = ["Number", "When", "Amount", "Balance after", "Reference", "Set"];
-
-function ChangeRow({ change }) {
-    const { number, createdAt, amount, balanceAfter, reference, setId, actor } = change;
-    const cells = [grouped(number), html`<${When} at=${createdAt} />`, signed(amount), grouped(balanceAfter),
-        html`${reference}${actor && html` <span class="quiet">by ${actor}</span>`}`, setId];
-    return html`<tr data-change=${number}>${cells.map((cell, index) => html`
-        <td data-label=${COLUMNS[index]} class=${index === 2 || index === 3 ? "number" : ""}>${cell}</td>`)}</tr>`;
-}
+const ChangeRow = ({ change: { number, createdAt, amount, balanceAfter, reference, setId, actor } }) => html`
+    <tr role="row" data-change=${number}>
+        <${Cell} label="Number">${grouped(number)}</><${Cell} label="When"><${When} at=${createdAt} /></>
+        <${Cell} label="Amount">${signed(amount)}</><${Cell} label="Balance after">${grouped(balanceAfter)}</>
+        <${Cell} label="Reference">${reference}${actor && html` <span class="quiet">by ${actor}</span>`}</>
+        <${Cell} label="Set">${setId}</>
+    </tr>`;
 
 function ChangeFilters() {
     const submitted = (doing) => (event) => { event.preventDefault(); doing(event.target); };
-    const time = (name) => html`<input type="datetime-local" step="1" name=${name} ref=${beginsWith(fieldOf(address.get(name)))} />`;
+    const time = (name) => html`<input type="datetime-local" step="1" name=${name} ref=${fromAddress(name, fieldOf)} />`;
     return html`<form id="filters" class="fields" onsubmit=${submitted(filter)}>
-            <label>Reference <input name="reference" maxlength="255" ref=${beginsWith(address.get("reference"))} /></label>
+            <label>Reference <input name="reference" maxlength="255" ref=${fromAddress("reference")} /></label>
             <label>From ${time("from")}</label><label>To ${time("to")}</label>
             <button>Filter</button>
-            ${filters().length > 0 && html`<button type="button"
-                onclick=${() => address.set({ reference: "", from: "", to: "", before: "" })}>Show all</button>`}
+            ${filters().length > 0 && html`<button type="button" onclick=${showAll}>Show all</button>`}
         </form>
         <form id="jump" class="fields" onsubmit=${submitted(jump)}>
             <label>Number <input name="number" inputmode="numeric" size="8" autocomplete="off" /></label>
@@ -153,30 +150,35 @@ function ChangePages() {
     const words = without("reference") && without("from") ? counted(more, "newer change") : "Look for newer changes";
     const turn = (id, words, doing) => html`<button id=${id} aria-disabled=${!doing} onclick=${doing || null}>${words}</button>`;
     return html`<div class="fields">
-        ${turn("newest", "Newest", before && showNewest)}
+        ${turn("newest", "Newest", before && (() => showNewest()))}
         ${turn("newer", "Newer", before && turnToNewer)}
         ${turn("older", "Older", next && turnToOlder)}
         ${changes.length > 0 && html`<span class="quiet" role=${before ? "status" : null}>
             ${grouped(changes[0].number)} to ${grouped(changes.at(-1).number)}</span>`}
-        ${more > 0n && without("to") && html`<button id="fresh" onclick=${showNewest}>${words}</button>`}
+        ${more > 0n && without("to") && html`<button id="fresh" onclick=${() => showNewest()}>${words}</button>`}
     </div>`;
 }
 
-function showNewest() {
+/** The button that was pressed may be gone then: the focus moves to what is shown. */
+function showNewest(values = {}) {
     getSelection().removeAllRanges();
-    byId("changes-title").scrollIntoView();
-    address.set({ before: "" }, { replace: !address.get("before") });
+    byId("changes-title").focus();
+    address.set({ before: "", ...values }, { replace: !location.search });
 }
 
+const showAll = () => showNewest({ reference: "", from: "", to: "" });
+
 const ChangesCard = () => html`<section class="card" id="changes-card" aria-labelledby="changes-title">
-    <h2 id="changes-title">Changes</h2>
+    <h2 id="changes-title" tabindex="-1">Changes</h2>
     <${ChangeFilters} />
     <${Said} id="list-said" />
     ${list.then && html`<p id="then">Balance at <${When} at=${address.get("to")} />: <b>${list.then}</b></p>`}
     <${ChangePages} />
-    <table class="changes" role="table" aria-labelledby="changes-title">
-        <thead role="rowgroup"><tr role="row">${COLUMNS.map((column, index) => html`
-            <th role="columnheader" scope="col" class=${index === 2 || index === 3 ? "number" : ""}>${column}</th>`)}</tr></thead>
+    <table class="changes cards" role="table" aria-labelledby="changes-title">
+        <thead role="rowgroup"><tr role="row">
+            ${["Number", "When", "Amount", "Balance after", "Reference", "Set"].map((column) => html`
+                <th role="columnheader" scope="col">${column}</th>`)}
+        </tr></thead>
         <tbody id="changes" role="rowgroup">${list.changes.map((change) => html`<${ChangeRow} key=${change.number} change=${change} />`)}</tbody>
     </table>
     ${user.number !== undefined && !list.changes.length

@@ -70,11 +70,6 @@ function wrongAmount(text) {
     return BigInt(digits) > LARGEST ? `An amount has at most 19 digits: the largest is ${grouped(LARGEST)}.` : null;
 }
 
-/** A field begins with what the address says, and is left alone until the address says something else. */
-const beginsWith = (value) => (field) => {
-    if (field && field.defaultValue !== value) field.value = field.defaultValue = value;
-};
-
 // --- looking up a user ---------------------------------------------------------------------------
 
 /** What is wrong with the id that was typed last. */
@@ -114,7 +109,7 @@ const KEY_MS = 23 * 3_600_000;
 /** While something is under way, a second click is nothing of its own. */
 let isChanging = false;
 
-async function alone(doing) {
+async function oneAtATime(doing) {
     if (isChanging) return;
     isChanging = true;
     try {
@@ -147,9 +142,10 @@ async function changeBalance(form, way) {
     readAnew();
 }
 
-/** What was unknown is shown with its own user. */
+/** What was unknown is shown with its own user. The button is gone then: the focus moves to that user. */
 async function finishChange() {
     const change = keptChange();
+    byId("user-title").focus();
     byId("user-id").value = parseExactly(change.body).userId;
     await lookUp();
     await sendChange(change, false);
@@ -158,6 +154,7 @@ async function finishChange() {
 
 function forgetChange() {
     sessionStorage.removeItem(KEPT);
+    byId("user-title").focus();
     sayAt("balance-said", "", "Forgotten. Whether it was made, the list of changes shows.");
 }
 
@@ -170,7 +167,7 @@ async function readAnew() {
 
 async function sendChange({ body, key }, isFirst) {
     const { userId, amount } = parseExactly(body);
-    sayAt("balance-said", "", "Sending …");
+    sayAt("balance-said", "", SENDING);
     try {
         const { balance } = await ask("POST", "api/balance", { body, headers: { "Idempotency-Key": key } });
         sessionStorage.removeItem(KEPT);
@@ -198,14 +195,14 @@ const wordsOf = (amount) => (amount.startsWith("-")
     ? [`withdrew ${withoutSign(amount)}`, `${withoutSign(amount)} was withdrawn from`]
     : [`deposited ${withoutSign(amount)}`, `${withoutSign(amount)} was deposited to`]);
 
-function refusal({ status, message, problem = {} }, userId) {
-    const { code, balance, amount } = problem;
+function refusal(error, userId) {
+    const { status, problem: { code, balance, amount } = {} } = error;
     if (code === "insufficient_funds") {
         return `Not enough: the balance is ${grouped(balance)}, you asked for ${withoutSign(amount)}.`;
     }
     if (code === "amount_out_of_range") return `Too much: a balance is at most ${grouped(LARGEST)}.`;
     if (code === "user_not_found") return `There is no user ${userId}.`;
-    return status >= 500 ? `The service cannot answer now (${status}).` : `${message}.`;
+    return status >= 500 ? `The service cannot answer now (${status}).` : sentenceOf(error);
 }
 
 // --- the card ------------------------------------------------------------------------------------
@@ -219,7 +216,7 @@ function UnknownChange() {
     return html`<div id="unknown" class="unknown">
         <p role="alert">Unknown whether ${wordsOf(amount)[1]} user ${userId}.
             ${isLate && " It is too long ago to be checked here: look for it in the list of changes."}</p>
-        ${!isLate && html`<button id="finish" onclick=${() => alone(finishChange)}>Check and finish</button>`}
+        ${!isLate && html`<button id="finish" onclick=${() => oneAtATime(finishChange)}>Check and finish</button>`}
         <button id="forget" onclick=${forgetChange}>Forget</button></div>`;
 }
 
@@ -242,17 +239,17 @@ function UserCard({ short }) {
     const { id, balance, externalId, problem } = user;
     const submitted = (doing) => (event) => {
         event.preventDefault();
-        alone(() => doing(event.target, event.submitter?.value));
+        oneAtATime(() => doing(event.target, event.submitter?.value));
     };
     // A double click is one wish, and so is a key that is held: it shall not confirm what it has looked up.
     const onlyOnce = (event) => { if (event.detail > 1 || (event.repeat && event.key === "Enter")) event.preventDefault(); };
     const wrong = typedWrong ?? problem;
     return html`<section class="card user" id="user" aria-labelledby="user-title">
-        <h2 id="user-title">User ${id}: <span id="balance">${balance === undefined ? "–" : grouped(balance)}</span></h2>
+        <h2 id="user-title" tabindex="-1">User ${id}: <span id="balance">${balance === undefined ? "–" : grouped(balance)}</span></h2>
         ${externalId && html`<p class="quiet">External id: ${externalId}</p>`}
         <form class="fields" onsubmit=${submitted(lookUp)}>
             <label>User <input id="user-id" inputmode="numeric" size="8" autocomplete="off"
-                aria-describedby="user-said" ref=${beginsWith(id)} /></label>
+                aria-describedby="user-said" ref=${fromAddress("user", () => id)} /></label>
             <button>Show</button>
         </form>
         <p id="user-said" class=${`said ${wrong ? "alarm" : ""}`} role="status">${inlineCode(wrong ?? "")}</p>
