@@ -101,7 +101,7 @@ function History({ job = null }) {
             <label>Server <input ...${filter("server")} list="server-names" autocomplete="off" /></label>
             <${Choices} id="server-names" values=${[...runs, ...shown.jobs].map(({ server }) => server)} />
             <label>Outcome <select ...${filter("outcome")}><option value="">all</option>
-                ${OUTCOMES.map((outcome) => html`<option>${outcome}</option>`)}</select></label>
+                ${OUTCOMES.map((outcome) => html`<option value=${outcome}>${outcome}</option>`)}</select></label>
             <label>Ended from <input ...${instant("from")} /></label>
             <label>until <input ...${instant("to")} /></label>
             <button type="button" id="newest" disabled=${!before && !newer} onclick=${showNewest}>${newest}</button>
@@ -120,7 +120,7 @@ function History({ job = null }) {
             <button type="button" id="newer" disabled=${index < 1} onclick=${() => turnTo(starts[index - 1], job)}>Newer</button>
             <button type="button" id="older" disabled=${!next} onclick=${() => turnTo(String(next), job)}>Older</button>
             <label class="zone">Rows <select ...${filter("size")} ref=${fromAddress("size", (size) => size || PAGE_SIZES[0])}>
-                ${PAGE_SIZES.map((size) => html`<option>${size}</option>`)}</select></label>
+                ${PAGE_SIZES.map((size) => html`<option value=${size}>${size}</option>`)}</select></label>
             <span id="history-page" class="quiet">${starts[0] ? `before run ${before}` : `page ${index + 1}`}</span>
         </div>`;
 }

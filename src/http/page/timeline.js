@@ -139,7 +139,8 @@ function bar({ id, server, at, until, runs }, lane, { x, most, stop }) {
             event.preventDefault();
             address.set({ ...chosen, before: "" });
             byId("history").scrollIntoView();
-        }}>${parts}<text x=${left + width / 2} y=${top - 3} text-anchor="middle">${runs.length}</text></a>`;
+        }}>${parts}${width > 7 * String(runs.length).length
+            && html`<text x=${left + width / 2} y=${top - 3} text-anchor="middle">${runs.length}</text>`}</a>`;
 }
 
 // --- what is pointed at --------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 //! The history on the dashboard.
 
-use super::{add_runs, any, replica, twice, with_a_waiting_job};
+use super::{add_runs, any, look_at, replica, twice, with_a_waiting_job};
 use crate::support::{Browser, Screen};
 
 #[test]
@@ -39,6 +39,7 @@ fn rows_keep_their_places_while_somebody_reads_them() {
                     .map(row => row.dataset.run).join()";
         browser.run(rows)
     };
+    look_at(&browser, "#history");
     let newer = |words: &str| browser.until(words, || browser.text("#newest") == words);
     let first = rows();
     let select = "getSelection().selectAllChildren(document.querySelector('#history-rows tr'))";
@@ -61,6 +62,7 @@ fn rows_keep_their_places_while_somebody_reads_them() {
     browser.open(replica.addr, &format!("/{}", address.as_str().expect("a query")));
     browser.wait_for(12, "#history-rows tr");
     assert_eq!(rows(), second, "the address leads to the same page");
+    look_at(&browser, "#history");
     browser.click("#newest");
     browser.wait_for(3, "#history-rows .failed");
     assert_eq!(browser.complaints(), [""; 0]);
@@ -95,7 +97,7 @@ fn it_is_not_asked_for_while_it_is_out_of_sight() {
         browser.wait_for(1, &format!("#job-pi .sign.{outcome}"));
     }
     assert_eq!(asked(), before);
-    browser.run("document.querySelector('#history').scrollIntoView()");
+    look_at(&browser, "#history");
     browser.wait_for(2, "#history-rows tr");
     assert_eq!(browser.complaints(), [""; 0]);
 }

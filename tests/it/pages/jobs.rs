@@ -1,7 +1,7 @@
 //! The jobs on the dashboard.
 
 use super::timeline::text_of;
-use super::{add_runs, any, replica, with_a_waiting_job};
+use super::{add_runs, any, look_at, replica, with_a_waiting_job};
 use crate::support::{Browser, Postgres, Screen};
 
 #[test]
@@ -28,8 +28,10 @@ fn jobs_appear_with_a_bar_that_moves_and_end_in_the_history() {
     browser.wait_for(1, "#job-sample-pi .sign.succeeded");
     let last = browser.text("#job-sample-pi [data-label='Last run']");
     assert!(last.contains("on replica-7") && last.contains("pi is about 3.14159"), "{last}");
-    browser.wait_for(10, "#history-rows .succeeded");
+    look_at(&browser, "#timeline");
     browser.wait_for(10, ".run.succeeded");
+    look_at(&browser, "#history");
+    browser.wait_for(10, "#history-rows .succeeded");
     browser.fill("#filters [name=job]", "sample-pi\u{e007}");
     browser.wait_for(1, "#history-rows tr");
     assert_eq!(browser.complaints(), [""; 0]);

@@ -1,6 +1,6 @@
 //! The servers and their runs on the dashboard.
 
-use super::{SOON, add_runs, any, replica, with_a_waiting_job};
+use super::{SOON, add_runs, any, look_at, replica, with_a_waiting_job};
 use crate::support::{Browser, free_addr, post};
 
 /// The text of an element of a picture, which has no `innerText`.
@@ -30,9 +30,11 @@ fn a_killed_replicas_takeover_appears_and_so_does_a_server_that_stops() {
     let _third = replica(&database, "replica-3", any(), &[]);
     let server = || browser.text("#job-pi [data-label=Server]");
     browser.until("another replica runs it", || server() == "replica-3");
+    look_at(&browser, "#timeline");
     browser.wait_for(1, ".takeover title");
     let words = browser.run("return document.querySelector('.takeover title').textContent");
     assert_eq!(words, "pi: taken over by replica-3 from replica-1");
+    look_at(&browser, "#history");
     browser.wait_for(1, "#history-rows .abandoned");
     assert!(lane("replica-1").starts_with("! last seen "), "{}", lane("replica-1"));
     assert!(lane("replica-3").starts_with("1 running, seen "), "{}", lane("replica-3"));
@@ -62,11 +64,11 @@ fn the_keyboard_reaches_each_run_and_its_page() {
         let run = format!("(run {})", ids[run].as_str().expect("an id"));
         browser.until(&run, || browser.text("#run-told").ends_with(&run));
     };
-    browser.press("ArrowLeft");
+    browser.press("Left");
     told(1);
-    browser.press("Home");
+    browser.press("Left");
     told(0);
-    browser.press("ArrowRight");
+    browser.press("Right");
     told(1);
     browser.press("Enter");
     let path = format!("/runs/{}", ids[1].as_str().expect("an id"));
@@ -84,7 +86,7 @@ fn where_a_server_has_too_many_runs_it_shows_how_many() {
     let replica = replica(&database, "replica-7", any(), &[("CRON_ENABLED", "false")]);
     browser.open(replica.addr, "/?range=15m");
     browser.wait_for(1, "#timeline a");
-    assert_eq!(text_of(&browser, "#timeline a"), "303");
+    browser.wait_for(1, "#timeline a[aria-label='303 runs']");
     assert!(browser.text("#servers h2").ends_with("in the last 15 minutes"));
     browser.tab_to("#timeline a");
     let told = || browser.text("#run-told");

@@ -222,12 +222,10 @@ impl Browser {
         std::fs::write(file, image.expect("base64")).expect("a file");
     }
 
-    /// Saves what a page gives as a file, in a folder that ends with the browser. Only in Chromium.
+    /// Saves what a page gives as a file, in this folder, which ends with the browser. Only in
+    /// Chromium.
     pub(crate) fn save_files(&self) -> PathBuf {
-        let folder = self.chromium().folder().join("saved");
-        let parameters = json!({"behavior": "allow", "downloadPath": folder});
-        self.chromium().own("Browser.setDownloadBehavior", &parameters);
-        folder
+        self.chromium().save_files()
     }
 
     /// What the browser complained of since this was last asked, but for requests that failed.

@@ -1,7 +1,7 @@
 //! Debian's Chromium, steered through its driver: WebDriver (W3C) over HTTP.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ const ARGUMENTS: [&str; 8] = [
 pub(crate) struct Chromium {
     addr: SocketAddr,
     session: String,
-    own: Own,
+    files: Own,
 }
 
 impl Chromium {
@@ -44,7 +44,7 @@ impl Chromium {
             "goog:chromeOptions": {"binary": chromium, "args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
         }}});
-        let mut chromium = Chromium { addr, session: String::new(), own };
+        let mut chromium = Chromium { addr, session: String::new(), files: own };
         let session = chromium.command("/session", &capabilities);
         chromium.session = session["sessionId"].as_str().expect("a session").to_owned();
         Some(chromium)
@@ -54,13 +54,17 @@ impl Chromium {
         self.command(&format!("/session/{}/{path}", self.session), body)
     }
 
-    pub(super) fn folder(&self) -> &Path {
-        self.own.folder()
-    }
-
     /// A command of Chromium's own protocol.
     pub(super) fn own(&self, command: &str, parameters: &Value) -> Value {
         self.post("goog/cdp/execute", &json!({"cmd": command, "params": parameters}))
+    }
+
+    /// Saves what a page gives as a file, in a folder that ends with the browser.
+    pub(super) fn save_files(&self) -> PathBuf {
+        let folder = self.files.folder().join("saved");
+        let parameters = json!({"behavior": "allow", "downloadPath": folder});
+        self.own("Browser.setDownloadBehavior", &parameters);
+        folder
     }
 
     /// What it complained of since this was last asked, but for requests that failed.
