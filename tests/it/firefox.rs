@@ -14,16 +14,29 @@ fn the_same_works_in_chromium() {
 
 fn use_by_keyboard(browser: Option<Browser>) {
     let Some(browser) = browser else { return };
-    let database = Postgres::shared().migrated();
-    let replica = Process::start(database.url(), &[("CRON_ENABLED", "false")]);
+    let database = Postgres::shared().migrated().without_jobs();
+    database.add_job_calling("pi", "estimate-pi", "every 1h");
+    let quick =
+        [("CRON_HANDICAP_MS", "0"), ("CRON_LEASE_SECONDS", "3"), ("JOB_MIN_SECONDS", "120")];
+    let replica = Process::start(database.url(), &quick);
     browser.open(replica.addr, "/");
-    browser.wait_for(10, "#job-rows tr");
-    browser.tab_to("[aria-label='Schedule of sample-pi']");
-    browser.press("Shift+Tab Tab Enter");
-    browser.wait_for(1, "#schedule[open]");
-    browser.press("Control+a every Space 7h Enter");
-    browser.wait_for(0, "#schedule[open]");
-    let schedule = "select schedule from cron_jobs where name = 'sample-pi'";
+    browser.wait_for(1, "#job-pi .sign.running");
+    browser.tab_to("#new-job");
+    browser.press("Enter");
+    browser.wait_for(1, "#edit[open]");
+    browser.press("nightly Tab count-primes Tab Tab every Space 7h Enter");
+    browser.wait_for(0, "#edit");
+    let schedule = "select schedule from cron_jobs where name = 'nightly'";
     assert_eq!(database.text(schedule), "every 7h");
+    browser.wait_for(1, "#new-job:focus");
+    browser.tab_to("[aria-label='Actions for pi']");
+    browser.press("Enter");
+    browser.wait_for(5, "#menu-pi button");
+    browser.press("Tab Tab Tab Enter");
+    browser.wait_for(1, "#stop[open]");
+    browser.press("Enter");
+    browser.wait_for(0, "#stop");
+    browser.wait_for(1, "[aria-label='Actions for pi']:focus");
+    browser.wait_for(1, "#job-pi .sign.stopped");
     assert_eq!(browser.complaints(), [""; 0]);
 }

@@ -51,16 +51,16 @@ fn no_answer_lets_a_browser_do_anything_with_it() {
     let database = Postgres::shared().migrated();
     let replica = Local::start(database.url());
     let long = ["Content-Length: 5000"];
-    for answer in [
-        get(replica.addr, "/api/users/1"),
-        get(replica.addr, "/health"),
-        get(replica.addr, "/openapi.json"),
-        get(replica.addr, "/nowhere"),
-        ask(replica.addr, "POST /api/balance", &long, ""),
-        ask(replica.addr, "DELETE /api/cron/jobs/sample-pi", &[], ""),
+    for (answer, cache) in [
+        (get(replica.addr, "/api/users/1"), "no-store"),
+        (get(replica.addr, "/health"), "no-store"),
+        (get(replica.addr, "/openapi.json"), "no-cache"),
+        (get(replica.addr, "/nowhere"), "no-store"),
+        (ask(replica.addr, "POST /api/balance", &long, ""), "no-store"),
+        (ask(replica.addr, "DELETE /api/cron/jobs/sample-pi", &[], ""), "no-store"),
     ] {
         for (name, value) in [
-            ("cache-control", "no-store"),
+            ("cache-control", cache),
             ("x-content-type-options", "nosniff"),
             ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
             ("x-frame-options", "DENY"),
@@ -68,6 +68,26 @@ fn no_answer_lets_a_browser_do_anything_with_it() {
             ("cross-origin-resource-policy", "same-origin"),
         ] {
             assert_eq!(answer.header(name), Some(value), "{}", answer.status);
+        }
+    }
+}
+
+#[test]
+fn a_page_that_a_browser_has_is_not_sent_again() {
+    let database = Postgres::shared().migrated();
+    let replica = Local::start(database.url());
+    for path in ["/", "/jobs/sample-pi", "/runs/1", "/users/1", "/api-docs", "/openapi.json"] {
+        let page = get(replica.addr, path);
+        let tag = page.header("etag").expect("a tag");
+        // A proxy that compresses the page makes its tag a weak one.
+        let weak = format!("\"other\", W/{tag}");
+        for (known, status) in [(tag, 304), (&weak, 304), ("*", 304), ("\"other\"", 200)] {
+            let known = format!("If-None-Match: {known}");
+            let answer = ask(replica.addr, &format!("GET {path}"), &[&known], "");
+            assert_eq!((answer.status, answer.body.is_empty()), (status, status == 304), "{known}");
+            for name in ["etag", "cache-control", "content-security-policy"] {
+                assert_eq!(answer.header(name), page.header(name), "{known} {name}");
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::jobs_command::{command, said};
 use crate::support::{
     Answer, Client, Database, Door, Local, LocalOptions, Postgres, Process, Scheduler, SetOnDrop,
-    ask, at_once, endless, get, only, options, seconds,
+    ask, at_once, endless, get, only, options, seconds, until,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -319,15 +319,15 @@ fn sets_are_applied_beside_runs_and_single_changes_without_a_deadlock() {
         }
         let _end = SetOnDrop(&stop);
         thread::sleep(seconds("JOB_SETS_SECONDS", 6));
+        until("many were applied", SOON, || applied.load(Ordering::Relaxed) > 10);
     });
-    assert!(applied.load(Ordering::Relaxed) > 10, "{applied:?}");
     assert!(database.number("select count(*) from cron_runs") > 10, "they went on to run");
     let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
     assert_eq!(database.number(deadlocks), 0);
     let failed = "select coalesce(string_agg(distinct outcome || ': ' || detail, ', '), '') \
                   from cron_runs where outcome <> 'succeeded'";
     assert_eq!(database.text(failed), "");
-    crate::support::until("the set is there", SOON, || {
+    until("the set is there", SOON, || {
         put(replicas[0].addr, "?prune=true", &sets[0]).status == 200
     });
     assert_eq!(put(replicas[1].addr, "?prune=true&dryRun=true", &sets[0]).json()["unchanged"], 40);

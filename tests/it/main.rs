@@ -3,6 +3,7 @@
 
 mod support;
 
+mod api_docs;
 mod balance;
 mod bodies;
 mod checkpoints;

@@ -16,7 +16,7 @@ const closeDialog = () => opened && byId(opened.id)?.close();
 
 function Dialogs() {
     if (!opened) return null;
-    const { id, title, button, place, Fields, send } = opened;
+    const { id, title, button, place, again, Fields, send } = opened;
     const closed = () => { opened = null; draw(); };
     const submitted = (event) => {
         event.preventDefault();
@@ -28,6 +28,7 @@ function Dialogs() {
             <${Fields} ...${opened} />
             <${Said} id=${place} role="alert" />
             <div class="fields"><button class="main">${button}</button>
+                ${again && html`<button type="button" onclick=${again}>Read it again</button>`}
                 <button type="button" onclick=${closeDialog}>Cancel</button></div>
         </form>
     <//>`;
@@ -155,7 +156,7 @@ const stopRun = (job, runId) => openDialog({
 const deleteJob = (job) => openDialog({
     id: "delete", title: `Delete ${job.name}?`, button: "Delete it",
     Fields: () => html`<p>No replica will run it any more. Its history stays.</p>
-        <${Field} of="typed" label=${html`<span>Type <b>${job.name}</b> to delete it</span>`} spellcheck=${false} required />`,
+        <${Field} of="typed" label=${`Type ${job.name} to delete it`} spellcheck=${false} required />`,
     send: ({ typed }) => (typed.value.trim() === job.name
         ? sendFromDialog({ method: "DELETE", path: jobPath(job), done: () => `${job.name} is deleted. Its history stays.` })
         : refuseField("typed", `This is not "${job.name}".`)),
@@ -168,8 +169,10 @@ const PAUSES = { 15: "for 15 minutes", 60: "for 1 hour", 240: "for 4 hours" };
 
 const PauseAllButton = () => !shown?.pause && html`<button type="button" onclick=${pauseAll}>Pause all jobs</button>`;
 
-const ResumeAllButton = () => html`<button type="button"
-    onclick=${() => act("jobs-said", { path: "api/cron/resume", done: "The pause is over: jobs run again." })}>Resume all jobs</button>`;
+/** In the banner of the pause. */
+const ResumeAllButton = () => html`<button type="button" onclick=${resumeAll}>Resume all jobs</button>`;
+
+const resumeAll = () => act("jobs-said", { path: "api/cron/resume", done: "The pause is over: jobs run again." });
 
 const pauseAll = () => openDialog({
     id: "pause", title: "Pause all jobs?", button: "Pause all jobs", until: "",
@@ -181,7 +184,8 @@ const pauseAll = () => openDialog({
             ${Object.entries(PAUSES).map(([minutes, words]) => html`<option value=${minutes}>${words}</option>`)}
             <option value="instant">an instant</option>
         <//>
-        ${until === "instant" && html`<${Field} of="instant" type="datetime-local" label="Instant" hint=${`In ${zone}`} required />`}`,
+        ${until === "instant"
+            && html`<${Field} of="instant" type="datetime-local" label="Instant" hint=${`In ${zone}.`} required />`}`,
     send: ({ reason, until, instant }) => sendFromDialog({
         path: "api/cron/pause",
         body: { reason: reason.value, until: untilOf(until.value, instant?.value) },

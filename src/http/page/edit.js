@@ -10,7 +10,7 @@ const SETTINGS = {
     maxSeconds: { label: "Longest run, in seconds", hint: "A run that takes longer ends as timed_out. Empty: no limit." },
     retries: { label: "Retries", hint: "How often a run that failed is tried again." },
     retryAfterSeconds: { label: "First retry after, in seconds", hint: "Each further pause is twice as long." },
-    startWithinSeconds: { label: "Start within, in seconds", hint: "A slot that is later is missed. Empty: it is run, however late." },
+    startWithinSeconds: { label: "Start within, in seconds", hint: "A slot that is later is missed. Empty: no limit." },
     catchUp: { label: "Missed slots" },
     group: { label: "Group", hint: "Jobs of one group never run at the same time." },
 };
@@ -25,18 +25,21 @@ const CATCH_UP = { one: "one run makes up for all of them", none: "are not run" 
 /** Makes a job, or changes this one. */
 async function editJob(job) {
     try {
-        const [before, functions] = await Promise.all([job ? readSettings(job) : { values: settingTexts(DEFAULTS) }, readFunctions()]);
+        const reading = job ? readSettings(job) : { values: settingTexts(DEFAULTS) };
+        const [before, functions] = await Promise.all([reading, readFunctions()]);
+        const { values } = before;
         openDialog({
             id: "edit", title: job ? `Change ${job.name}` : "New job", button: job ? "Save" : "Make it",
-            job, before, functions, chosen: before.values.function, values: before.values, Fields: SettingFields, send: saveJob,
+            job, before, functions, values, chosen: values.function, Fields: SettingFields, send: saveJob,
         });
-        if (job) checkSchedule(before.values.schedule);
+        if (job) checkSchedule(values.schedule);
     } catch (error) {
         sayAt("jobs-said", "alarm", sentenceOf(error));
     }
 }
 
-const settingTexts = (settings) => Object.fromEntries(Object.keys(SETTINGS).map((key) => [key, String(settings[key] ?? "")]));
+const settingTexts = (settings) =>
+    Object.fromEntries(Object.keys(SETTINGS).map((of) => [of, String(settings[of] ?? "")]));
 
 /** The settings as texts, and their tag: a change is refused where somebody has changed them meanwhile. */
 async function readSettings(job) {
@@ -54,15 +57,19 @@ const readFunctions = () => read("api/cron/functions").then(({ functions }) => f
 function SettingFields({ job, functions, chosen, values, errors, checked }) {
     const known = functions.find(({ name }) => name === chosen);
     const setting = (of, attributes) => html`<${Field} of=${of} ...${SETTINGS[of]} defaultValue=${values[of]} ...${attributes} />`;
-    const choice = (of, options, attributes) => html`<${Field} of=${of} tag="select" ...${SETTINGS[of]} ...${attributes}>
-        ${options.map(([value, words]) => html`<option value=${value} selected=${value === values[of]}>${words}</option>`)}<//>`;
-    const names = [...new Set(["", values.function, ...functions.map(({ name }) => name)])].map((name) => [name, name || "choose one"]);
+    const option = (of) => ([value, words]) => html`<option value=${value} selected=${value === values[of]}>${words}</option>`;
+    const choice = (of, options, attributes) =>
+        html`<${Field} of=${of} tag="select" ...${SETTINGS[of]} ...${attributes}>${options.map(option(of))}<//>`;
+    // Another build may have the function that is set.
+    const names = [...new Set(["", values.function, ...functions.map(({ name }) => name)])];
     const choose = ({ target }) => { opened.chosen = target.value; draw(); };
-    const example = known && Object.keys(known.example).length > 0 && html`, such as <code>${JSON.stringify(known.example)}</code>`;
+    const takes = known ? `Must be ${known.arguments}.` : "A JSON object.";
     return html`
         ${!job && html`<${Field} of="name" label="Name" hint="Small letters, digits and hyphens." maxlength="63" required />`}
-        ${functions.length ? choice("function", names, { onchange: choose, required: true }) : setting("function", { required: true })}
-        ${setting("arguments", { tag: "textarea", rows: 3, spellcheck: false, hint: html`A JSON object${known && `: ${known.arguments}`}${example}.` })}
+        ${functions.length
+            ? choice("function", names.map((name) => [name, name || "choose one"]), { onchange: choose, required: true })
+            : setting("function", { required: true })}
+        ${setting("arguments", { tag: "textarea", rows: 3, spellcheck: false, hint: takes })}
         ${setting("schedule", {
             required: true, spellcheck: false, oninput: ({ target }) => checkSchedule(target.value),
             hint: html`Such as <code>every 5m</code>, <code>0 3 * * 2</code> for Tuesdays at 03:00 UTC,
@@ -75,8 +82,7 @@ function SettingFields({ job, functions, chosen, values, errors, checked }) {
             ${NUMBERS.map((of) => setting(of, { inputmode: "numeric" }))}
             ${choice("catchUp", Object.entries(CATCH_UP))}
             ${setting("group", { spellcheck: false })}
-        </details>
-        ${opened.meanwhile && html`<button type="button" onclick=${readAgain}>Read it again</button>`}`;
+        </details>`;
 }
 
 // --- what a schedule means -----------------------------------------------------------------------
@@ -90,14 +96,18 @@ function checkSchedule(schedule) {
     const asked = ++checksAsked, dialog = opened;
     clearTimeout(checkTimer);
     checkTimer = setTimeout(async () => {
-        const request = { body: JSON.stringify({ schedule }), patience: POLL_PATIENCE_MS };
-        const checked = schedule && await ask("POST", "api/cron/schedules/check", request).catch((error) => ({ error }));
+        const checked = schedule && await readMeaning(schedule, dialog).catch((error) => ({ error }));
         // A newer text was typed before this one's answer.
         if (asked !== checksAsked) return;
         dialog.checked = checked;
         draw();
     }, TYPED_MS);
 }
+
+/** What is set already keeps its grid; another interval begins one. */
+const readMeaning = (schedule, { job, before }) => (job && schedule === before.values.schedule
+    ? read(`${jobPath(job)}/next?count=5`)
+    : ask("POST", "api/cron/schedules/check", { body: JSON.stringify({ schedule }), patience: POLL_PATIENCE_MS }));
 
 /** In words, and its next runs; or why it is no schedule. */
 const Meaning = ({ of: { error, words, next = [] } = {} }) => html`<div class="meaning" id="meaning">
@@ -145,8 +155,9 @@ function isObject(text) {
 
 /** Who has changed the job since it was read, and what. */
 async function tellMeanwhile(dialog) {
-    dialog.meanwhile = true;
-    const latest = await read(`${jobPath(dialog.job)}/changes?limit=1`).then(({ changes: [last] }) => last, () => null);
+    dialog.again = readAgain;
+    const reading = read(`${jobPath(dialog.job)}/changes?limit=1`);
+    const latest = await reading.then(({ changes: [last] }) => last, () => null);
     const what = latest ? `: ${differences(latest).join(", ")}` : "";
     sayAt(dialog.place, "alarm", `${latest?.by ?? "Somebody"} has changed it meanwhile${what}.`);
 }
@@ -160,7 +171,7 @@ async function readAgain({ target: { form } }) {
             const field = form.elements[of];
             if (field.value === was) field.value = before.values[of];
         }
-        Object.assign(dialog, { before, meanwhile: false, chosen: form.elements.function.value });
+        Object.assign(dialog, { before, again: null, chosen: form.elements.function.value });
         checkSchedule(form.elements.schedule.value);
         sayAt(dialog.place, "fine", "This is how it is now, with what you have typed. Save it if you agree.");
     } catch (error) {

@@ -90,7 +90,7 @@ function History({ job = null }) {
         name, ref: fromAddress(name), onchange: ({ target }) => address.set({ [name]: target.value.trim(), before: "" }),
     });
     const instant = (name) => ({
-        name, type: "datetime-local", ref: fromAddress(name, fieldOf),
+        name, type: "datetime-local", step: 1, ref: fromAddress(name, fieldOf),
         onchange: ({ target }) => address.set({ [name]: instantOf(target.value), before: "" }),
     });
     const newest = newer ? `${newer < runs.length ? "" : "at least "}${counted(newer, "newer run")}` : "Newest";
@@ -101,11 +101,9 @@ function History({ job = null }) {
             <label>Server <input ...${filter("server")} list="server-names" autocomplete="off" /></label>
             <${Choices} id="server-names" values=${[...runs, ...shown.jobs].map(({ server }) => server)} />
             <label>Outcome <select ...${filter("outcome")}><option value="">all</option>
-                ${OUTCOMES.map((outcome) => html`<option>${outcome}</option>`)}</select></label>
+                ${OUTCOMES.map((outcome) => html`<option value=${outcome}>${outcome}</option>`)}</select></label>
             <label>Ended from <input ...${instant("from")} /></label>
             <label>until <input ...${instant("to")} /></label>
-            <label>Rows <select ...${filter("size")} ref=${fromAddress("size", (size) => size || PAGE_SIZES[0])}>
-                ${PAGE_SIZES.map((size) => html`<option>${size}</option>`)}</select></label>
             <button type="button" id="newest" disabled=${!before && !newer} onclick=${showNewest}>${newest}</button>
         </form>
         <${Said} id="history-said" />
@@ -121,6 +119,8 @@ function History({ job = null }) {
         <div class="fields">
             <button type="button" id="newer" disabled=${index < 1} onclick=${() => turnTo(starts[index - 1], job)}>Newer</button>
             <button type="button" id="older" disabled=${!next} onclick=${() => turnTo(String(next), job)}>Older</button>
+            <label class="zone">Rows <select ...${filter("size")} ref=${fromAddress("size", (size) => size || PAGE_SIZES[0])}>
+                ${PAGE_SIZES.map((size) => html`<option value=${size}>${size}</option>`)}</select></label>
             <span id="history-page" class="quiet">${starts[0] ? `before run ${before}` : `page ${index + 1}`}</span>
         </div>`;
 }

@@ -13,6 +13,7 @@ async function readJob() {
         if (error.status !== 404) throw error;
         job = null;
     }
+    page.every = job ? 2_000 : 10_000;
     await Promise.all([readSet(), readRuns()]);
 }
 
@@ -59,11 +60,12 @@ function JobState() {
     const facts = {
         State: html`<${Sign} of=${state} /><${Conditions} job=${job} /> ${waitsFor && waitWords(waitsFor)}`,
         ...runId !== null && {
-            "Open run": html`<a href=${runAddress(runId)}>Run ${runId}</a> on ${job.server}, for ${span((databaseNow() - Date.parse(job.startedAt)) / 1_000)}`,
+            "Open run": html`<a href=${runAddress(runId)}>Run ${runId}</a> on ${job.server}, for ${span(secondsSince(job.startedAt))}`,
             Progress: html`<${Progress} of=${job.progress} />`,
         },
-        "Last run": lastRun ? html`<${Sign} of=${lastRun.outcome} /> <a href=${runAddress(lastRun.runId)}>run ${lastRun.runId}</a>
-            ${" "}<${When} at=${lastRun.finishedAt} />${lastRun.detail && `: ${lastRun.detail}`}` : "none yet",
+        "Last run": lastRun ? html`<${Sign} of=${lastRun.outcome} /> 
+            <a href=${runAddress(lastRun.runId)}>${`run ${lastRun.runId}`}</a> ${" "}
+            <${When} at=${lastRun.finishedAt} />${lastRun.detail && `: ${lastRun.detail}`}` : "none yet",
         "Next run": html`<${Until} at=${nextRunAt} />`,
     };
     return html`<section class="card" id="state" aria-labelledby="state-title">
@@ -75,7 +77,8 @@ function JobState() {
 
 /** What is set, in words; what nobody has set is told, too. */
 function Settings() {
-    const facts = Object.entries(SETTINGS).map(([of, { label }]) => [label, settingWords(job[of])]);
+    const facts = Object.entries(SETTINGS).map(([of, { label }]) =>
+        [label, of === "catchUp" ? CATCH_UP[job[of]] : settingWords(job[of])]);
     return html`<section class="card" aria-labelledby="settings-title">
         <h2 id="settings-title">Settings</h2><${Facts} of=${Object.fromEntries(facts)} /></section>`;
 }
@@ -91,8 +94,10 @@ const BARS_MAX = 50, BAR_WIDTH = 14, BARS_HEIGHT = 90;
 
 /** A bar for each run, as high as it took long: for eyes alone, since the history below has them all. */
 function Durations() {
-    const open = job?.runId && { runId: job.runId, outcome: "running", startedAt: job.startedAt, durationSeconds: (databaseNow() - Date.parse(job.startedAt)) / 1_000 };
-    const room = Math.floor((Math.min(innerWidth, 1_400) - 80) / BAR_WIDTH);
+    const open = job?.runId && {
+        runId: job.runId, outcome: "running", startedAt: job.startedAt, durationSeconds: secondsSince(job.startedAt),
+    };
+    const room = Math.floor((innerWidth - 80) / BAR_WIDTH);
     const all = [open, ...runs].filter(Boolean).slice(0, Math.min(BARS_MAX, room)).reverse();
     const longest = Math.max(1, ...all.map((one) => one.durationSeconds));
     const bar = ({ runId, outcome, startedAt, durationSeconds: took }, index) => {
@@ -102,10 +107,12 @@ function Durations() {
             <rect x=${index * BAR_WIDTH + 1} y=${BARS_HEIGHT - height} width=${BAR_WIDTH - 3} height=${height} />
             <text x=${(index + .5) * BAR_WIDTH} y=${BARS_HEIGHT + 13}>${SIGNS[outcome]}</text></a>`;
     };
-    const counts = Object.entries(Object.groupBy(runs, (one) => one.outcome)).map(([outcome, of]) => `${of.length} ${outcome}`);
+    const byOutcome = Object.groupBy(runs, (one) => one.outcome);
+    const counts = Object.entries(byOutcome).map(([outcome, those]) => `${those.length} ${outcome}`);
+    const words = `The last ${counted(runs.length, "run")}: ${counts.join(", ")}. The highest bar took ${span(longest)}.`;
     return html`<figure class="durations">
-        <svg aria-hidden="true" width=${Math.max(1, all.length) * BAR_WIDTH} height=${BARS_HEIGHT + 18}>${all.map(bar)}</svg>
-        <figcaption class="quiet">${runs.length ? `The last ${counted(runs.length, "run")}: ${counts.join(", ")}. The highest bar took ${span(longest)}.` : "No run has ended yet."}</figcaption></figure>`;
+        <svg aria-hidden="true" width=${all.length * BAR_WIDTH} height=${BARS_HEIGHT + 18}>${all.map(bar)}</svg>
+        <figcaption class="quiet">${runs.length ? words : "No run has ended yet."}</figcaption></figure>`;
 }
 
 // --- who has changed it --------------------------------------------------------------------------
@@ -114,22 +121,22 @@ const Changes = () => html`<section class="card" aria-labelledby="changes-title"
     <h2 id="changes-title">Who has changed it</h2>
     ${changes.length ? null : html`<p class="quiet">Nobody, as far back as the history goes.</p>`}
     <ul class="changes" id="changes">${changes.map((change) => html`<li key=${change.id}>
-        <${When} at=${change.at} /> <b>${change.by ?? (change.requestId ? "somebody" : "by itself, after its last instant")}</b>
-        <ul>${differences(change).map((words) => html`<li>${words}</li>`)}</ul></li>`)}</ul>
+        <${When} at=${change.at} /> <b>${change.by ?? (change.requestId ? "somebody" : "by itself, after its last instant")}</b>:
+        ${" "}${differences(change).join("; ")}</li>`)}</ul>
     ${olderChanges && html`<button type="button" onclick=${moreChanges}>Older changes</button>`}</section>`;
 
-const NoJob = () => html`<section class="card"><p id="no-job">There is no job ${JOB.name}. <a href=${`${ROOT}/`}>All jobs</a></p>
-    <${Said} id="jobs-said" /></section>`;
+const NoJob = () => html`<section class="card">
+    <p id="no-job">There is no job ${JOB.name}. <a href=${`${ROOT}/`}>All jobs</a></p><${Said} id="jobs-said" /></section>`;
 
 live({
-    title: JOB.name, heading: JOB.name, every: 2_000, dialogs: Dialogs, resume: ResumeAllButton,
-    skips: [["runs", "To the runs"], ["log", "To the log"]],
+    title: JOB.name, heading: JOB.name, dialogs: Dialogs, resume: ResumeAllButton,
+    skips: [["runs", "To the runs"]],
     refresh: () => Promise.all([readStatus(), readJob(), readHistory({ job: JOB.name })]),
     view: () => html`
         ${job ? html`<${JobState} /><div class="pair"><${Settings} /><${Upcoming} /></div>` : html`<${NoJob} />`}
         <section class="card" id="runs" aria-labelledby="runs-title"><h2 id="runs-title">Runs</h2>
             <${Durations} /><${History} job=${JOB.name} /></section>
-        ${runLog && html`<section class="card" aria-labelledby="log-title">
-            <h2 id="log-title">Log of <a href=${runAddress(runLog.runId)}>run ${runLog.runId}</a></h2><${Log} /></section>`}
+        ${runLog && html`<section class="card">
+            <h2>Log of <a href=${runAddress(runLog.runId)}>run ${runLog.runId}</a></h2><${Log} /></section>`}
         <${Changes} />`,
 });

@@ -67,7 +67,7 @@ const Jobs = () => {
             <h2 id="jobs-title">Jobs</h2>
             <label class="find">Find <input id="find" type="search" autocomplete="off" placeholder="part of a name"
                 ref=${fromAddress("find")} oninput=${({ target }) => address.set({ find: target.value }, { replace: true })} /></label>
-            <span class="actions"><button type="button" onclick=${() => editJob(null)}>New job</button>
+            <span class="actions"><button type="button" id="new-job" onclick=${() => editJob(null)}>New job</button>
                 <${PauseAllButton} /></span>
         </div>
         <div id="counts" class="counts" role="group" aria-label="Show only jobs that are">

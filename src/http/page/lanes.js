@@ -53,7 +53,7 @@ async function readEnded(from) {
 /** Everything the timeline shows, in the order in which it began. */
 function timelineRuns() {
     const open = shown.jobs.filter((job) => job.runId).map((job) => ({
-        runId: job.runId, job: job.name, server: job.server, outcome: "running", stalled: job.state === "stalled",
+        runId: job.runId, job: job.name, server: job.server, outcome: job.state,
         scheduledAt: job.scheduledAt, startedAt: job.startedAt, finishedAt: null, seenAt: job.lastSeenAt,
     }));
     const ids = new Set(open.map((run) => run.runId));
@@ -78,7 +78,7 @@ function lanesOf(runs) {
         // What others have written of a server that is gone is no sign of its life.
         const seen = run.outcome === "abandoned" ? start : Math.min(end, Date.parse(run.seenAt ?? run.finishedAt));
         lane.seen = Math.max(lane.seen, seen);
-        if (run.outcome === "abandoned" || run.stalled) lane.lost = Math.max(lane.lost, Math.min(end, databaseNow()));
+        if (run.outcome === "abandoned" || run.outcome === "stalled") lane.lost = Math.max(lane.lost, Math.min(end, databaseNow()));
     }
     const byName = new Intl.Collator([], { numeric: true });
     return [...lanes.values()].sort((one, other) => byName.compare(one.server, other.server));

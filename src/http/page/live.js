@@ -55,6 +55,7 @@ const address = {
         }
         const target = query.size ? `?${query}` : location.pathname;
         history[replace ? "replaceState" : "pushState"](null, "", target);
+        draw();
         pollNow();
     },
     /** The last part of the path, which names what the page is of. */
@@ -207,7 +208,7 @@ document.addEventListener("click", ({ target }) => target.closest?.("time")?.cla
 /** What is wrong with a job, or soon may be. */
 function conditionsOf(job) {
     return ["failing", "overdue", "missed", "retrying"].filter((name) => ({
-        failing: job.failing,
+        failing: job.enabled && job.failing,
         overdue: job.overdue,
         missed: job.enabled && job.lastRun?.outcome === "missed",
         retrying: job.attempt > 1,
@@ -222,10 +223,17 @@ const Cell = ({ label, children }) => html`<td role="cell" data-label=${label}>$
 const jobAddress = (name) => `${ROOT}/jobs/${encodeURIComponent(name)}`;
 const runAddress = (runId) => `${ROOT}/runs/${runId}`;
 
+/** Shows a dialog once: one that was just closed may be drawn again before anybody hears of that. */
+function showOnce(dialog) {
+    if (!dialog || dialog.wasShown) return;
+    dialog.wasShown = true;
+    dialog.showModal();
+}
+
 /** A dialog that is open as long as it is drawn; Escape closes it, and the focus returns. */
 const Dialog = ({ id, title, onclose, children }) => html`
     <dialog id=${id} aria-labelledby=${`${id}-title`} onclose=${onclose}
-        ref=${(dialog) => { if (dialog && !dialog.open) dialog.showModal(); }}>
+        ref=${showOnce}>
         <h2 id=${`${id}-title`}>${title}</h2>${children}
     </dialog>`;
 

@@ -1,9 +1,13 @@
 // What the pages of a job and of a run share: facts, and a log, which grows while the run is open.
 
 /** How much is done: not "100 %" before it is. */
-const Progress = ({ of }) => html`<progress max="1" value=${of ?? 0} aria-label="Progress"></progress> ${Math.floor((of ?? 0) * 100)} %`;
+const Progress = ({ of }) =>
+    html`<progress max="1" value=${of ?? 0} aria-label="Progress"></progress> ${Math.floor((of ?? 0) * 100)} %`;
 
-const Facts = ({ of }) => html`<dl class="facts">${Object.entries(of).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+const secondsSince = (instant) => (databaseNow() - Date.parse(instant)) / 1_000;
+
+const Facts = ({ of }) => html`<dl class="facts">${Object.entries(of).map(([about, fact]) =>
+    html`<div key=${about}><dt>${about}</dt><dd>${fact}</dd></div>`)}</dl>`;
 
 // --- the log ----------------------------------------------------------------------------------------
 
@@ -33,14 +37,16 @@ function saveLog() {
     const link = make("a", { download: `run-${runLog.runId}.log` });
     link.href = URL.createObjectURL(new Blob([logText()], { type: "text/plain" }));
     link.click();
-    URL.revokeObjectURL(link.href);
 }
 
-const copyLog = () => navigator.clipboard.writeText(logText())
-    .then(() => sayAt("log-said", "fine", "Copied."), () => sayAt("log-said", "alarm", "This browser does not let pages copy."));
+const copyLog = () => navigator.clipboard.writeText(logText()).then(
+    () => sayAt("log-said", "fine", "Copied."),
+    () => sayAt("log-said", "alarm", "This browser does not let pages copy."));
 
-const logLines = remembered((runId, last, count, inZone) => runLog.lines.map(({ number, at, line }) =>
-    html`<div key=${number}><time datetime=${at} title=${dayAndTime(at)}>${format.second.format(new Date(at))}</time> ${line}</div>`));
+/** Drawn anew when there are other lines, or another zone. */
+const logLines = remembered(() => runLog.lines.map(({ number, at, line }) =>
+    html`<div key=${number}><time datetime=${at} title=${dayAndTime(at)}>${format.second.format(new Date(at))}</time>
+        ${` ${line}`}</div>`));
 
 /** Its end stays in sight, unless somebody has scrolled up to read. */
 function Log() {

@@ -93,11 +93,11 @@ function rules(schema) {
         schema.not?.const !== undefined && `not ${plain(schema.not.const)}`,
         schema.minLength && `at least ${plain(schema.minLength)} characters`,
         schema.maxLength && `at most ${plain(schema.maxLength)} characters`,
-        schema.maxItems && `at most ${plain(schema.maxItems)} of them`,
+        schema.maxItems && `at most ${plain(schema.maxItems)} items`,
         schema.minProperties && `at least ${plain(schema.minProperties)} field`,
         schema.additionalProperties === false && "no other field",
-        schema.default !== undefined && `${plain(schema.default)} where it is left out`,
-        schema.pattern && `form: ${schema.pattern}`,
+        schema.default !== undefined && `default: ${plain(schema.default)}`,
+        schema.pattern && `pattern: ${schema.pattern}`,
     ].filter(Boolean);
 }
 

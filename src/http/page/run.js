@@ -8,6 +8,7 @@ let run = null, noRun = null;
 /** What has ended stays as it is. */
 async function readRun() {
     if (run?.outcome) return;
+    page.every = 10_000;
     try {
         [run, noRun] = [await read(`api/cron/runs/${RUN_ID}`), null];
     } catch (error) {
@@ -16,12 +17,12 @@ async function readRun() {
         return;
     }
     await readLog(run.runId);
-    page.every = run.outcome ? 10_000 : 2_000;
+    if (!run.outcome) page.every = 2_000;
 }
 
 function RunFacts() {
     const { job, state, outcome, progress, detail, checkpointBytes } = run;
-    const took = outcome ? run.durationSeconds : (databaseNow() - Date.parse(run.startedAt)) / 1_000;
+    const took = outcome ? run.durationSeconds : secondsSince(run.startedAt);
     const facts = {
         Job: html`<a href=${jobAddress(job)}>${job}</a>`,
         Function: html`<code>${run.function}</code>`,
@@ -37,18 +38,18 @@ function RunFacts() {
         Result: detail ?? "–",
     };
     return html`<section class="card" aria-labelledby="facts-title">
-        <h2 id="facts-title">${outcome ? "What it did" : "What it does"}</h2>
+        <h2 id="facts-title">The run</h2>
         <${Facts} of=${facts} />
-        ${!outcome && html`<button type="button" id="stop-run" onclick=${() => stopRun(job, run.runId)}>Stop this run</button>`}
+        ${!outcome
+            && html`<button type="button" id="stop-run" onclick=${() => stopRun(job, run.runId)}>Stop this run</button>`}
         <${Said} id="jobs-said" />
     </section>`;
 }
 
 live({
-    title: `Run ${RUN_ID}`, heading: `Run ${RUN_ID}`, every: 2_000, dialogs: Dialogs, resume: ResumeAllButton,
-    skips: [["log", "To the log"]],
+    title: `Run ${RUN_ID}`, heading: `Run ${RUN_ID}`, dialogs: Dialogs, resume: ResumeAllButton,
     refresh: () => Promise.all([readStatus(), readRun()]),
     view: () => (noRun
-        ? html`<section class="card"><p>${noRun}</p><p><a href=${`${ROOT}/`}>All jobs</a></p></section>`
-        : html`<${RunFacts} /><section class="card" aria-labelledby="log-title"><h2 id="log-title">Log</h2><${Log} /></section>`),
+        ? html`<section class="card"><p id="no-run">${noRun} <a href=${`${ROOT}/`}>All jobs</a></p></section>`
+        : html`<${RunFacts} /><section class="card"><h2>Log</h2><${Log} /></section>`),
 });

@@ -15,15 +15,14 @@ function pickOut(name) {
 let pictureOf = "", picture = null;
 
 function Timeline() {
-    const width = byId("timeline")?.clientWidth || Math.min(document.documentElement.clientWidth, 1_440) - 66;
-    const open = shown.jobs.map((job) => `${job.runId} ${job.server} ${job.state === "stalled"}`).join();
+    const width = byId("timeline")?.clientWidth || Math.max(256, Math.min(document.documentElement.clientWidth, 1_440) - 66);
+    const open = shown.jobs.map((job) => `${job.runId} ${job.server} ${job.state}`).join();
     const of = [timelineVersion, width, Math.floor(databaseNow() / 5_000), zone, picked, pointed, open].join();
     if (of !== pictureOf) [pictureOf, picture] = [of, drawPicture(width)];
     const { lanes, height, names, shapes } = picture;
     if (!lanes.length) return html`<p class="quiet">No job has run in this time.</p>`;
     return html`<svg viewBox=${`0 0 ${width} ${height}`} width=${width} height=${height} role="group"
-        aria-label="Runs, a lane for each server: arrow keys move between them" onkeydown=${moveBetweenRuns}
-        onfocusin=${point} onmouseover=${point}>
+        aria-label="Runs, a lane for each server: arrow keys move between them">
         ${shapes}
         ${lanes.map((lane) => html`<${LaneName} key=${lane.server} lane=${lane} names=${names} width=${width} />`)}
     </svg>`;
@@ -121,7 +120,7 @@ function slicesOf(lane, begin, now, step) {
 
 /** How many runs of a slice ended in each way, those that succeeded first. */
 function outcomesOf(runs) {
-    const found = new Map([["succeeded", 0], ["running", 0]]);
+    const found = new Map([["succeeded", 0], ["running", 0], ["stalled", 0]]);
     for (const { outcome } of runs) found.set(outcome, (found.get(outcome) ?? 0) + 1);
     return [...found].filter(([, count]) => count);
 }
@@ -140,7 +139,8 @@ function bar({ id, server, at, until, runs }, lane, { x, most, stop }) {
             event.preventDefault();
             address.set({ ...chosen, before: "" });
             byId("history").scrollIntoView();
-        }}>${parts}<text x=${left + width / 2} y=${top - 3} text-anchor="middle">${runs.length}</text></a>`;
+        }}>${parts}${width > 7 * String(runs.length).length
+            && html`<text x=${left + width / 2} y=${top - 3} text-anchor="middle">${runs.length}</text>`}</a>`;
 }
 
 // --- what is pointed at --------------------------------------------------------------------------
@@ -200,7 +200,8 @@ const Servers = () => html`<section class="card" id="servers" aria-labelledby="s
             onchange=${({ target }) => address.set({ range: target.value })}>
             ${Object.entries(RANGES).map(([key, [words]]) => html`<option value=${key}>${words}</option>`)}</select></label>
     </div>
-    <div id="timeline" class="timeline" ref=${watchWidth}><${Timeline} /></div>
+    <div id="timeline" class="timeline" ref=${watchWidth}
+        onkeydown=${moveBetweenRuns} onfocusin=${point} onmouseover=${point}><${Timeline} /></div>
     ${ended.size === RUNS_MAX && html`<p class="quiet">Only the newest ${grouped(RUNS_MAX)} runs are shown.</p>`}
     <p id="run-told" class="told quiet" aria-live="polite">${told()}</p>
     <ul class="legend quiet" aria-label="Signs of the timeline">

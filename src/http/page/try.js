@@ -13,21 +13,34 @@ function parameterField(parameter) {
     if (parameter.in === "path") field.value = plain(example);
     field.required = parameter.required === true;
     field.name = parameter.name;
-    return { parameter, field, label: make("label", {}, `${parameter.name} (${parameter.in})`, field) };
+    const label = make("label", {}, `${parameter.name} (${parameter.in})`, field);
+    return { parameter, field, labels: parameter.name === "Idempotency-Key" ? [label, newKeyButton(field)] : [label] };
+}
+
+function newKeyButton(field) {
+    const fill = () => {
+        field.value = newKey();
+        field.dispatchEvent(new Event("input", { bubbles: true }));
+    };
+    return make("button", { type: "button", onclick: fill }, "New key");
+}
+
+/** Gives `show` the chosen example. A single one needs no choice. */
+function exampleSwitch(examples, show) {
+    const text = (value) => (typeof value === "string" ? value : jsonText(value, 2));
+    const options = examples.map(([name], at) => make("option", { value: at }, name));
+    const change = (at) => show(text(examples[at][1]));
+    const choice = make("select", { onchange: () => change(choice.value) }, ...options);
+    if (examples.length) change(0);
+    return examples.length > 1 ? [make("label", {}, "Example", choice)] : [];
 }
 
 /** A choice among the examples, and the body to be sent. */
 function bodyFields(operation) {
     const [type, content] = contentOf(resolve(operation.requestBody));
     if (!content) return { type, labels: [] };
-    const examples = examplesOf(content);
     const body = make("textarea", { name: "body", spellcheck: "false", rows: 5 });
-    const choices = examples.map(([name], at) => make("option", { value: at }, name));
-    const choice = make("select", { name: "example" }, ...choices);
-    const fill = () => { body.value = jsonText(examples[choice.value || 0]?.[1] ?? {}, 2); };
-    choice.addEventListener("change", fill);
-    fill();
-    const choose = examples.length > 1 ? [make("label", {}, "Example", choice)] : [];
+    const choose = exampleSwitch(examplesOf(content), (text) => { body.value = text; });
     return { type, body, labels: [...choose, make("label", { class: "wide" }, `Body (${type})`, body)] };
 }
 
@@ -59,7 +72,7 @@ async function copyFrom(place, said) {
         tell(said, "fine", "Copied");
     } catch {
         getSelection().selectAllChildren(place);
-        tell(said, "", "Selected: copy it with your keyboard");
+        tell(said, "", "The command is selected: copy it with your keyboard");
     }
 }
 
@@ -86,13 +99,13 @@ function answerBlock(operation, { response, text }) {
     return [
         make("pre", { class: "headers" }, lines.join("\n")),
         text ? make("pre", { class: "body", tabindex: 0, role: "region", "aria-label": label }, tidied(text))
-            : make("p", { class: "quiet" }, "No body"),
+            : make("p", { class: "quiet" }, "The answer has no body"),
     ];
 }
 
 /** What is said of a request nobody answered. */
 function lossText(operation, error) {
-    const fate = operation.method === "GET" ? "" : " It may or may not have been done.";
+    const fate = operation.method === "GET" ? "" : " Nobody knows whether it was done.";
     return `No answer: ${error.message}.${fate}`;
 }
 
@@ -107,7 +120,7 @@ async function tryOut(operation, request, said, place) {
         tell(said, ok ? "fine" : "alarm", `${status} ${statusText}, after ${answer.took} ms, ${size} bytes`);
     } catch (error) {
         const lost = error instanceof Lost;
-        tell(said, "alarm", lost ? lossText(operation, error) : `It cannot be sent: ${error.message}`);
+        tell(said, "alarm", lost ? lossText(operation, error) : `This request cannot be sent: ${error.message}`);
     }
 }
 
@@ -133,9 +146,9 @@ function tryBlock(operation) {
         busy = false;
         show();
     };
-    const form = make("form", { onsubmit: submit, oninput: show, onfocusin: show },
-        make("div", { class: "fields" }, ...fields.map(({ label }) => label), ...body.labels),
-        make("p", { class: "quiet" }, "The same from a shell"), curl,
+    const form = make("form", { onsubmit: submit, oninput: show, onchange: show, onfocusin: show },
+        make("div", { class: "fields" }, ...fields.flatMap(({ labels }) => labels), ...body.labels),
+        make("p", { class: "quiet" }, "The same request from a shell"), curl,
         make("div", { class: "fields" },
             make("button", { class: "main" }, "Send"),
             make("button", { type: "button", onclick: () => copyFrom(curl, copied) }, "Copy the command"), copied));

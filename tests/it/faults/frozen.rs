@@ -1,6 +1,5 @@
 //! A replica that stands still behind the door; its kernel goes on to acknowledge what is sent.
 
-use std::fs::{DirEntry, read_dir, read_to_string};
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 use balanced::http::ROUTES;
 
 use super::house::House;
-use crate::support::{Client, Process, change, post, until};
+use crate::support::{Client, change, post, until};
 
 /// The longest that a read may take.
 const READ_MAX: Duration = Duration::from_secs(5);
@@ -37,26 +36,13 @@ fn status(text: &str) -> &str {
     text.split(' ').nth(1).expect("a status")
 }
 
-/// Returns when none of its threads runs any more.
-fn freeze(replica: &Process) {
-    replica.signal("-STOP");
-    let stands = |task: DirEntry| {
-        let stat = read_to_string(task.path().join("stat"));
-        stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
-    };
-    until("every thread stands still", SOON, || {
-        let tasks = read_dir(format!("/proc/{}/task", replica.pid())).expect("its threads");
-        tasks.flatten().all(stands)
-    });
-}
-
 #[test]
 fn reads_are_answered_by_another_replica_within_seconds() {
     let Some(house) = House::start_with(&[READ_MS]) else { return };
     let [frozen, awake] = &house.replicas[..] else { panic!("two replicas") };
     let heads = reads();
     let direct: Vec<String> = heads.iter().map(|head| told(awake.addr, head).0).collect();
-    freeze(frozen);
+    frozen.signal("-STOP");
     let mut slowest = Duration::ZERO;
     thread::scope(|scope| {
         let all = (0..CLIENTS / 2).flat_map(|_| heads.iter().zip(&direct));
@@ -76,7 +62,7 @@ fn reads_are_answered_by_another_replica_within_seconds() {
 #[test]
 fn reads_are_told_that_nothing_was_changed_where_every_replica_is_frozen() {
     let Some(house) = House::start_with(&[READ_MS]) else { return };
-    house.replicas.iter().for_each(freeze);
+    house.replicas.iter().for_each(|replica| replica.signal("-STOP"));
     let mut late = 0;
     thread::scope(|scope| {
         let heads = reads().into_iter().filter(|head| head.starts_with("GET"));
@@ -98,7 +84,7 @@ fn reads_are_told_that_nothing_was_changed_where_every_replica_is_frozen() {
 fn reads_that_a_killed_replica_had_are_answered_by_another() {
     let Some(house) = House::start_with(&[READ_MS]) else { return };
     let doomed = &house.replicas[0];
-    freeze(doomed);
+    doomed.signal("-STOP");
     thread::scope(|scope| {
         let ask = || told(house.door.addr, "GET /api/users/1");
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(ask)).collect();
@@ -120,7 +106,7 @@ fn changes_wait_for_their_replica_and_are_never_sent_again() {
     }
     let made = || house.database.number("select count(*) from balance_changes where amount = 7");
     let frozen = &house.replicas[0];
-    freeze(frozen);
+    frozen.signal("-STOP");
     thread::scope(|scope| {
         let ask = |user| move || post(addr, "/api/balance", &change(user, 7)).status;
         let clients: Vec<_> = (1..=CLIENTS).map(|user| scope.spawn(ask(user))).collect();

@@ -1,10 +1,12 @@
-use std::fs::File;
-use std::path::PathBuf;
+use std::fs::{DirEntry, File, read_dir, read_to_string};
+use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::until;
+
+const SOON: Duration = Duration::from_secs(20);
 
 /// A process with a log, killed at the end of the test.
 pub(crate) struct Child {
@@ -28,13 +30,17 @@ impl Child {
     }
 
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).expect("the log")
+        read_to_string(&self.log).expect("the log")
     }
 
+    /// After `-STOP` it stands still when this returns.
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status().expect("kill");
         assert!(sent.success(), "kill {signal}");
+        if signal == "-STOP" {
+            stand_still(&pid);
+        }
     }
 
     /// To every process of its group, which must be its own.
@@ -63,4 +69,19 @@ impl Drop for Child {
         }
         let _ = std::fs::remove_file(&self.log);
     }
+}
+
+/// Waits until no thread of a process that was told to stop runs any more, or it has ended. On a busy
+/// machine one may still answer after the signal was sent.
+pub(super) fn stand_still(pid: &str) {
+    let stands = |task: DirEntry| {
+        let stat = read_to_string(task.path().join("stat"));
+        let rest = stat.as_ref().ok().and_then(|stat| stat.rsplit_once(") "));
+        rest.is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
+    };
+    until("every thread stands still", SOON, || {
+        read_dir(format!("/proc/{pid}/task"))
+            .is_ok_and(|mut tasks| tasks.all(|it| it.is_ok_and(stands)))
+            || !Path::new("/proc").join(pid).exists()
+    });
 }

@@ -12,6 +12,8 @@ use balanced::shutdown::Signal;
 use parking_lot::Mutex;
 use postgres::{Client, NoTls, Row};
 
+use super::child::stand_still;
+
 /// A private server, lent by the script that also serves development. It ends, and its folder is
 /// removed, when its standard input closes: at the latest when this process ends.
 pub(crate) struct Postgres {
@@ -174,6 +176,8 @@ impl Postgres {
     /// Stops every process where it stands; they go on when the guard is dropped.
     pub(crate) fn pause(&self) -> Paused {
         let postmaster = self.postmaster();
+        // First, so that it starts no more of them.
+        signal("-STOP", std::slice::from_ref(&postmaster));
         let children = Command::new("pgrep").args(["-P", &postmaster]).output().expect("pgrep");
         let mut pids = vec![postmaster];
         pids.extend(String::from_utf8_lossy(&children.stdout).lines().map(str::to_owned));
@@ -193,6 +197,9 @@ impl Drop for Paused {
 fn signal(signal: &str, pids: &[String]) {
     // One that has ended meanwhile makes `kill` fail, and the others are signalled all the same.
     let _ = Command::new("kill").arg(signal).args(pids).output().expect("kill");
+    if signal == "-STOP" {
+        pids.iter().for_each(|pid| stand_still(pid));
+    }
 }
 
 impl Database {
