@@ -136,7 +136,7 @@ impl Page {
     }
 }
 
-/// A style or a script without indentation, and without comments on lines of their own.
+/// A style or a script without indentation, and without comments that have lines of their own.
 fn compact(source: &str) -> String {
     let mut kept = String::with_capacity(source.len());
     let mut in_comment = false;
@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn comments_and_indentation_are_left_out() {
-        let source = "// One\n/** Two:\n * more. */\n    let a = b\n        * c; // three\n\n/* x */\nd();\n";
+        let source = "// One\n/** Two:\n * more. */\n    let a = b\n        * c; // three\n\n\
+                      /* x */\nd();\n";
         assert_eq!(compact(source), "let a = b\n* c; // three\nd();\n");
     }
 

@@ -59,14 +59,22 @@ fn both_pages_and_their_links_work_below_a_path() {
     };
     browser.open(addr, "/balanced/");
     browser.wait_for(1, "#job-pi");
-    browser.click("[aria-label='Pause pi']");
+    browser.click("button[aria-label='Actions for pi']");
+    browser.wait_for(1, "#menu-pi button:first-child");
+    browser.click("#menu-pi button:first-child");
     browser.wait_for(1, "#job-pi[data-state=paused]");
     browser.fill("[name=amount]", "2");
     browser.click("[value=withdraw]");
     browser.until("it is done", || browser.text("#balance-said").starts_with("User 1: withdrew 2"));
     browser.wait_for(1, "#lost[hidden]");
 
-    browser.click("nav a[href='api-docs']");
+    browser.click("#user a[href$='/users/1']");
+    is_at("/balanced/users/1");
+    browser.wait_for(2, "#changes tr");
+    browser.click("a.brand");
+    is_at("/balanced/");
+    browser.wait_for(1, "#job-pi");
+    browser.click("nav a[href$='/api-docs']");
     is_at("/balanced/api-docs");
     browser.wait_for(operations().len(), "article.operation");
     browser.click("#changeBalance .try > summary");
@@ -101,7 +109,7 @@ fn the_pages_own_changes_pass_where_the_browser_or_a_setting_says_whose_they_are
         let replica = Process::start(database.url(), &settings);
         let Some(_proxy) = Proxy::start(addr, replica.addr, rule) else { return };
         browser.open(addr, "/balanced/");
-        browser.wait_for(1, "#lost[hidden]");
+        browser.wait_for(1, "#balance");
         browser.fill("[name=amount]", "2");
         browser.click("[value=withdraw]");
         browser.until(told, || browser.text("#balance-said").starts_with(told));

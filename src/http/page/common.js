@@ -88,6 +88,12 @@ async function ask(method, path, { headers, whole = false, ...options } = {}) {
     }
 }
 
+/** Random enough that no two are the same; `randomUUID` is for secure contexts only. */
+function newKey() {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 // --- the token -----------------------------------------------------------------------------------
 
 const TOKEN = "balanced-token";

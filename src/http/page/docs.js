@@ -79,6 +79,14 @@ function statusAndCodes(status, value) {
     return [make("span", { class: `status s${status[0]}` }, status), ...codes];
 }
 
+/** What is folded is drawn when it is first opened: all of it at once takes a phone half a second. */
+function folded(attributes, summary, draw) {
+    const block = make("details", attributes, make("summary", {}, ...summary));
+    if (attributes.open) block.append(draw());
+    else block.addEventListener("toggle", () => block.append(draw()), { once: true });
+    return block;
+}
+
 function responseBlock(status, value, open) {
     const response = resolve(value);
     const headers = Object.entries(response.headers ?? {}).filter(([name]) => !commonHeaders.includes(name));
@@ -86,13 +94,14 @@ function responseBlock(status, value, open) {
     const schema = merged(contents[0]?.[1].schema);
     const next = Object.values(response.links ?? {}).flatMap(({ operationId }) =>
         [" ", make("a", { href: `#${operationId}` }, operationId)]);
-    return make("details", { class: "response", open },
-        make("summary", {}, ...statusAndCodes(status, value), ...inline(response.description)),
+    const fields = () => fieldTable(schema, false);
+    const summary = [...statusAndCodes(status, value), ...inline(response.description)];
+    return folded({ class: "response", open }, summary, () =>
         make("div", {},
             headers.length ? headerTable(headers) : "",
             ...contents.flatMap(([type, content]) =>
                 [make("p", { class: "quiet" }, type), ...exampleBlock(content)]),
-            schema.properties ? make("details", {}, make("summary", {}, "Fields"), fieldTable(schema, false)) : "",
+            schema.properties ? folded({}, ["Fields"], fields) : "",
             next.length ? make("p", { class: "quiet" }, "See also", ...next) : ""));
 }
 

@@ -17,12 +17,6 @@ function parameterField(parameter) {
     return { parameter, field, labels: parameter.name === "Idempotency-Key" ? [label, newKeyButton(field)] : [label] };
 }
 
-/** Random enough that no two are the same; `randomUUID` is for secure contexts only. */
-function newKey() {
-    const bytes = crypto.getRandomValues(new Uint8Array(16));
-    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 function newKeyButton(field) {
     const fill = () => {
         field.value = newKey();

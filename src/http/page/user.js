@@ -120,12 +120,6 @@ async function oneAtATime(doing) {
     }
 }
 
-/** Random enough that no two are the same; `randomUUID` is for secure contexts only. */
-function newKey() {
-    const bytes = crypto.getRandomValues(new Uint8Array(16));
-    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 async function changeBalance(form, way) {
     if (!isPlain()) {
         await lookUp();
