@@ -150,7 +150,7 @@ function NextRun({ job }) {
 /** The link is for who points: for the keyboard it stands on the job's page, so that a row has two stops. */
 function LastRun({ last }) {
     if (!last) return html`<span class="quiet">none yet</span>`;
-    const told = `${last.server ? `on ${last.server}` : "on no server"}${last.detail ? `: ${last.detail}` : ""}`;
+    const told = `${last.detail ? `${last.detail} · ` : ""}on ${last.server ?? "no server"}`;
     return html`<${Sign} of=${last.outcome} /> <${When} at=${last.finishedAt} />
         ${" "}<a class="quiet" href=${runAddress(last.runId)} tabindex="-1">run ${last.runId}</a>
         <${Quiet} text=${told} />`;

@@ -31,7 +31,7 @@ function Timeline() {
 function drawPicture(width) {
     const narrow = width < 600, now = databaseNow(), runs = timelineRuns(), lanes = lanesOf(runs);
     const names = narrow ? 0 : 170, height = placeLanes(lanes, narrow);
-    const earliest = Math.min(now - 60_000, ...lanes.flatMap((lane) => lane.runs.map((run) => run.start)));
+    const earliest = Math.min(now - 20_000, ...lanes.flatMap((lane) => lane.runs.map((run) => run.start)));
     const begin = Math.max(earliest - (now - earliest) / 50, now - RANGES[chosenRange()][1] * 60_000);
     const x = (instant) => names + (width - names - 4) * Math.min(1, Math.max(0, (instant - begin) / (now - begin)));
     const stepFor = (pixels) => STEPS.find((step) => x(begin + step * 1_000) - names >= pixels) ?? STEPS.at(-1);
