@@ -74,11 +74,14 @@ function LaneName({ lane, names, width }) {
 function box(run, lane, { x, now, stop }) {
     const left = x(run.start), width = Math.max(3, x(Math.min(run.end, now)) - left - 1);
     const y = lane.first + run.row * lane.pitch, height = lane.pitch * ROW / (ROW + GAP);
+    const dim = picked && picked !== run.job ? "dim" : "";
+    // The label is no part of the link, whose name is the whole of what the label may cut off.
     return html`<a key=${run.id} id=${run.id} href=${runAddress(run.runId)} data-run=${run.runId} data-x=${left}
-        class=${`run ${run.outcome} ${picked && picked !== run.job ? "dim" : ""}`}
-        tabindex=${run.id === stop ? 0 : -1} aria-label=${`${run.job}, ${run.outcome}`}>
-        <rect x=${left} y=${y} width=${width} height=${height} rx=${Math.min(3, height / 4)} />
-        ${height > 12 && html`<text x=${left + 4} y=${y + height - 6}>${labelOf(run, width - 6)}</text>`}</a>`;
+        class=${`run ${run.outcome} ${dim}`} tabindex=${run.id === stop ? 0 : -1}
+        aria-label=${`${run.job}, ${run.outcome}`}>
+        <rect x=${left} y=${y} width=${width} height=${height} rx=${Math.min(3, height / 4)} /></a>
+        ${height > 12 && html`<text key=${`label-${run.id}`} class=${`label ${dim}`} aria-hidden="true"
+            x=${left + 4} y=${y + height - 6}>${labelOf(run, width - 6)}</text>`}`;
 }
 
 /** The sign, and as much of the name as is worth reading. */
