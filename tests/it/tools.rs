@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 /// A test for each tool, which asks for it before it asks for another.
 const ASKS: [(&str, &str); 9] = [
     ("haproxy", "door::a_length_that_is_plain_passes_however_it_is_written"),
-    ("chromium", "pages::jobs_stay_live_while_the_balance_cannot_be_read"),
+    ("chromium", "pages::money::jobs_stay_live_while_the_balance_cannot_be_read"),
     ("firefox-esr", "firefox::the_dashboard_is_used_by_keyboard_alone"),
     ("axe", "pages::axe_finds_nothing_to_complain_of"),
     ("openapi-typescript", "openapi::client::a_generated_client_is_compiled_and_works"),

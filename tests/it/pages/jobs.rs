@@ -39,7 +39,16 @@ fn jobs_appear_with_a_bar_that_moves_and_end_in_the_history() {
 
 #[test]
 fn a_failing_job_comes_first_and_is_counted_also_in_the_title() {
-    let Some(browser) = Browser::start() else { return };
+    see_what_fails(Browser::start());
+}
+
+#[test]
+fn a_failing_job_comes_first_and_is_counted_also_in_the_title_in_firefox() {
+    see_what_fails(Browser::firefox());
+}
+
+fn see_what_fails(browser: Option<Browser>) {
+    let Some(browser) = browser else { return };
     let database = with_a_waiting_job();
     database.add_job_calling("audit", "audit-ledger", "every 1h");
     add_runs(&database, 1, "failed");

@@ -94,7 +94,16 @@ fn jobs_stay_live_while_the_balance_cannot_be_read() {
 
 #[test]
 fn nobody_pays_who_is_not_shown() {
-    let Some(browser) = Browser::start() else { return };
+    look_up_before_paying(Browser::start());
+}
+
+#[test]
+fn nobody_pays_who_is_not_shown_in_firefox() {
+    look_up_before_paying(Browser::firefox());
+}
+
+fn look_up_before_paying(browser: Option<Browser>) {
+    let Some(browser) = browser else { return };
     let database = with_a_waiting_job();
     let replica = replica(&database, "replica-7", any(), &NO_CRON);
     assert_eq!(post(replica.addr, "/api/users", r#"{"balance":500}"#).status, 201);
@@ -189,7 +198,16 @@ fn withdraw_at_a_locked_row(browser: &Browser, database: &Database) -> postgres:
 
 #[test]
 fn a_change_without_an_answer_is_known_after_a_reload_and_made_once() {
-    let Some(browser) = Browser::start() else { return };
+    finish_after_a_reload(Browser::start());
+}
+
+#[test]
+fn a_change_without_an_answer_is_known_after_a_reload_and_made_once_in_firefox() {
+    finish_after_a_reload(Browser::firefox());
+}
+
+fn finish_after_a_reload(browser: Option<Browser>) {
+    let Some(browser) = browser else { return };
     let database = with_a_waiting_job();
     let replica = replica(&database, "replica-7", any(), &NO_CRON);
     browser.open(replica.addr, "/users/1");

@@ -71,8 +71,8 @@ impl Drop for Child {
     }
 }
 
-/// Waits until no thread of a process that was told to stop runs any more, or it has ended. On a busy
-/// machine one may still answer after the signal was sent.
+/// Waits until no thread of a process that was told to stop runs any more, or it has ended. On a
+/// busy machine one may still answer after the signal was sent.
 pub(super) fn stand_still(pid: &str) {
     let stands = |task: DirEntry| {
         let stat = read_to_string(task.path().join("stat"));
