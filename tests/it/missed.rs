@@ -14,9 +14,9 @@ const SUCCEEDED: &str = "select count(*) from cron_runs where outcome = 'succeed
 const FUTURE: &str = "select count(*) from cron_jobs where holder is null and enabled
     and locked_until = slot and slot > now() and slot < now() + interval '61 s'";
 
-/// A job whose slot of a thousand minutes ago is the first that nobody ran. The next is 20 s or more
-/// from now: an interval's is counted from this instant, and a cron expression's minute has begun
-/// less than 40 s ago.
+/// A job whose slot of a thousand minutes ago is the first that nobody ran. The next is 20 s or
+/// more from now: an interval's is counted from this instant, and a cron expression's minute has
+/// begun less than 40 s ago.
 fn database(schedule: &str, settings: &str) -> Database {
     let database = Postgres::shared().migrated().without_jobs();
     database.add_job("quick", schedule);
