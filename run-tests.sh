@@ -108,6 +108,7 @@ install_what_is_needed() {
     want npm "no client is generated, and the pages' accessibility is not checked" find_packages
     want pgbouncer "poolers are not tested" ensure pgbouncer
     want shellcheck "the scripts are not checked" ensure shellcheck
+    want systemd-analyze "the unit of systemd is not judged" present systemd-analyze
     want promtool "the alert rules and the text of the metrics are not checked" ensure promtool
 }
 
@@ -137,17 +138,10 @@ find_packages() {
 }
 
 check_door() {
-    local servers file status=0
-    servers=$(mktemp)
-    printf '%s\n' 'backend replicas from whole-requests' '    server replica-1 127.0.0.1:3001' \
-        'backend short-answers from reads' \
-        '    server replica-1 127.0.0.1:3001 no-check track replicas/replica-1 maxconn 32' \
-        'backend long-answers from reads' \
-        '    server replica-1 127.0.0.1:3001 no-check track replicas/replica-1 maxconn 8' >"$servers"
-    for file in "$servers" deploy/haproxy-compose.cfg; do
+    local file status=0
+    for file in deploy/haproxy-compose.cfg deploy/systemd/servers.cfg deploy/kubernetes/servers.cfg; do
         PROXY_PORT=8080 DOOR_CERTIFICATE="" DOOR_STATUS=127.0.0.1:8404 "$(haproxy_program)" -dW -c -f deploy/haproxy.cfg -f "$file" || status=1
     done
-    rm -f "$servers"
     return "$status" # where this is called, a failure ends nothing by itself
 }
 

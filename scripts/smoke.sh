@@ -1,5 +1,5 @@
 #!/usr/bin/env -S bash -p
-# The whole service as a stranger starts it: run-replicas.sh on an empty state folder, the walk of README.md,
+# The whole service as a stranger starts it: run-replicas.sh on an empty state folder, the walk of the tutorial,
 # a burst through the door and one at the replicas, a look at the jobs, a killed replica, all of them
 # replaced, a clean stop, a second start on the same data, by HTTPS and with tokens, that is killed, and one
 # beside an old HAProxy, which a closed terminal ends. Uses ports of its own and leaves nothing behind.
@@ -104,7 +104,7 @@ cd "$repository"
 start
 loadtest=$(cargo build --release --locked -p loadtest --message-format=json-render-diagnostics | built loadtest)
 grep '^Ready: ' "$folder/output"
-scripts/walk.sh || fail "README.md shows what is not so"
+scripts/walk.sh || fail "docs/tutorial.md shows what is not so"
 ! "$repository/run-replicas.sh" >"$folder/second" 2>&1 || fail "it runs twice"
 grep -q "^run-replicas.sh runs already for $STATE_DIR (process $main)" "$folder/second" || fail "$(<"$folder/second")"
 head -c 10000001 /dev/zero | tr '\0' '\n' >>"$STATE_DIR/log/replica-1.log" # is cut within 10 s

@@ -1,16 +1,16 @@
 #!/usr/bin/env -S bash -p
-# Does what README.md shows between <!-- walk --> and <!-- /walk -->, against a service that runs on a
+# Does what docs/tutorial.md shows between <!-- walk --> and <!-- /walk -->, against a service that runs on a
 # fresh database, and compares what comes with what stands there.
 #
 # Reads PROXY_PORT and STATE_DIR as run-replicas.sh does; they take the place of 127.0.0.1:8080 and var/
 # in the commands. What differs from run to run is made alike on both sides by the rules of `alike`;
-# an … in README.md stands for anything.
+# an … in docs/tutorial.md stands for anything.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/begin.sh
 source "$repository/scripts/begin.sh"
-readonly README=$repository/README.md
+readonly TUTORIAL=$repository/docs/tutorial.md
 door=127.0.0.1:${PROXY_PORT:-8080}
 state=${STATE_DIR:-$repository/var}
 
@@ -23,9 +23,9 @@ alike() {
 
 # The lines of the console blocks of the walk.
 # shellcheck disable=SC2016 # these are fences
-walk() { sed -n '/^<!-- walk -->$/,/^<!-- \/walk -->$/p' "$README" | sed -n '/^```console$/,/^```$/{/^```/!p;}'; }
+walk() { sed -n '/^<!-- walk -->$/,/^<!-- \/walk -->$/p' "$TUTORIAL" | sed -n '/^```console$/,/^```$/{/^```/!p;}'; }
 
-check() { # command, what README.md shows
+check() { # command, what docs/tutorial.md shows
     local here shown came pattern
     here=${1//127.0.0.1:8080/$door}
     here=${here// var\// $(printf '%q' "$state")/}
@@ -34,8 +34,8 @@ check() { # command, what README.md shows
     pattern=$(sed -e 's/[][\\*?()]/\\&/g' -e 's/…/*/g' <<<"$shown")
     # shellcheck disable=SC2053 # it is a pattern
     [[ $came != $pattern ]] || return 0
-    printf 'README.md shows something else for\n  $ %s\n' "$1" >&2
-    diff -u --label README.md --label now <(printf '%s\n' "$shown") <(printf '%s\n' "$came") >&2 || true
+    printf 'docs/tutorial.md shows something else for\n  $ %s\n' "$1" >&2
+    diff -u --label docs/tutorial.md --label now <(printf '%s\n' "$shown") <(printf '%s\n' "$came") >&2 || true
     failed=$((failed + 1))
 }
 
@@ -48,7 +48,7 @@ while IFS= read -r line; do
         shown+=$line$'\n'
     fi
 done < <(walk)
-[[ -n $command ]] || { printf 'README.md has no walk.\n' >&2 && exit 1; }
+[[ -n $command ]] || { printf 'docs/tutorial.md has no walk.\n' >&2 && exit 1; }
 check "$command" "${shown%$'\n'}"
-((failed == 0)) || { printf '%d of %d commands of the walk are not as README.md shows.\n' "$failed" "$commands" >&2 && exit 1; }
-printf 'The walk: %d commands, each as README.md shows.\n' "$commands"
+((failed == 0)) || { printf '%d of %d commands of the walk are not as docs/tutorial.md shows.\n' "$failed" "$commands" >&2 && exit 1; }
+printf 'The walk: %d commands, each as docs/tutorial.md shows.\n' "$commands"

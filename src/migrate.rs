@@ -65,7 +65,7 @@ const CREATE_LIST: &str = "create table if not exists schema_migrations (
 const LIST: &str = "select number, name, checksum from schema_migrations order by number";
 const CHECKSUM: &str = "select encode(sha256(convert_to($1::text, 'UTF8')), 'hex')";
 const RECORD: &str = "insert into schema_migrations (number, name, checksum) values ($1, $2, $3)";
-/// Lists the rights that this program's statements need and its user lacks; README.md lists all. A
+/// Lists the rights that this program's statements need and its user lacks. A
 /// table that does not exist belongs to another build, and is left out.
 const MISSING: &str = "\
 select current_user::text as name, string_agg(
@@ -153,8 +153,8 @@ fn may_work(client: &mut Client) -> Result<(), Fault> {
     match row.get::<_, Option<String>>("missing") {
         None => Ok(()),
         Some(missing) => Err(Fault::Refused(format!(
-            "the user {} lacks the right to {missing}; README.md lists what it needs, under \
-             \"A user with few rights\"",
+            "the user {} lacks the right to {missing}; docs/configuration.md lists what it \
+             needs, under \"A user with few rights\"",
             row.get::<_, String>("name")
         ))),
     }

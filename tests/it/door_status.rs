@@ -38,7 +38,7 @@ fn the_doors_own_failures_are_told_apart_from_those_of_replicas() {
     let Some(door) = Door::start(&[replica.addr]) else { return };
     let exporter = Some(metrics(&door)).filter(|answer| !answer.starts_with("HTTP/1.1 404 "));
     let Some(_) = tool("HAProxy's exporter", exporter) else { return };
-    for document in ["deploy/alerts.yml", "deploy/alerts.test.yml", "README.md"] {
+    for document in ["deploy/alerts.yml", "deploy/alerts.test.yml", "docs/monitoring.md"] {
         let path = format!("{}/{document}", env!("CARGO_MANIFEST_DIR"));
         let document = std::fs::read_to_string(path).expect(document);
         let text = metrics(&door);

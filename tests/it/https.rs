@@ -109,7 +109,7 @@ fn a_client_that_verifies_the_door_is_served_and_everybody_else_sends_nothing() 
     assert_eq!(database.number("select balance from users where id = 1"), 9_996);
 }
 
-/// As the README shows it.
+/// As docs/deployment.md shows it.
 #[test]
 fn curl_is_served_with_the_authoritys_file() {
     let database = Postgres::shared().migrated();

@@ -15,6 +15,7 @@ mod cron;
 mod crowd;
 mod deadline;
 mod disturbed;
+mod docs;
 mod door;
 mod door_status;
 mod faults;

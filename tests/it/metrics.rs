@@ -332,7 +332,7 @@ fn metrics_in(text: &str, families: &BTreeSet<&str>) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_text_is_clean_and_has_whatever_the_alerts_and_the_readme_name() {
+fn the_text_is_clean_and_has_whatever_the_alerts_and_their_page_name() {
     let database = Postgres::shared().migrated();
     let replica = Process::start(database.url(), &[("JOB_MIN_SECONDS", "0")]);
     until("a job has succeeded", SOON, || {
@@ -341,12 +341,10 @@ fn the_text_is_clean_and_has_whatever_the_alerts_and_the_readme_name() {
     let text = text(replica.addr);
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let families: BTreeSet<&str> = types.map(|line| line.split(' ').next().unwrap()).collect();
-    let readme = source("README.md");
-    let section = readme.split("\n### Metrics and alerts\n").nth(1).expect("the section");
-    let section = section.split("\n### ").next().unwrap();
+    let page = source("docs/monitoring.md");
     let (alerts, tested) = (source("deploy/alerts.yml"), source("deploy/alerts.test.yml"));
     for (place, document) in [
-        ("README.md", section),
+        ("docs/monitoring.md", &page),
         ("deploy/alerts.yml", &alerts),
         ("deploy/alerts.test.yml", &tested),
     ] {
@@ -356,7 +354,7 @@ fn the_text_is_clean_and_has_whatever_the_alerts_and_the_readme_name() {
         }
     }
     for family in &families {
-        assert!(section.contains(&format!("`{family}")), "README.md lacks {family}");
+        assert!(page.contains(&format!("`{family}")), "docs/monitoring.md lacks {family}");
     }
     for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
         assert!(tested.contains(&format!("alertname=\"{alert}\"")), "{alert} never fires in tests");

@@ -138,9 +138,9 @@ fn every_code_is_documented_and_nothing_else() {
         }
     }
     assert_eq!(real, documented, "those of the program, those of the document");
-    let readme = source("README.md");
+    let page = source("docs/api.md");
     for (status, code) in real {
-        assert!(readme.contains(&format!("`{code}`")), "README.md lacks {status} {code}");
+        assert!(page.contains(&format!("`{code}`")), "docs/api.md lacks {status} {code}");
     }
 }
 

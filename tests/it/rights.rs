@@ -1,4 +1,4 @@
-//! A user of the database that owns nothing, and may do only what the README lists.
+//! A user of the database that owns nothing, and may do only what docs/configuration.md lists.
 
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ pub(crate) fn login(database: &Database, name: &str) -> String {
     database.url().replace("user=postgres", &format!("user={name}"))
 }
 
-/// The statements that the README gives, for this user.
+/// The statements that docs/configuration.md gives, for this user.
 pub(crate) fn grants(name: &str) -> String {
-    let readme = std::fs::read_to_string(format!("{ROOT}/README.md")).expect("README.md");
-    let (_, rest) = readme.split_once("A user with few rights").expect("its heading");
+    let page = format!("{ROOT}/docs/configuration.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let (_, rest) = page.split_once("A user with few rights").expect("its heading");
     let (_, rest) = rest.split_once("```sql\n").expect("statements");
     let grants = rest.split_once("```").expect("their end").0;
     assert!(grants.contains(" to balanced;"), "{grants}");

@@ -9,7 +9,7 @@ use crate::support::{Database, Postgres, Process, change, post, until};
 const SOON: Duration = Duration::from_secs(20);
 const CHANGES: usize = 30;
 
-/// A replica whose user may do only what the README lists, and its database, on a server where
+/// A replica whose user has only the rights that it needs, and its database, on a server where
 /// nobody else is.
 fn alone() -> (Postgres, Database, Process) {
     let server = Postgres::lend();

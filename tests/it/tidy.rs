@@ -236,8 +236,8 @@ fn every_script_that_is_run_starts_bash_without_the_users_functions() {
 }
 
 #[test]
-fn every_setting_is_in_the_example_and_in_the_readme() {
-    for document in [".env.example", "README.md"] {
+fn every_setting_is_in_the_example_and_on_its_page() {
+    for document in [".env.example", "docs/configuration.md"] {
         let text = read(document);
         for setting in balanced::config::SETTINGS {
             assert!(text.contains(setting.name), "{document} lacks {}", setting.name);

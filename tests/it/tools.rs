@@ -12,7 +12,8 @@ const ASKS: [(&str, &str); 9] = [
     ("pgbouncer", "faults::pooler::a_pooler_that_begins_to_mix_sessions_is_found_out"),
     ("isolationtester", "interleavings::a_claim_with_a_weaker_lock_is_found_out"),
     ("ip", "faults::network::a_network_that_drops_everything_is_noticed_and_survived"),
-    ("promtool", "metrics::the_text_is_clean_and_has_whatever_the_alerts_and_the_readme_name"),
+    ("systemd-analyze", "docs::the_unit_of_systemd_is_hardened"),
+    ("promtool", "metrics::the_text_is_clean_and_has_whatever_the_alerts_and_their_page_name"),
 ];
 
 /// The test by itself on a machine that lacks the tool.

@@ -1,8 +1,8 @@
 //! Two replicas behind a door, with an ordinary client that must not notice what else goes on.
 //!
 //! `FLOOD_SECONDS` is how long the ordinary client is watched (2 unless told), `FLOOD_P99_MS` what
-//! its 99th percentile may be (2,000, since other tests run meanwhile; the README has what it is on
-//! a machine of its own), `FLOOD_CLIENTS` how many a crowd is.
+//! its 99th percentile may be (2,000, since other tests run meanwhile; docs/performance.md has what
+//! it is on a machine of its own), `FLOOD_CLIENTS` how many a crowd is.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
