@@ -27,6 +27,8 @@ pub struct Call {
     pub content_encoding: Option<String>,
     /// All values of `Accept`, joined by commas.
     pub accept: Option<String>,
+    /// All values of `Accept-Encoding`, joined by commas.
+    pub accept_encoding: Option<String>,
     /// All values of `If-Match`, joined by commas.
     pub if_match: Option<String>,
     /// All values of `If-None-Match`, joined by commas.
@@ -75,6 +77,7 @@ impl Call {
             sec_fetch_site: first("Sec-Fetch-Site"),
             content_encoding: list("Content-Encoding"),
             accept: list("Accept"),
+            accept_encoding: list("Accept-Encoding"),
             if_match: list("If-Match"),
             if_none_match: list("If-None-Match"),
             contradiction: SINGLE.into_iter().find(differ),

@@ -4,10 +4,13 @@
 //! The live pages draw themselves with Preact and htm, which stand in `page/vendor` as npm has
 //! them: what moves every second keeps its focus and its place without code of ours.
 
+use std::io::Write;
 use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use super::call::Call;
@@ -78,6 +81,7 @@ pub(super) static OPENAPI: LazyLock<Page> =
 pub struct Page {
     media: &'static str,
     body: String,
+    zipped: Vec<u8>,
     policy: Option<String>,
     /// The `ETag`, with its quotes: a browser that has the page already gets a short answer.
     tag: String,
@@ -116,20 +120,31 @@ impl Page {
 
     fn of(media: &'static str, body: String, policy: Option<String>) -> Page {
         let tag = format!("\"{}\"", STANDARD.encode(&Sha256::digest(&body)[..12]));
-        Page { media, body, policy, tag }
+        let mut zipped = GzEncoder::new(Vec::new(), Compression::best());
+        // Writing into memory cannot fail.
+        let _ = zipped.write_all(body.as_bytes());
+        let zipped = zipped.finish().unwrap_or_default();
+        Page { media, body, zipped, policy, tag }
     }
 
     pub(super) fn reply(&'static self, call: &Call) -> Reply {
-        let reply = match self.is_known(call) {
-            true => Reply::not_modified(),
-            false => Reply::constant(self.media, &self.body),
+        let zipped = takes_gzip(call);
+        let reply = match (self.is_known(call), zipped) {
+            (true, _) => Reply::not_modified(),
+            (false, false) => Reply::constant(self.media, self.body.as_bytes()),
+            (false, true) => {
+                Reply::constant(self.media, &self.zipped).with_header("Content-Encoding", "gzip")
+            }
         };
-        let reply = reply.cached("no-cache").with_header("ETag", &self.tag);
+        // Other bytes have the same tag: there it is a weak one (RFC 9110, 8.8.1).
+        let tag = if zipped { format!("W/{}", self.tag) } else { self.tag.clone() };
+        let reply = reply.cached("no-cache").with_header("ETag", tag);
+        let reply = reply.with_header("Vary", "Accept-Encoding");
         self.policy.iter().fold(reply, |reply, policy| reply.with_policy(policy))
     }
 
-    /// Whether the client has this very page. A proxy that compresses it makes its tag a weak one
-    /// (RFC 9110, 8.8.1), so tags are compared weakly.
+    /// Whether the client has this very page, compressed or not, so tags are compared weakly
+    /// (RFC 9110, 8.8.3.2).
     fn is_known(&self, call: &Call) -> bool {
         let tags = call.if_none_match.as_deref().unwrap_or_default().split(',').map(str::trim);
         tags.map(|tag| tag.trim_start_matches("W/")).any(|tag| tag == self.tag || tag == "*")
@@ -148,6 +163,18 @@ fn compact(source: &str) -> String {
         in_comment &= !line.ends_with("*/");
     }
     kept
+}
+
+/// Whether the client takes gzip: it names it, and with no weight of 0 (RFC 9110, 12.5.3).
+fn takes_gzip(call: &Call) -> bool {
+    let codings = call.accept_encoding.as_deref().unwrap_or_default().split(',').map(str::trim);
+    codings.map(|coding| coding.replace(' ', "")).any(|coding| match coding.split_once(";q=") {
+        None => coding.eq_ignore_ascii_case("gzip"),
+        Some((name, weight)) => {
+            name.eq_ignore_ascii_case("gzip")
+                && weight.parse().is_ok_and(|weight: f32| weight > 0.0)
+        }
+    })
 }
 
 /// Puts `content` into the empty `element` of `html`.
@@ -192,6 +219,20 @@ mod tests {
         let source = "// One\n/** Two:\n * more. */\n    let a = b\n        * c; // three\n\n\
                       /* x */\nd();\n";
         assert_eq!(compact(source), "let a = b\n* c; // three\nd();\n");
+    }
+
+    #[test]
+    fn a_page_is_compressed_for_who_names_that() {
+        let takes = |field: &str| {
+            takes_gzip(&Call { accept_encoding: Some(field.to_owned()), ..Call::default() })
+        };
+        for yes in ["gzip", "br, GZIP", "deflate, gzip;q=0.5", "gzip; q=1.0"] {
+            assert!(takes(yes), "{yes}");
+        }
+        for no in ["", "br", "gzip;q=0", "gzip;q=0.0, br", "x-gzip", "*"] {
+            assert!(!takes(no), "{no}");
+        }
+        assert!(DASHBOARD.zipped.len() < 35_000, "{} bytes", DASHBOARD.zipped.len());
     }
 
     #[test]

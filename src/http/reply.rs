@@ -47,8 +47,8 @@ impl Reply {
     }
 
     /// Makes an answer of status 200 whose body never changes.
-    pub fn constant(content_type: &'static str, body: &'static str) -> Reply {
-        Reply::new(200, content_type, body.as_bytes().into())
+    pub fn constant(content_type: &'static str, body: &'static [u8]) -> Reply {
+        Reply::new(200, content_type, body.into())
     }
 
     /// Makes an answer of status 200 whose body was made for this request.
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_page_has_a_policy_of_its_own_and_every_other_protection() {
-        let page = Reply::constant("text/html", "").with_policy("default-src 'self'");
+        let page = Reply::constant("text/html", b"").with_policy("default-src 'self'");
         let envelope =
             Envelope { request_id: "r", served_by: "s", connection: "", head_only: false };
         let fields = page.fields(&envelope);

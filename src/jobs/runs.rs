@@ -5,17 +5,17 @@ use crate::cron::Failure;
 
 const SUMMARY: &str = "\
 select format(
-    '%s runs in 24 hours on %s servers: %s succeeded, %s failed, %s timed out, %s stopped, '
-        '%s cancelled, %s abandoned, %s missed',
-    count(*),
-    count(distinct nullif(server, '')),
+    'in 24 hours: %s succeeded, %s failed, %s timed out, %s stopped, %s cancelled, '
+        '%s abandoned, %s missed; runs in all: %s, servers: %s',
     count(*) filter (where outcome = 'succeeded'),
     count(*) filter (where outcome = 'failed'),
     count(*) filter (where outcome = 'timed_out'),
     count(*) filter (where outcome = 'stopped'),
     count(*) filter (where outcome = 'cancelled'),
     count(*) filter (where outcome = 'abandoned'),
-    count(*) filter (where outcome = 'missed')
+    count(*) filter (where outcome = 'missed'),
+    count(*),
+    count(distinct nullif(server, ''))
 )
 from cron_runs where finished_at > now() - interval '24 hours'";
 

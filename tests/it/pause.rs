@@ -99,7 +99,7 @@ fn the_page_says_that_everything_is_paused_and_why() {
     assert_eq!(browser.count("#paused:not([hidden])"), 0);
     assert_eq!(post(replica.addr, "/api/cron/pause", r#"{"reason":"<b>it moves"}"#).status, 200);
     browser.wait_for(1, "#paused:not([hidden])");
-    let told = "All jobs are paused until somebody resumes: <b>it moves";
+    let told = "All jobs are paused until somebody resumes them: <b>it moves Resume all jobs";
     assert_eq!(browser.text("#paused"), told);
     assert_eq!(post(replica.addr, "/api/cron/resume", "").status, 200);
     browser.wait_for(0, "#paused:not([hidden])");

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 /// A test for each tool, which asks for it before it asks for another.
-const ASKS: [(&str, &str); 9] = [
+const ASKS: [(&str, &str); 10] = [
     ("haproxy", "door::a_length_that_is_plain_passes_however_it_is_written"),
     ("chromium", "pages::money::jobs_stay_live_while_the_balance_cannot_be_read"),
     ("firefox-esr", "firefox::the_dashboard_is_used_by_keyboard_alone"),

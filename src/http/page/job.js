@@ -63,8 +63,8 @@ function JobState() {
             "Open run": html`<a href=${runAddress(runId)}>Run ${runId}</a> on ${job.server}, for ${span(secondsSince(job.startedAt))}`,
             Progress: html`<${Progress} of=${job.progress} />`,
         },
-        "Last run": lastRun ? html`<${Sign} of=${lastRun.outcome} /> 
-            <a href=${runAddress(lastRun.runId)}>${`run ${lastRun.runId}`}</a> ${" "}
+        "Last run": lastRun ? html`<${Sign} of=${lastRun.outcome} />
+            ${" "}<a href=${runAddress(lastRun.runId)}>${`run ${lastRun.runId}`}</a>${" "}
             <${When} at=${lastRun.finishedAt} />${lastRun.detail && `: ${lastRun.detail}`}` : "none yet",
         "Next run": html`<${Until} at=${nextRunAt} />`,
     };
