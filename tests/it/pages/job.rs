@@ -102,6 +102,7 @@ fn make_change_and_delete(browser: Option<Browser>) {
     assert_eq!(settings(&database, "nightly"), both);
 
     act(&browser, "nightly", "Delete");
+    browser.wait_for(1, "#delete[open]");
     browser.fill("#delete-typed", "nightly-2");
     press(&browser, "#delete", "Delete it");
     browser.wait_for(1, "#delete-typed[aria-invalid=true]:focus");
@@ -176,6 +177,7 @@ fn everything_is_paused_with_a_reason_and_resumed() {
     let replica = replica(&database, "replica-7", any(), &[]);
     browser.open(replica.addr, "/");
     press(&browser, "main", "Pause all jobs");
+    browser.wait_for(1, "#pause[open]");
     browser.fill("#pause-reason", "The disk is full");
     browser.choose("#pause-until", "60");
     press(&browser, "#pause", "Pause all jobs");
