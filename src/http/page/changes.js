@@ -23,19 +23,18 @@ async function readChanges() {
     // The list is as it was with the balance that is shown: it may have been changed since.
     if (number) query.set("before", address.get("before") || BigInt(number) + 1n);
     const place = `${id} ${location.search}`;
-    if (number === undefined) list = { changes: [] };
-    else if (list.place !== place || (list.number !== number && !isBeingRead())) list = await readList(place, id, number, query);
+    if (number !== undefined && (list.place !== place || (list.number !== number && !isBeingRead()))) list = await readList(place, id, number, query);
 }
 
 async function readList(place, id, number, query) {
     const to = address.get("to");
     try {
         const [page, then] = await Promise.all([read(`api/users/${id}/changes?${query}`), to && readThen(id, to)]);
-        return { place, number, then, ...page };
+        return { id, place, number, then, ...page };
     } catch (error) {
         // What was asked for is wrong: the service is well.
         if (error.status !== 400) throw error;
-        return { place, number, changes: [], wrong: sentenceOf(error) };
+        return { id, place, number, changes: [], wrong: sentenceOf(error) };
     }
 }
 
@@ -168,22 +167,26 @@ function showNewest(values = {}) {
 
 const showAll = () => showNewest({ reference: "", from: "", to: "" });
 
-const ChangesCard = () => html`<section class="card" id="changes-card" aria-labelledby="changes-title">
-    <h2 id="changes-title" tabindex="-1">Changes</h2>
-    <${ChangeFilters} />
-    <${Said} id="list-said" />
-    ${list.then && html`<p id="then">Balance at <${When} at=${address.get("to")} />: <b>${list.then}</b></p>`}
-    <${ChangePages} />
-    <table class="changes cards" role="table" aria-labelledby="changes-title">
-        <thead role="rowgroup"><tr role="row">
-            ${["Number", "When", "Amount", "Balance after", "Reference", "Set"].map((column) => html`
-                <th role="columnheader" scope="col">${column}</th>`)}
-        </tr></thead>
-        <tbody id="changes" role="rowgroup">${list.changes.map((change) => html`<${ChangeRow} key=${change.number} change=${change} />`)}</tbody>
-    </table>
-    ${user.number !== undefined && !list.changes.length
-        && html`<p class=${list.wrong ? "alarm" : "quiet"}>${inlineCode(list.wrong ?? "No change matches.")}</p>`}
-</section>`;
+/** Another user's changes never stand below a name: an answer may come late. */
+function ChangesCard() {
+    if (list.id !== user.id || user.number === undefined) list = { id: user.id, changes: [] };
+    return html`<section class="card" id="changes-card" aria-labelledby="changes-title">
+        <h2 id="changes-title" tabindex="-1">Changes</h2>
+        <${ChangeFilters} />
+        <${Said} id="list-said" />
+        ${list.then && html`<p id="then">Balance at <${When} at=${address.get("to")} />: <b>${list.then}</b></p>`}
+        <${ChangePages} />
+        <table class="changes cards" role="table" aria-labelledby="changes-title">
+            <thead role="rowgroup"><tr role="row">
+                ${["Number", "When", "Amount", "Balance after", "Reference", "Set"].map((column) => html`
+                    <th role="columnheader" scope="col">${column}</th>`)}
+            </tr></thead>
+            <tbody id="changes" role="rowgroup">${list.changes.map((change) => html`<${ChangeRow} key=${change.number} change=${change} />`)}</tbody>
+        </table>
+        ${user.number !== undefined && !list.changes.length
+            && html`<p class=${list.wrong ? "alarm" : "quiet"}>${inlineCode(list.wrong ?? "No change matches.")}</p>`}
+    </section>`;
+}
 
 live({
     every: USER_POLL_MS,

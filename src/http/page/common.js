@@ -149,7 +149,7 @@ function askForToken(reason) {
 
 /** A link carries no token: with one, what it leads to is asked for here, and shown as a text. */
 async function followWithToken(event) {
-    const href = event.target.closest("a[href$=metrics]")?.href;
+    const href = event.target.closest("header nav a[href$=metrics]")?.href;
     if (!href || !sessionStorage.getItem(TOKEN)) return;
     event.preventDefault();
     try {

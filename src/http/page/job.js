@@ -131,7 +131,7 @@ const NoJob = () => html`<section class="card">
 live({
     title: JOB.name, heading: JOB.name, dialogs: Dialogs, resume: ResumeAllButton,
     skips: [["runs", "To the runs"]],
-    refresh: () => Promise.all([readStatus(), readJob(), readHistory({ job: JOB.name })]),
+    refresh: () => Promise.all([readStatus().then(() => readHistory({ job: JOB.name })), readJob()]),
     view: () => html`
         ${job ? html`<${JobState} /><div class="pair"><${Settings} /><${Upcoming} /></div>` : html`<${NoJob} />`}
         <section class="card" id="runs" aria-labelledby="runs-title"><h2 id="runs-title">Runs</h2>

@@ -7,7 +7,7 @@ let run = null, noRun = null;
 
 /** What has ended stays as it is. */
 async function readRun() {
-    if (run?.outcome) return;
+    if (run?.outcome && runLog && !runLog.isOpen) return;
     page.every = 10_000;
     try {
         [run, noRun] = [await read(`api/cron/runs/${RUN_ID}`), null];

@@ -175,11 +175,13 @@ async function sendChange({ body, key }, isFirst) {
 }
 
 /**
- * Whether nothing was changed, for sure. The first time, who was refused for want of a token was; later, that
- * says nothing about the times before. What is not the service's own answer says nothing at all.
+ * Whether nothing was changed, for sure. An answer that only says so of its own attempt does where that is the
+ * first: later, it says nothing about the attempts before. What is not the service's own says nothing at all.
  */
 function isDefinite({ status, problem }, isFirst) {
-    return Boolean(problem?.code) && ([400, 404, 409, 422].includes(status) || (isFirst && status < 500));
+    if (!problem?.code || problem.outcome === "unknown") return false;
+    if (isFirst && (status < 500 || problem.outcome === "not_applied")) return true;
+    return [400, 404, 409, 422].includes(status);
 }
 
 const withoutSign = (amount) => grouped(amount.replace("-", ""));

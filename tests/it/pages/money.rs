@@ -256,6 +256,33 @@ fn a_change_at_a_replica_that_dies_is_finished_by_the_next() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
+/// The door's 400 may come after the change was made, and a 503 says that it was not.
+#[test]
+fn only_an_answer_that_leaves_it_open_is_kept_for_later() {
+    let Some(browser) = Browser::start() else { return };
+    let database = with_a_waiting_job();
+    let replica = replica(&database, "replica-7", any(), &NO_CRON);
+    browser.open(replica.addr, "/");
+    shows(&browser, "#user-title", "User 1: 10 000");
+    browser.run(
+        "const real = fetch; window.fetch = (path, options) => options.method !== 'POST' \
+         ? real(path, options) : Promise.resolve(new Response(JSON.stringify(window.problem), \
+         {status: window.problem.status}));",
+    );
+    for (status, outcome, words, kept) in [
+        (503, "not_applied", "The service cannot answer now (503).", 0),
+        (400, "unknown", "Said.", 1),
+    ] {
+        browser.run(&format!(
+            "window.problem = {{status: {status}, code: 'c', outcome: '{outcome}', detail: 'said'}}"
+        ));
+        give(&browser, "1", "withdraw");
+        told(&browser, words);
+        browser.wait_for(kept, "#unknown");
+    }
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
 /// A minute apart, from the first of January 2020 on, each of 1; every hundredth has a reference.
 fn with_many_changes() -> Database {
     let database = with_a_waiting_job();
