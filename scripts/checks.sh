@@ -56,7 +56,7 @@ check_settings() {
     [[ $PROXY_ADDR =~ ^[A-Za-z0-9.:%_*-]+$ ]] || faults+=("PROXY_ADDR=$PROXY_ADDR: must be one address, such as 127.0.0.1 or ::")
     whole_number REQUEST_TIMEOUT_SECONDS 30 1 3600
     whole_number DOOR_REQUEST_SECONDS 120 1 3600
-    whole_number DOOR_READ_MS 1250 100 60000
+    whole_number DOOR_READ_MS 1100 100 60000
     [[ -z ${DOOR_STATUS_PORT:-} ]] || whole_number DOOR_STATUS_PORT 0 0 65535
     check_certificate
     whole_number SHUTDOWN_GRACE_SECONDS 10 1 3600

@@ -18,8 +18,9 @@
 //! Around it: the accept loop is kept alive (`accept_guard`), no more connections are let through
 //! than can be borne (`room`, `capacity`), and those that are of no use are ended (`sweep`).
 //!
-//! What people see is in `page`: the dashboard and the documentation page, each one answer, made of
-//! the files beside it. They ask the same routes as everybody else.
+//! What people see is in `page`: the dashboard, the pages of a job, a run and a user, and the
+//! documentation, each one answer, made of the files beside it. They ask the same routes as
+//! everybody else.
 
 mod accept;
 mod accept_guard;

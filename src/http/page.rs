@@ -29,6 +29,7 @@ macro_rules! live {
     ($($file:literal),+) => {
         script!(
             "vendor/preact.min.js", "vendor/htm.umd.js", "common.js", "words.js", "live.js",
+            "pieces.js",
             $($file),+
         )
     };

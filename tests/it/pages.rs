@@ -5,6 +5,7 @@ mod job;
 mod jobs;
 mod money;
 mod timeline;
+mod zones;
 
 use std::net::SocketAddr;
 use std::time::Duration;

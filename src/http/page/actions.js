@@ -17,7 +17,11 @@ const closeDialog = () => opened && byId(opened.id)?.close();
 function Dialogs() {
     if (!opened) return null;
     const { id, title, button, place, again, Fields, send } = opened;
-    const closed = () => { opened = null; draw(); };
+    const closed = () => {
+        delete saidAt[place];
+        opened = null;
+        draw();
+    };
     const submitted = (event) => {
         event.preventDefault();
         opened.errors = {};
@@ -196,6 +200,6 @@ const pauseAll = () => openDialog({
 /** An instant is typed in the zone that the page shows. */
 function untilOf(choice, instant) {
     if (!choice) return undefined;
-    const at = choice === "instant" ? instant + (zone === "UTC" ? "Z" : "") : databaseNow() + choice * 60_000;
-    return new Date(at).toISOString();
+    // What is no instant goes as it was typed: the server says what is wrong with it.
+    return choice === "instant" ? instantOf(instant) || instant : new Date(databaseNow() + choice * 60_000).toISOString();
 }

@@ -15,7 +15,7 @@ const without = (name) => filters().every(([other]) => other !== name);
 
 /** Whether a new row would move what somebody reads or copies. */
 const isBeingRead = () => address.get("before") !== "" || !inSight("changes-title")
-    || (!getSelection().isCollapsed && byId("changes")?.contains(getSelection().anchorNode));
+    || isSelected(byId("changes"));
 
 async function readChanges() {
     const { id, number } = user;

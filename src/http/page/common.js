@@ -108,9 +108,9 @@ function tokenHeaders() {
 let asking = null, declined;
 
 /**
- * Whether there is another token than the refused one: one dialog for all requests that need it. Requests
- * that only read come again every second: they do not ask for the same again, and without the scope `read`
- * a page shows nothing, so they ask for another token where a change only says what is missing.
+ * Whether there is another token than the refused one. One dialog serves all requests that need it. Requests
+ * that only read are repeated, so they do not ask twice for the same. Without the scope `read` a page shows
+ * nothing, so a read that lacks it asks for another token; a change only says what is missing.
  */
 async function haveAnotherToken(method, token, { status, problem, message }) {
     const reads = method === "GET";

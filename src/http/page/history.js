@@ -42,7 +42,7 @@ async function readHistory({ job = null } = {}) {
         // Meanwhile somebody has asked for another.
         if (filter !== historyFilter(job) || before !== address.get("before")) return readHistory({ job });
         [historySeen, historyReadAt] = [seen, performance.now()];
-        if (known && (before || isBeingRead())) noteNewer(page);
+        if (known && (before || isBeingUsed(byId("history-rows")))) noteNewer(page);
         else showHistory({ filter, before, ...page });
         sayAt("history-said", "", historyShown.runs.length ? "" : "No run matches.");
     } catch (error) {
@@ -62,13 +62,6 @@ function noteNewer({ runs, next }) {
     newestSeen ??= runs[0]?.runId ?? 0;
     const count = runs.filter((run) => run.runId > newestSeen).length;
     newer = count ? `${next && count === runs.length ? "at least " : ""}${counted(count, "newer run")}` : "";
-}
-
-/** While somebody points at the rows, reads or copies them, they keep their places. */
-function isBeingRead() {
-    const rows = byId("history-rows"), selection = getSelection();
-    return rows.matches(":hover") || rows.contains(document.activeElement)
-        || (!selection.isCollapsed && rows.contains(selection.anchorNode));
 }
 
 /** Until the answer is there, another click turns no further. */
@@ -92,7 +85,8 @@ function History({ job = null }) {
     });
     const instant = (name) => ({
         name, type: "datetime-local", step: 1, ref: fromAddress(name, fieldOf),
-        onchange: ({ target }) => address.set({ [name]: instantOf(target.value), before: "" }),
+        // Each digit of a year is a change.
+        onchange: ({ target }) => address.set({ [name]: instantOf(target.value), before: "" }, { replace: true }),
     });
     return html`
         <form id="filters" class="fields" onsubmit=${(event) => event.preventDefault()}>
@@ -134,7 +128,7 @@ const HistoryRow = ({ run, job }) => html`<tr role="row" data-run=${run.runId}>
     ${!job && html`<${Cell} label="Job"><a href=${jobAddress(run.job)}>${run.job}</a><//>`}
     <${Cell} label="Server">${run.server ?? "–"}<//>
     <${Cell} label="Outcome"><${Sign} of=${run.outcome} />${run.attempt > 1 && html`
-        <span class="quiet"> try ${run.attempt}</span>`}<//>
+        <span class="quiet"> attempt ${run.attempt}</span>`}<//>
     <${Cell} label="Started"><${When} at=${run.startedAt} /><//>
     <${Cell} label="Took">${span(run.durationSeconds)}<//>
     <${Cell} label="Result"><span class="result" title=${run.detail}>${run.detail}</span><//>

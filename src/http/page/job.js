@@ -3,7 +3,7 @@
 const JOB = { name: address.last() };
 
 /** The job, none where there is no such; and what is read of it only when it may have changed. */
-let job = null, settingsSeen = null, runsSeen = null;
+let job = null, settingsSeen = null, upcomingSeen = null, runsSeen = null;
 let upcoming = null, changes = [], olderChanges = null, runs = [];
 
 async function readJob() {
@@ -17,12 +17,14 @@ async function readJob() {
     await Promise.all([readSet(), readRuns()]);
 }
 
-/** The next instants move on with each run, and the changes with what is set. */
+/** The changes move on with what is set, and the next instants with each run, too. */
 async function readSet() {
-    const seen = JSON.stringify([job?.nextRunAt, Object.keys(SETTINGS).map((of) => job?.[of]), job?.enabled]);
-    if (seen === settingsSeen) return;
-    const [next, page] = await Promise.all([job && read(`${jobPath(JOB)}/next?count=5`), readChanges()]);
-    [settingsSeen, upcoming, changes, olderChanges] = [seen, next, page.changes, page.next];
+    const set = JSON.stringify([Object.keys(SETTINGS).map((of) => job?.[of]), job?.enabled]);
+    const seen = `${set} ${job?.nextRunAt}`;
+    if (seen !== upcomingSeen) [upcoming, upcomingSeen] = [job && await read(`${jobPath(JOB)}/next?count=5`), seen];
+    if (set === settingsSeen) return;
+    const page = await readChanges();
+    [settingsSeen, changes, olderChanges] = [set, page.changes, page.next];
 }
 
 /** There are none of a job that never was. */
@@ -42,9 +44,15 @@ async function readRuns() {
 }
 
 async function moreChanges() {
-    const page = await readChanges(olderChanges);
-    [changes, olderChanges] = [[...changes, ...page.changes], page.next];
-    draw();
+    const from = olderChanges;
+    try {
+        const page = await readChanges(from);
+        // A second click asked for the same.
+        if (from === olderChanges) [changes, olderChanges] = [[...changes, ...page.changes], page.next];
+        sayAt("changes-said", "", "");
+    } catch (error) {
+        sayAt("changes-said", "alarm", sentenceOf(error));
+    }
 }
 
 // --- how it is, and what is set ------------------------------------------------------------------
@@ -123,7 +131,8 @@ const Changes = () => html`<section class="card" aria-labelledby="changes-title"
     <ul class="changes" id="changes">${changes.map((change) => html`<li key=${change.id}>
         <${When} at=${change.at} /> <b>${change.by ?? (change.requestId ? "somebody" : "by itself, after its last instant")}</b>:
         ${" "}${differences(change).join("; ")}</li>`)}</ul>
-    ${olderChanges && html`<button type="button" onclick=${moreChanges}>Older changes</button>`}</section>`;
+    ${olderChanges && html`<button type="button" onclick=${moreChanges}>Older changes</button>`}
+    <${Said} id="changes-said" /></section>`;
 
 const NoJob = () => html`<section class="card">
     <p id="no-job">There is no job ${JOB.name}. <a href=${`${ROOT}/`}>All jobs</a></p><${Said} id="jobs-said" /></section>`;

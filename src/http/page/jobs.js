@@ -6,7 +6,7 @@ const JOB_ROWS_MAX = 100;
 /** More jobs at once would make the answer long. */
 const JOBS_ASKED = 1_000;
 
-/** Where there are too many, those in whose life something happens come first. */
+/** Where there are too many, busy jobs come first. */
 const STATES = ["stalled", "running", "due", "paused", "waiting"];
 const CONDITIONS = ["failing", "overdue", "missed", "retrying"];
 
@@ -46,8 +46,23 @@ function jobsToShow() {
     const many = found.length > JOB_ROWS_MAX;
     const rank = ({ job, wrong }) => (wrong.length ? -1 : many ? STATES.indexOf(job.state) : 0);
     found.sort((one, other) => rank(one) - rank(other) || (one.job.name < other.job.name ? -1 : 1));
-    const jobs = found.slice(0, JOB_ROWS_MAX).map(({ job }) => job);
+    const jobs = inPlace(found.map(({ job }) => job)).slice(0, JOB_ROWS_MAX);
     return { jobs, left: Math.max(found.length, countOf({ state, condition, name })) - jobs.length };
+}
+
+/** The names of the rows in the order in which they were last drawn. */
+let order = [];
+
+/** A row that moved away from under the pointer, or with the focus in it, would be another's at the next click. */
+function inPlace(jobs) {
+    const rows = byId("job-rows");
+    if (rows && isBeingUsed(rows)) {
+        const places = new Map(order.map((name, place) => [name, place]));
+        const place = ({ name }) => places.get(name) ?? Infinity;
+        jobs.sort((one, other) => (place(one) < place(other) ? -1 : place(one) > place(other) ? 1 : 0));
+    }
+    order = jobs.map(({ name }) => name);
+    return jobs;
 }
 
 /** How many fit by the server's counts, which know all jobs; 0 where they cannot tell. */
@@ -108,7 +123,8 @@ const JobRow = ({ job }) => html`
         <${Cell} label="State"><${Sign} of=${job.state} />
             ${remarksOn(job).map((text) => html`<${Quiet} text=${text} />`)}<//>
         <${Cell} label="Server">${job.server ?? "–"}<//>
-        <${Cell} label="Progress"><${Progress} job=${job} /><//>
+        <${Cell} label="Progress">${job.runId
+            ? html`<${Progress} of=${job.progress} label=${`Progress of ${job.name}`} />` : html`<span class="bar">–</span>`}<//>
         <${Cell} label="Next run"><${NextRun} job=${job} /><//>
         <${Cell} label="Last run"><${LastRun} last=${job.lastRun} /><//>
         <${Cell} label="Menu"><${JobMenu} job=${job} /><//>
@@ -116,7 +132,7 @@ const JobRow = ({ job }) => html`
 
 const Quiet = ({ text }) => text && html`<span class="quiet detail" title=${text}>${text}</span>`;
 
-const tryOf = (job) => `try ${job.attempt} of ${job.retries + 1}`;
+const attemptOf = (job) => `attempt ${job.attempt} of ${job.retries + 1}`;
 
 /** How long it runs, what holds it up, or sets its run apart from others. */
 function remarksOn(job) {
@@ -126,24 +142,16 @@ function remarksOn(job) {
         group: `waits for ${other}, of the same group`,
         function: `waits for a server with the function ${job.function}`,
     };
-    const elapsed = job.runId && `for ${span((databaseNow() - Date.parse(job.startedAt)) / 1_000)}`;
+    const elapsed = job.runId && `for ${span(secondsSince(job.startedAt))}`;
     return [
-        elapsed && (job.attempt > 1 ? `${elapsed}, ${tryOf(job)}` : elapsed),
+        elapsed && (job.attempt > 1 ? `${elapsed}, ${attemptOf(job)}` : elapsed),
         job.stopRequested && "stop requested",
         waits[reason] ?? (!job.functionKnown && `${shown.servedBy} has no function ${job.function}`),
     ].filter(Boolean);
 }
 
-function Progress({ job }) {
-    if (!job.runId) return html`<span class="bar">–</span>`;
-    const done = job.progress ?? 0;
-    // Not "100 %" before it is.
-    return html`<span class="bar"><progress max="1" value=${done} aria-label=${`Progress of ${job.name}`} />
-        <span class="percent">${Math.floor(done * 100)} %</span></span>`;
-}
-
 function NextRun({ job }) {
-    if (job.nextAttemptAt) return html`<${Until} at=${job.nextAttemptAt} /><${Quiet} text=${tryOf(job)} />`;
+    if (job.nextAttemptAt) return html`<${Until} at=${job.nextAttemptAt} /><${Quiet} text=${attemptOf(job)} />`;
     return job.state === "paused" ? "paused" : html`<${Until} at=${job.nextRunAt} />`;
 }
 

@@ -14,12 +14,22 @@ let drawn = true;
 function draw() {
     if (!drawn) return;
     drawn = false;
-    // A tab that is not looked at has no frames, and its title tells something all the same.
+    // A hidden tab has no frames, but its title must be right.
     (document.hidden ? queueMicrotask : requestAnimationFrame)(() => {
         drawn = true;
         document.title = titleText();
-        render(html`<${Frame} />`, byId("page"));
+        withFocus(() => render(html`<${Frame} />`, byId("page")));
     });
+}
+
+/** What has the focus keeps it where it is moved; where it is gone, the heading of its section gets it. */
+function withFocus(drawing) {
+    const had = document.activeElement, section = had?.closest("section");
+    drawing();
+    if (!had || had === document.body || had === document.activeElement) return;
+    const heading = section?.isConnected ? section.querySelector("h2") : document.querySelector("h1");
+    if (!had.isConnected) heading?.setAttribute("tabindex", "-1");
+    (had.isConnected ? had : heading)?.focus({ preventScroll: true });
 }
 
 /** The number of failing jobs is read in a row of tabs, too. */
@@ -59,15 +69,24 @@ const address = {
         pollNow();
     },
     /** The last part of the path, which names what the page is of. */
-    last: () => decodeURIComponent(location.pathname.split("/").at(-1)),
+    last() {
+        const part = location.pathname.split("/").at(-1);
+        try {
+            return decodeURIComponent(part);
+        } catch {
+            return part;
+        }
+    },
 };
 
 addEventListener("popstate", () => pollNow());
 
-/** A `ref` that puts what the address says into a field, unless it has said so before: then somebody may be typing. */
+/** A `ref` that puts what the address says into a field, unless it has said so before, or somebody types there. */
 const fromAddress = (name, shape = (value) => value) => (field) => {
     const value = shape(address.get(name));
-    if (field && field.told !== value) field.value = field.told = value;
+    if (!field || field.told === value) return;
+    field.told = value;
+    if (document.activeElement !== field) field.value = value;
 };
 
 // --- what is said of an action -------------------------------------------------------------------
@@ -87,6 +106,9 @@ function Said({ id, role = "status" }) {
 
 const SENDING = "Sending …";
 
+/** The places at which a change is being sent. */
+const underWay = new Set();
+
 const sentenceOf = (error) => `${error.message}.`.replace(/\.\.$/, ".");
 
 /**
@@ -95,7 +117,11 @@ const sentenceOf = (error) => `${error.message}.`.replace(/\.\.$/, ".");
  * nothing is done while another change of that place is under way.
  */
 async function act(place, { method = "POST", path, headers, body, json = JSON.stringify(body), done, failed = () => null }) {
-    if (saidAt[place]?.text === SENDING) return false;
+    if (underWay.has(place)) {
+        sayAt(place, "", "Another change is being sent. Wait for its answer.");
+        return false;
+    }
+    underWay.add(place);
     sayAt(place, "", SENDING);
     try {
         const answer = await ask(method, path, { body: json, headers });
@@ -103,6 +129,8 @@ async function act(place, { method = "POST", path, headers, body, json = JSON.st
     } catch (error) {
         sayAt(place, "alarm", failed(error) ?? sentenceOf(error));
         return false;
+    } finally {
+        underWay.delete(place);
     }
     // What was done is done, also where its effect cannot be seen yet.
     await pollNow();
@@ -116,6 +144,9 @@ const POLL_MS = 1_000, POLL_PATIENCE_MS = 4_000;
 
 /** While nobody looks, only the number of failing jobs is asked for. */
 const POLL_UNSEEN_MS = 30_000;
+
+/** While no answer comes, the pauses grow to this. */
+const POLL_LOST_MS = 10_000;
 
 /** Asking for very many jobs shall cost the server no more than a small part of its time. */
 const POLL_TIMES_SLOWER = 3;
@@ -166,76 +197,27 @@ async function poll() {
         } catch (error) {
             lostSince ??= performance.now();
             lostError = error;
+            // Without a token nothing changes by itself, and what is down is not asked by all pages each second.
+            const lostFor = performance.now() - lostSince;
+            pause = [401, 403].includes(error.status) ? POLL_LOST_MS : Math.min(POLL_LOST_MS, POLL_MS + lostFor / 5);
         }
         draw();
     } while (again);
     timer = setTimeout(pollNow, document.hidden ? POLL_UNSEEN_MS : pause);
 }
 
-document.addEventListener("visibilitychange", () => { if (!document.hidden) pollNow(); });
+document.addEventListener("visibilitychange", () => {
+    // A frame that was asked for may not come while nobody looks.
+    drawn = true;
+    draw();
+    if (!document.hidden) pollNow();
+});
 
 /** Whether any part of the element is on the screen: what is not need not be read again. */
 function inSight(id) {
     const box = byId(id)?.getBoundingClientRect();
     return !box || (box.bottom > 0 && box.top < innerHeight);
 }
-
-// --- pieces --------------------------------------------------------------------------------------
-
-const SIGNS = {
-    running: "▶", waiting: "◷", due: "●", paused: "❚❚", stalled: "!",
-    succeeded: "✓", failed: "✗", cancelled: "↷", abandoned: "!",
-    timed_out: "◔", stopped: "■", missed: "∅",
-};
-
-/** A state or an outcome: the sign is for eyes alone. */
-const Sign = ({ of }) => html`<span class=${`sign ${of}`}><i aria-hidden="true">${SIGNS[of]}</i> ${of}</span>`;
-
-/** An instant: the time of day, and all of it for who points at it or touches it. */
-const When = ({ at }) => at
-    ? html`<time datetime=${at} title=${dayAndTime(at)}>${sinceToday(at, databaseNow())}</time>`
-    : "–";
-
-/** How long until an instant. */
-function Until({ at }) {
-    if (!at) return "–";
-    const seconds = (Date.parse(at) - databaseNow()) / 1_000;
-    return html`<time datetime=${at} title=${dayAndTime(at)}>${seconds <= 0 ? "now" : `in ${span(Math.ceil(seconds))}`}</time>`;
-}
-
-document.addEventListener("click", ({ target }) => target.closest?.("time")?.classList.toggle("whole"));
-
-/** What is wrong with a job, or soon may be. */
-function conditionsOf(job) {
-    return ["failing", "overdue", "missed", "retrying"].filter((name) => ({
-        failing: job.enabled && job.failing,
-        overdue: job.overdue,
-        missed: job.enabled && job.lastRun?.outcome === "missed",
-        retrying: job.attempt > 1,
-    })[name]);
-}
-
-const Conditions = ({ job }) => conditionsOf(job).map((name) => html` <b class=${`condition ${name}`}>${name}</b>`);
-
-/** A cell of a table that becomes cards where it is narrow. */
-const Cell = ({ label, children }) => html`<td role="cell" data-label=${label}>${children}</td>`;
-
-const jobAddress = (name) => `${ROOT}/jobs/${encodeURIComponent(name)}`;
-const runAddress = (runId) => `${ROOT}/runs/${runId}`;
-
-/** Shows a dialog once: one that was just closed may be drawn again before anybody hears of that. */
-function showOnce(dialog) {
-    if (!dialog || dialog.wasShown) return;
-    dialog.wasShown = true;
-    dialog.showModal();
-}
-
-/** A dialog that is open as long as it is drawn; Escape closes it, and the focus returns. */
-const Dialog = ({ id, title, onclose, children }) => html`
-    <dialog id=${id} aria-labelledby=${`${id}-title`} onclose=${onclose}
-        ref=${showOnce}>
-        <h2 id=${`${id}-title`}>${title}</h2>${children}
-    </dialog>`;
 
 // --- the frame -----------------------------------------------------------------------------------
 
@@ -265,7 +247,7 @@ function Zone() {
     if (ZONE_HERE === "UTC") return html`<span class="quiet">Times in UTC</span>`;
     const choose = ({ target }) => { useZone(target.value); draw(); };
     return html`<label class="zone quiet">Times in <select id="zone" value=${zone} onchange=${choose}>
-        <option>${ZONE_HERE}</option><option>UTC</option></select></label>`;
+        ${[ZONE_HERE, "UTC"].map((name) => html`<option value=${name}>${name}</option>`)}</select></label>`;
 }
 
 function LostBanner() {

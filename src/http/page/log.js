@@ -1,11 +1,5 @@
 // What the pages of a job and of a run share: facts, and a log, which grows while the run is open.
 
-/** How much is done: not "100 %" before it is. */
-const Progress = ({ of }) =>
-    html`<progress max="1" value=${of ?? 0} aria-label="Progress"></progress> ${Math.floor((of ?? 0) * 100)} %`;
-
-const secondsSince = (instant) => (databaseNow() - Date.parse(instant)) / 1_000;
-
 const Facts = ({ of }) => html`<dl class="facts">${Object.entries(of).map(([about, fact]) =>
     html`<div key=${about}><dt>${about}</dt><dd>${fact}</dd></div>`)}</dl>`;
 
@@ -37,6 +31,7 @@ function saveLog() {
     const link = make("a", { download: `run-${runLog.runId}.log` });
     link.href = URL.createObjectURL(new Blob([logText()], { type: "text/plain" }));
     link.click();
+    URL.revokeObjectURL(link.href);
 }
 
 const copyLog = () => navigator.clipboard.writeText(logText()).then(

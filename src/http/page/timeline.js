@@ -116,13 +116,13 @@ function takeovers(lanes, x) {
 function slicesOf(lane, begin, now, step) {
     const slices = [];
     for (let at = Math.floor(begin / step) * step; at < now; at += step) {
-        const runs = lane.runs.filter((run) => run.start < at + step && run.end >= at);
+        const runs = lane.runs.filter(({ end }) => Math.min(end, now - 1) >= at && Math.min(end, now - 1) < at + step);
         if (runs.length) slices.push({ id: `slice-${lane.server}-${at}`, server: lane.server, at, until: at + step, runs });
     }
     return slices;
 }
 
-/** How many runs of a slice ended in each way, those that succeeded first. */
+/** How many runs of a slice ended in each way, or go on, those that succeeded first. */
 function outcomesOf(runs) {
     const found = new Map([["succeeded", 0], ["running", 0], ["stalled", 0]]);
     for (const { outcome } of runs) found.set(outcome, (found.get(outcome) ?? 0) + 1);

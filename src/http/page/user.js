@@ -237,7 +237,7 @@ function UserCard({ short }) {
         event.preventDefault();
         oneAtATime(() => doing(event.target, event.submitter?.value));
     };
-    // A double click is one wish, and so is a key that is held: it shall not confirm what it has looked up.
+    // A second click, or a held Enter key, must not send what the first one only looked up.
     const onlyOnce = (event) => { if (event.detail > 1 || (event.repeat && event.key === "Enter")) event.preventDefault(); };
     const wrong = typedWrong ?? problem;
     return html`<section class="card user" id="user" aria-labelledby="user-title">

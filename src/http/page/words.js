@@ -64,11 +64,16 @@ function sinceToday(instant, now) {
 
 // --- instants that are typed: a field has no zone, so its text is in the zone that is shown -----------
 
-const instantOf = (text) => text && new Date(zone === "UTC" ? `${text}Z` : text).toISOString();
+/** Empty for what is no instant, such as a year of six digits. */
+function instantOf(text) {
+    const at = new Date(zone === "UTC" ? `${text}Z` : text);
+    return Number.isNaN(at.getTime()) ? "" : at.toISOString();
+}
 
 function fieldOf(instant) {
     const at = new Date(instant);
     if (Number.isNaN(at.getTime())) return "";
-    if (zone !== "UTC") at.setMinutes(at.getMinutes() - at.getTimezoneOffset());
-    return at.toISOString().slice(0, 19);
+    // Not `setMinutes`, which counts in the zone's own time and so errs around a change of its clocks.
+    const ahead = zone === "UTC" ? 0 : at.getTimezoneOffset() * 60_000;
+    return new Date(at - ahead).toISOString().slice(0, 19);
 }

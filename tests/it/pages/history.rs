@@ -13,10 +13,13 @@ fn a_hasty_hand_turns_one_page_of_the_history_at_a_time() {
     browser.wait_for(12, "#history-rows tr");
     let newest = || browser.text("#history-rows td");
     let first = newest();
+    let entries = || browser.run("return history.length").as_u64().expect("a number");
     for (page, rows) in [("page 2", 12), ("page 3", 6)] {
+        let before = entries();
         twice(&browser, "#older");
         browser.until(page, || browser.text("#history-page") == page);
         assert_eq!(browser.count("#history-rows tr"), rows);
+        assert_eq!(entries(), before + 1, "{page}: it was turned twice");
     }
     for page in ["page 2", "page 1"] {
         twice(&browser, "#newer");

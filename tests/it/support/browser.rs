@@ -91,6 +91,8 @@ impl Browser {
 
     pub(crate) fn open(&self, addr: SocketAddr, path: &str) {
         self.post("url", &json!({"url": format!("http://{addr}{path}")}));
+        // Tests count what a page has asked for, and a browser keeps 250 of these.
+        self.run("performance.setResourceTimingBufferSize(100000)");
     }
 
     /// What the script, the body of a function, returns.
@@ -206,6 +208,13 @@ impl Browser {
             ],
         });
         self.chromium().own("Emulation.setEmulatedMedia", &media);
+    }
+
+    /// A clock that shows another zone's time, for the pages that are opened after this. Only in
+    /// Chromium.
+    pub(crate) fn move_to(&self, zone: &str) {
+        let zone = json!({"timezoneId": zone});
+        self.chromium().own("Emulation.setTimezoneOverride", &zone);
     }
 
     /// Puts the whole page, as NAME.png, into the folder that `PICTURES` names, where it names one:
