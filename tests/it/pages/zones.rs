@@ -32,7 +32,7 @@ fn the_zone_is_named_and_can_be_changed_to_utc() {
     browser.move_to("Asia/Kolkata");
     browser.open(replica.addr, "/");
     browser.wait_for(1, "#zone");
-    let title = "return document.querySelector('#job-pi [data-label=\"Next run\"] time').title";
+    let title = "return document.querySelector('#job-pi [data-label=\"Next run\"] time')?.title";
     let told = || browser.run(title).as_str().unwrap_or_default().to_owned();
     browser.until("it is of that zone", || told().ends_with("GMT+5:30"));
     browser.choose("#zone", "UTC");
