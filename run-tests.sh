@@ -26,7 +26,7 @@ Environment:
                       the tests and checks that need it are left out
   WITHOUT_TOOLS       tools to take for missing, such as "haproxy ip", to try it
   PICTURES            a folder for a picture of each page on each kind of screen
-  RUST_TEST_THREADS   how many tests run at a time [10]
+  RUST_TEST_THREADS   how many tests run at a time [8]
 HELP
 }
 
@@ -44,7 +44,7 @@ main() {
     heading "What is needed"
     install_what_is_needed
     # Most of the time the tests wait, for leases to run out or for other processes.
-    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-10}
+    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-8}
     if [[ $# -gt 0 ]]; then run "Tests: $*" run_tests "$@"; else run_everything; fi
     printf '\nAll is well, in %d s.\n' "$SECONDS"
 }

@@ -4,6 +4,7 @@
 mod support;
 
 mod api_docs;
+mod axe;
 mod balance;
 mod bodies;
 mod checkpoints;

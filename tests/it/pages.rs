@@ -10,7 +10,7 @@ mod zones;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::{Browser, Database, Postgres, Process, from_npm};
+use crate::support::{Browser, Database, Postgres, Process};
 use crate::tokens::TokenFile;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -124,42 +124,4 @@ fn a_page_is_there_in_one_answer_also_while_the_database_is_away() {
     let painted = "return performance.getEntriesByName('first-contentful-paint').length";
     browser.until("it is painted", || browser.run(painted) == 1);
     assert_eq!(browser.complaints(), [""; 0]);
-}
-
-#[test]
-fn axe_finds_nothing_to_complain_of() {
-    let Some(axe) = from_npm("axe", "axe-core/axe.min.js") else { return };
-    let Some(browser) = Browser::start() else { return };
-    let axe = std::fs::read_to_string(axe).expect("axe.min.js");
-    let database = Postgres::shared().migrated();
-    database.add_job_calling(
-        &"long-names".repeat(6),
-        "estimate-pi",
-        "0 3 1-7,15-21 * 1-5 Europe/Berlin",
-    );
-    let server = format!("{}.example.internal:3001", "replica".repeat(6));
-    let replica = replica(&database, &server, any(), &[("JOB_MIN_SECONDS", "2")]);
-    for (path, selector) in
-        [("/", "#history-rows tr:nth-child(10) .succeeded"), ("/api-docs", "#sides:not([hidden])")]
-    {
-        for (screen, look) in crate::support::LOOKS {
-            browser.look_with(screen, look);
-            browser.open(replica.addr, path);
-            if path == "/" {
-                look_at(&browser, "#history");
-            }
-            browser.wait_for(1, selector);
-            browser.run("document.querySelectorAll('details').forEach(one => one.open = true)");
-            browser.screenshot(&format!("{}-{screen:?}-{look}", path.replace('/', "page-")));
-            browser.run(&axe);
-            let found = browser.settle(
-                "axe.run().then(all => all.violations.map(one => \
-                 `${one.impact} ${one.id}: ${one.nodes.map(node => node.target).join()}`))",
-            );
-            assert_eq!(found, serde_json::json!([]), "{path} {screen:?} {look}");
-            let width = browser.run("return document.documentElement.scrollWidth");
-            let fits = width.as_u64().expect("a width") <= screen.width();
-            assert!(fits, "{path} {screen:?} {look} scrolls sideways");
-        }
-    }
 }

@@ -7,7 +7,7 @@ const ASKS: [(&str, &str); 10] = [
     ("haproxy", "door::a_length_that_is_plain_passes_however_it_is_written"),
     ("chromium", "pages::money::jobs_stay_live_while_the_balance_cannot_be_read"),
     ("firefox-esr", "firefox::the_dashboard_is_used_by_keyboard_alone"),
-    ("axe", "pages::axe_finds_nothing_to_complain_of"),
+    ("axe", "axe::the_dashboard_keeps_nobody_out"),
     ("openapi-typescript", "openapi::client::a_generated_client_is_compiled_and_works"),
     ("pgbouncer", "faults::pooler::a_pooler_that_begins_to_mix_sessions_is_found_out"),
     ("isolationtester", "interleavings::a_claim_with_a_weaker_lock_is_found_out"),

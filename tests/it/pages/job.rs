@@ -128,7 +128,7 @@ fn a_run_is_watched_and_stopped_on_pages_that_have_addresses_in_firefox() {
 fn watch_and_stop(browser: Option<Browser>) {
     let Some(browser) = browser else { return };
     let database = with_a_waiting_job();
-    let replica = replica(&database, "replica-7", any(), &[("JOB_MIN_SECONDS", "30")]);
+    let replica = replica(&database, "replica-7", any(), &[("JOB_MIN_SECONDS", "120")]);
     let is_at = |path: &str| {
         browser.until(path, || browser.run("return location.pathname") == path);
     };
@@ -147,8 +147,10 @@ fn watch_and_stop(browser: Option<Browser>) {
     let run = database.number("select id from cron_runs");
     browser.click("#state a");
     is_at(&format!("/runs/{run}"));
-    browser.wait_for(1, "#log div");
-    browser.wait_for(2, "#log div");
+    let lines = || browser.count("#log div");
+    browser.until("it says something", || lines() > 0);
+    let before = lines();
+    browser.until("it says more", || lines() > before);
     browser.click("#stop-run");
     press(&browser, "#stop", "Stop this run");
     told(&browser, &format!("Run {run} of pi is told to stop."));
